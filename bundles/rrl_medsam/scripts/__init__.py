@@ -1,0 +1,1 @@
+"""RRL-MedSAM: one labelled volume, many unlabelled ones."""

@@ -1,0 +1,1 @@
+"""Image encoders, prompt encoders and mask decoders of the Segment Anything family."""
