@@ -1,0 +1,279 @@
+"""Pseudo labels from one atlas: registered, refined, fused, and in later rounds joined by the network's own opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from monai.transforms import MapTransform
+from monai.transforms.traits import RandomizableTrait
+from torch import Tensor, nn
+
+from .cohort import OneShotCohort
+from .common.pseudo_label import PseudoLabelBank, agreement, fuse, plain, refine_by_intensity, select_by_quality
+from .common.registration import (
+    LocalNCCLoss,
+    folding_percent,
+    integrate,
+    register_affine,
+    register_velocity,
+    total_ddf,
+    warp,
+)
+
+
+class AtlasLabeller:
+    """Hold the atlas, register it to every case, and keep each case's registrations and pseudo label on disk.
+
+    What goes beyond the paper, each with a switch: the affine first, instance optimisation beside the network
+    (`instance_steps`), fusing both, selection by agreement (`keep`), own predictions in later rounds, re-estimation of
+    the boundary from intensities (`refine_intensity`), registration guided by the segmentation (`guided_steps`).
+
+    Args:
+        cohort: knows the atlas.
+        images: sequence of {"case", "image" [1, H, W, D]} on the common grid, in the order of `cohort.images`.
+        label_transform: from {"label": path} to {"label": one-hot [K, H, W, D]} on the common grid.
+        network: what is learnt; its prediction is an opinion from the second round on.
+        registration: the registration network, or None.
+        inferer: (image, network) -> log-probabilities.
+        folder: where registrations and pseudo labels of a run lie; those found there are used again.
+        instance_steps: steps of instance optimisation from the affine; 0 for none.
+        guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
+        smooth_weight: of the velocity's smoothness.
+        keep: share of the cases, of the highest agreement, whose labels are learnt from.
+        refine_intensity: weight of `refine_by_intensity` in labels; 0 for off.
+    """
+
+    def __init__(
+        self,
+        cohort: OneShotCohort,
+        images: Sequence[Mapping[str, Any]],
+        label_transform: Callable,
+        network: nn.Module,
+        registration: nn.Module | None,
+        inferer: Callable[[Tensor, nn.Module], Tensor],
+        folder: str,
+        instance_steps: int = 60,
+        guided_steps: int = 0,
+        smooth_weight: float = 0.5,
+        keep: float = 0.5,
+        refine_intensity: float = 1.0,
+        device: str | torch.device = "cpu",
+        resume: bool = False,
+    ) -> None:
+        self.cohort, self.images, self.label_transform = cohort, images, label_transform
+        self.network, self.registration, self.inferer = network, registration, inferer
+        self.instance_steps, self.guided_steps, self.smooth_weight = instance_steps, guided_steps, smooth_weight
+        self.keep, self.refine_intensity = keep, refine_intensity
+        self.device, self.folder, self.resume = torch.device(device), Path(folder), resume
+        self.registrations = PseudoLabelBank(self.folder / "registration")
+        self.labels = PseudoLabelBank(self.folder / "round_1")
+        self.round = 0
+        self.selected: list[str] = []
+        self._atlas: dict[str, Any] | None = None
+
+    @property
+    def atlas(self) -> dict[str, Any]:
+        """{"case", "image" [1, 1, H, W, D], "label" [1, K, H, W, D]}; the only training label that is ever opened."""
+        if self._atlas is None:
+            case = self.cohort.choose_atlas(self.images)
+            label = plain(self.label_transform({"label": case["label"]})["label"]).float()
+            index = [item["case"] for item in self.cohort.images].index(case["case"])
+            image = plain(self.images[index]["image"]).float()
+            self._atlas = {
+                "case": case["case"],
+                "image": image[None].to(self.device),
+                "label": label[None].to(self.device),
+            }
+        return self._atlas
+
+    def _own_cases(self) -> Iterable[Mapping[str, Any]]:
+        """Yield this process's share of the unlabelled cases."""
+        parallel = dist.is_available() and dist.is_initialized()
+        rank, world = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
+        unlabeled = [item for item in self.images if item["case"] != self.atlas["case"]]
+        yield from unlabeled[rank::world]
+
+    @staticmethod
+    def _wait() -> None:
+        if dist.is_available() and dist.is_initialized():
+            dist.barrier()
+
+    def align(self) -> None:
+        """Find the affine of every unlabelled case; those on disk from an interrupted run are kept."""
+        for item in self._own_cases():
+            if not (self.resume and item["case"] in self.registrations):
+                fixed = plain(item["image"]).float()[None].to(self.device)
+                self.registrations.save(item["case"], {"affine": register_affine(fixed, self.atlas["image"])[0]})
+        self._wait()
+
+    def affine(self, case: str) -> Tensor:
+        """Return the affine [1, 3, 4] of the atlas to a case."""
+        if case == self.atlas["case"]:
+            return torch.eye(3, 4, device=self.device)[None]
+        return self.registrations.load(case)["affine"][None].to(self.device)
+
+    def aligned(self, case: str) -> tuple[Tensor, Tensor]:
+        """Return atlas image [1, H, W, D] and label [K, H, W, D] under the affine to a case."""
+        ddf = total_ddf(self.affine(case), None, tuple(self.atlas["image"].shape[2:]))
+        both = warp(torch.cat([self.atlas["image"], self.atlas["label"]], dim=1), ddf)[0]
+        return both[:1], both[1:]
+
+    def register(self) -> None:
+        """Register the atlas to every unlabelled case, by network and by instance optimisation, and make round 1."""
+        for item in self._own_cases():
+            case, fixed = item["case"], plain(item["image"]).float()[None].to(self.device)
+            known = self.registrations.load(case)
+            if not (self.resume and {"network", "instance"} & set(known)):
+                known |= self.velocities(fixed, known["affine"][None].to(self.device))
+                self.registrations.save(case, known)
+        self._wait()
+        self.label(1)
+
+    def velocities(self, fixed: Tensor, affine: Tensor) -> dict[str, Tensor]:
+        """Return the velocity [3, h, w, d] of each registration of the atlas to an image [1, 1, H, W, D]."""
+        found = {}
+        moving = self.atlas["image"]
+        if self.registration is not None:
+            with torch.no_grad():
+                self.registration.eval()
+                aligned = warp(moving, total_ddf(affine, None, tuple(fixed.shape[2:])))
+                found["network"] = self.registration(aligned, fixed)[0]
+        if self.instance_steps or not found:
+            found["instance"] = register_velocity(
+                fixed, moving, affine, steps=self.instance_steps, smooth_weight=self.smooth_weight
+            )[0]
+        return found
+
+    def propagate(self, affine: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the atlas label [K, H, W, D] under an affine [1, 3, 4] and a velocity [3, h, w, d], and the ddf."""
+        size = tuple(self.atlas["label"].shape[2:])
+        ddf = integrate(velocity[None].to(self.device), size)
+        return warp(self.atlas["label"], total_ddf(affine, ddf, size))[0], ddf
+
+    def guide(self, fixed: Tensor, affine: Tensor, velocity: Tensor, prediction: Tensor, steps: int) -> Tensor:
+        """Return a velocity that goes on from `velocity` with the prediction [K, H, W, D] as a guide."""
+        return register_velocity(
+            fixed, self.atlas["image"], affine, steps, smooth_weight=self.smooth_weight, velocity=velocity[None],
+            fixed_probabilities=prediction[None], moving_probabilities=self.atlas["label"],
+        )[0]  # fmt: skip
+
+    @torch.no_grad()
+    def predict(self, image: Tensor) -> Tensor:
+        """Return the network's probabilities [K, H, W, D] of an image [1, 1, H, W, D]."""
+        training = self.network.training
+        self.network.eval()
+        probabilities = self.inferer(image, self.network).exp()[0]
+        self.network.train(training)
+        return probabilities
+
+    def label(self, number: int) -> None:
+        """Make the pseudo labels of a round (from 1) and select those to learn from; finished ones on disk are kept."""
+        self.labels = PseudoLabelBank(self.folder / f"round_{number}")
+        for item in self._own_cases():
+            case = item["case"]
+            if self.resume and case in self.labels:
+                continue
+            fixed = plain(item["image"]).float()[None].to(self.device)
+            known = self.registrations.load(case)
+            affine = known.pop("affine")[None].to(self.device)
+            own = self.predict(fixed) if number > 1 else None
+            if own is not None and self.guided_steps and "instance" in known:
+                known["instance"] = self.guide(fixed, affine, known["instance"], own, self.guided_steps)
+            propagated = {name: self.propagate(affine, velocity) for name, velocity in known.items()}
+            opinions = [label for label, _ in propagated.values()]
+            folding = max(float(folding_percent(ddf)) for _, ddf in propagated.values())
+            quality = self._quality(fixed, affine, known, opinions, own)
+            fused = fuse(opinions if own is None else [*opinions, own])
+            if self.refine_intensity:
+                fused = refine_by_intensity(fixed[0], fused, self.refine_intensity)
+            self.labels.save(case, {"label": fused.half()}, quality=quality, folding_percent=folding)
+        if not (dist.is_available() and dist.is_initialized() and dist.get_rank() > 0):
+            truth = {"label": self.atlas["label"][0].half()}
+            self.labels.save(self.atlas["case"], truth, quality=1.0, folding_percent=0.0)
+        self._wait()
+        unlabeled = [item["case"] for item in self.cohort.images if item["case"] != self.atlas["case"]]
+        quality_of = {case: self.labels.judgement(case)["quality"] for case in unlabeled}
+        self.selected = select_by_quality(quality_of, self.keep)
+        self.round = number
+
+    def _quality(
+        self, fixed: Tensor, affine: Tensor, known: Mapping, opinions: list[Tensor], own: Tensor | None
+    ) -> float:
+        """Return how far independent opinions on a case agree; with a single one, the similarity it reached."""
+        if own is not None:
+            return agreement(own, fuse(opinions))
+        if len(opinions) > 1:
+            return agreement(opinions[0], opinions[1])
+        velocity = next(iter(known.values()))[None].to(self.device)
+        size = tuple(fixed.shape[2:])
+        warped = warp(self.atlas["image"], total_ddf(affine, integrate(velocity, size), size))
+        return -float(LocalNCCLoss()(warped, fixed))
+
+    def training_indices(self) -> list[int]:
+        """Return the positions, in the data set, of the atlas and the selected cases."""
+        chosen = {self.atlas["case"], *self.selected}
+        return [index for index, item in enumerate(self.cohort.images) if item["case"] in chosen]
+
+
+class AddTargetsd(MapTransform, RandomizableTrait):
+    """Add what stage 2 learns from: `pseudo_label` [K, H, W, D] of the current round, or (online) the aligned atlas.
+
+    Not cached: the pseudo label changes between rounds, and the aligned atlas is made on the fly to save memory.
+    """
+
+    def __init__(self, labeller: AtlasLabeller, online: bool = False) -> None:
+        super().__init__(["case"])
+        self.labeller, self.online = labeller, online
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        if self.online:
+            return AddAlignedAtlasd(self.labeller)(data)
+        return {**data, "pseudo_label": self.labeller.labels.load(data["case"])["label"]}
+
+
+class AddAlignedAtlasd(MapTransform, RandomizableTrait):
+    """Add the affinely aligned atlas: `moving` [1, H, W, D] and `moving_label` [K, H, W, D]; made on the fly."""
+
+    def __init__(self, labeller: AtlasLabeller) -> None:
+        super().__init__(["case"])
+        self.labeller = labeller
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        moving, moving_label = self.labeller.aligned(data["case"])
+        return {**data, "moving": moving.cpu(), "moving_label": moving_label.cpu()}
+
+
+class LabellingRounds:
+    """Ignite handler: at the start of each round new pseudo labels, and from then on only the selected cases.
+
+    The labels of the first round are those that `AtlasLabeller.register` has made, if it has.
+
+    Args:
+        labeller: makes the labels.
+        sampler: its `subset` is set (`common.sampling.StreamSampler`).
+        rounds: number of rounds that the trainer's epochs are divided into.
+    """
+
+    def __init__(self, labeller: AtlasLabeller, sampler: Any, rounds: int = 2) -> None:
+        if rounds < 1:
+            raise ValueError(f"rounds is {rounds}; wanted at least 1")
+        self.labeller, self.sampler, self.rounds = labeller, sampler, rounds
+        self._current = 0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start_round)
+
+    def start_round(self, engine: Engine) -> None:
+        per_round = -(-engine.state.max_epochs // self.rounds)
+        number = (engine.state.epoch - 1) // per_round + 1
+        if number == self._current:
+            return
+        if number != self.labeller.round:
+            self.labeller.label(number)
+        self.sampler.subset = self.labeller.training_indices()
+        self._current = number

@@ -1,0 +1,52 @@
+"""One line for each file that a prediction wrote."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+
+class PredictionLog:
+    """Ignite handler that prints path, volume of every label in ml, and seconds from reading to writing.
+
+    Args:
+        keys: outputs that `SaveImaged(savepath_in_metadict=True)` has written; the first is the label map.
+    """
+
+    def __init__(self, keys: Sequence[str] = ("pred", "probabilities", "uncertainty")) -> None:
+        self.keys = list(keys)
+        self._start = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.show)
+
+    def start(self, engine: Engine) -> None:
+        self._start = time.perf_counter()
+
+    def show(self, engine: Engine) -> None:
+        now = time.perf_counter()
+        seconds = (now - self._start) / max(len(engine.state.output), 1)
+        self._start = now
+        for item in engine.state.output:
+            for key in self.keys:
+                if key not in item or "saved_to" not in item[key].meta:
+                    continue
+                line = str(item[key].meta["saved_to"])
+                if key == self.keys[0]:
+                    line += f"  {describe_volumes(item[key])}  {seconds:.2f} s"
+                print(line, flush=True)
+
+
+def describe_volumes(label: Tensor) -> str:
+    """Return "label 1: 12.3 ml, label 4: 0.8 ml" for a label map [1, H, W, D] whose affine is in mm."""
+    voxel = abs(float(torch.linalg.det(label.affine[:3, :3].double()))) / 1000
+    values, counts = torch.unique(label.as_tensor(), return_counts=True)
+    found = {int(value): int(count) * voxel for value, count in zip(values, counts, strict=True) if value != 0}
+    if not found:
+        return "no label found"
+    return ", ".join(f"label {value}: {volume:.2f} ml" for value, volume in found.items())
