@@ -49,6 +49,17 @@ def seed_epoch(seed: int, stage: str, epoch: int, transform: Any = None, rank: i
         transform.set_random_state(seed=number)
 
 
+def start_anew(folder: str | Path, resume: bool) -> None:
+    """Remove the checkpoints of all stages, unless the run resumes.
+
+    A run that is killed in its first stage would otherwise, resumed, take the later stages of the run before it.
+    """
+    if not resume:
+        for pattern in ("*.checkpoint.pt", "*.checkpoint.pt.previous"):
+            for stale in Path(folder).glob(pattern):
+                stale.unlink(missing_ok=True)
+
+
 class StageCheckpoint:
     """Ignite handler that saves a trainer after epochs, and brings it back exactly.
 
@@ -109,7 +120,8 @@ class StageCheckpoint:
             try:
                 engine.load_training_state(content)
             except (RuntimeError, ValueError, KeyError) as error:
-                raise InputError(f"{path}: {error}; wanted what this run's config builds") from error
+                reason = " ".join(str(error).split())[:300]
+                raise InputError(f"{path}: {reason}; wanted what this run's config builds") from error
             return True
         if problems:
             raise InputError(problems)

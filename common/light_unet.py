@@ -97,7 +97,9 @@ class LightDecoder(nn.Module):
         self.last_up = upsample(below, width, 2) if self.full_resolution else nn.Identity()
         joined = (width if self.full_resolution else below) + (in_channels if stop_stride == 1 else 0)
         self.use_image = in_channels > 0 and stop_stride == 1
-        self.head = nn.Conv3d(joined, out_channels, kernel_size=3, padding=1)
+        # at full resolution a 3x3x3 convolution of few channels alone would cost a third of a training step
+        kernel = 1 if self.full_resolution else 3
+        self.head = nn.Conv3d(joined, out_channels, kernel, padding=kernel // 2)
 
     def forward(self, features: list[Tensor], image: Tensor) -> Tensor:
         x = features[-1]

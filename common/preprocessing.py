@@ -8,8 +8,20 @@ import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.networks.layers import GaussianFilter
+from monai.networks.layers import gaussian_1d, separable_filtering
 from monai.transforms import LoadImage, MapTransform
+from monai.utils import convert_to_dst_type
+
+
+def gaussian_smooth(maps: torch.Tensor, sigma: float | Sequence[float]) -> torch.Tensor:
+    """Smooth maps [C, H, W, D] with a Gaussian of sigma voxels (one number or one an axis); the border is repeated."""
+    kernels = []
+    for s in [float(sigma)] * 3 if isinstance(sigma, (int, float)) else sigma:
+        kernel = torch.ones(1)
+        if s > 0:
+            kernel = gaussian_1d(torch.tensor(float(s)), truncated=3.0, approx="sampled", normalize=False)
+        kernels.append((kernel / kernel.sum()).to(maps))
+    return separable_filtering(maps[:, None], kernels, mode="replicate")[:, 0]
 
 
 class AntiAliasd(MapTransform):
@@ -37,9 +49,9 @@ class AntiAliasd(MapTransform):
             ratios = [new / old for new, old in zip(self.pixdim, spacing, strict=True)]
             sigma = [0.42 * max(ratio**2 - 1, 0.0) ** 0.5 for ratio in ratios]
             if max(sigma) > 0.05:
-                smoothed = GaussianFilter(3, sigma=[max(s, 1e-3) for s in sigma], truncated=3.0)(image.float()[None])[0]
-                result[key] = MetaTensor(smoothed.as_tensor() if isinstance(smoothed, MetaTensor) else smoothed,
-                                         meta=image.meta, applied_operations=image.applied_operations)  # fmt: skip
+                values = image.as_tensor() if isinstance(image, MetaTensor) else image
+                # the border value is repeated: zeros from outside would darken it, and take from a one-hot background
+                result[key] = convert_to_dst_type(gaussian_smooth(values.float(), sigma), image, dtype=torch.float32)[0]
         return result
 
 

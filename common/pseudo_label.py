@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .atomic_write import write_atomic
+from .preprocessing import gaussian_smooth
 
 
 def fuse(opinions: Sequence[Tensor]) -> Tensor:
@@ -105,24 +106,6 @@ def dilate(mask: Tensor, voxels: int) -> Tensor:
 def erode(mask: Tensor, voxels: int) -> Tensor:
     """Shrink a boolean mask [H, W, D] by a number of voxels (cube)."""
     return ~dilate(~mask, voxels)
-
-
-def gaussian_smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Smooth maps [C, H, W, D] with a Gaussian of sigma voxels."""
-    if sigma <= 0:
-        return maps
-    radius = max(int(3 * sigma + 0.5), 1)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32, device=maps.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    x = maps[:, None]
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = -1
-        pad = [0, 0, 0, 0, 0, 0]
-        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = radius
-        x = F.conv3d(F.pad(x, pad, mode="replicate"), kernel.view(shape))
-    return x[:, 0]
 
 
 class RefineIntensityd(MapTransform):

@@ -100,7 +100,7 @@ class ObjectiveTrainer(SupervisedTrainer):
         losses["loss"].backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, math.inf if self.clip_norm is None else self.clip_norm)
-        self.state.losses = {name: float(value) for name, value in losses.items()}
+        self.state.losses = {name: float(value.detach()) for name, value in losses.items()}
         # after backward: the gradients are averaged over the processes, so that all of them stop, not one
         require_finite({**self.state.losses, "gradient": float(norm)}, batchdata, self.state.epoch)
         self.optimizer.step()

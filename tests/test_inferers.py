@@ -27,10 +27,11 @@ def test_views_are_brought_back_to_where_they_came_from():
     inferer = AffineTTAInferer(views=6)
     plain, turned = AffineTTAInferer()(image, threshold).exp(), inferer(image, threshold).exp()
     inner = (..., slice(3, -3), slice(3, -3), slice(3, -3))
-    assert (plain - turned)[inner].abs().mean() < 0.01
     seen = []
     inferer(image, lambda x: (seen.append(x), threshold(x))[1])
     assert len(seen) == 7
+    left_where_seen = torch.stack([F.softmax(threshold(x), dim=1) for x in seen]).mean(0)
+    assert (plain - turned)[inner].abs().mean() < 0.3 * (plain - left_where_seen)[inner].abs().mean()
     assert min((x - image).abs().max() for x in seen[1:]) > 0.05  # each view does differ
 
 

@@ -61,6 +61,7 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(encoder(image)[-1], encoder(image)[-1])
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_scripted_equals_eager():
     torch.manual_seed(0)
     encoder, decoder = LightEncoder(1, (4, 8), (2, 2)).eval(), LightDecoder(2, 1, (4, 8), (2, 2)).eval()

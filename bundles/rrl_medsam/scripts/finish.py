@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .common.report import CASES, LABELS, LIMITS, SUMMARY, Report
 from .common.run_manifest import RunManifest
 from .evaluation import Gallery
 from .labeller import AtlasLabeller
+from .teacher import SamTeacher
 
 
 class Finish:
@@ -36,16 +38,18 @@ class Finish:
         metrics: NativeGridMetrics,
         gallery: Gallery,
         progress: Mapping[str, ProgressBar],
-        sam: str | None,
+        teacher: SamTeacher,
     ) -> None:
         self.manifest, self.labeller, self.network, self.ckpt_path = manifest, labeller, network, Path(ckpt_path)
         self.evaluator, self.metrics, self.gallery = evaluator, metrics, gallery
-        self.progress, self.sam = dict(progress), sam
+        self.progress, self.sam = dict(progress), teacher.name
 
     def run(self) -> None:
         """Do all of it; with several processes each scores its share and the first one writes."""
         main = idist.get_rank() == 0
         if main:
+            if self.ckpt_path.exists():  # an earlier run's model is kept
+                os.replace(self.ckpt_path, self.ckpt_path.with_suffix(".previous.pt"))
             atomic_save(self.network.state_dict(), self.ckpt_path)
         if self.labeller.cohort.scored:
             self.manifest.measure("evaluate", self.evaluator.run)
@@ -81,17 +85,16 @@ class Finish:
     def print_table(self) -> None:
         """Print the small table: label propagation, the method, its gain."""
         scores = self.scores()
-        cohort = self.labeller.cohort
         if not scores:
             print("no case with a label to score: validation and test hold none")
             return
-        count = len(self.metrics.table.rows)
+        count = len({row["case"] for row in self.metrics.table.rows})
         table = Table(title=f"Dice, mean of {count} cases never seen in training, native grid")
         for column in ("label", "label propagation", "RRL-MedSAM", "gain"):
             table.add_column(column, justify="left" if column == "label" else "right")
         for name, row in scores.items():
             gain = row["method"] - row["propagation"]
-            table.add_row(name, f"{row['propagation']:.3f}", f"{row['method']:.3f}", f"{gain:+.3f}", end_section=name == cohort)
+            table.add_row(name, f"{row['propagation']:.3f}", f"{row['method']:.3f}", f"{gain:+.3f}")
         Console().print(table)
 
     def report(self) -> Path:

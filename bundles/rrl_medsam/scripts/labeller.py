@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ class AtlasLabeller:
         self.network, self.registration, self.inferer = network, registration, inferer
         self.instance_steps, self.guided_steps, self.smooth_weight = instance_steps, guided_steps, smooth_weight
         self.keep, self.refine_intensity = keep, refine_intensity
-        self.device, self.folder, self.resume = torch.device(device), Path(folder), resume
+        self.device, self.resume = torch.device(device), resume
+        self._root = self.folder = Path(folder)
         self.registrations = PseudoLabelBank(self.folder / "registration")
         self.labels = PseudoLabelBank(self.folder / "round_1")
         self.round = 0
@@ -105,6 +107,14 @@ class AtlasLabeller:
 
     def align(self) -> None:
         """Find the affine of every unlabelled case; those on disk from an interrupted run are kept."""
+        # what was registered from another atlas or grid must not be gone on with
+        identity = f"{self.atlas['case']}-{sha256(repr(self.cohort.grid).encode()).hexdigest()[:8]}"
+        self.folder = self._root / identity
+        self.registrations = PseudoLabelBank(self.folder / "registration")
+        if not self.resume:  # a later round, left by an earlier run, must not be found by a resumption of this one
+            for stale in self.folder.glob("*/*.safetensors"):
+                stale.unlink(missing_ok=True)
+            self._wait()
         for item in self._own_cases():
             if not (self.resume and item["case"] in self.registrations):
                 fixed = plain(item["image"]).float()[None].to(self.device)

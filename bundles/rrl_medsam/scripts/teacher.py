@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
 from rich.progress import track
@@ -42,6 +43,7 @@ class SamTeacher:
         slices: int | None = 16,
         device: str | torch.device = "cpu",
     ) -> None:
+        sam = None if sam in (None, "null", "None") else sam  # the command line hands over words
         self.name, self.slices, self.device = sam, slices, torch.device(device)
         self.model = None
         self._features: dict[str, Tensor] = {}
@@ -68,7 +70,13 @@ class SamTeacher:
         if self.model is None:
             print("sam is null: no distillation; the report says so")
             return
-        for item in track(images, description="SAM features"):
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+        for index, item in enumerate(track(images, description="SAM features", disable=rank > 0)):
+            if index % world == rank:
+                self.encode(item["image"])
+        if world > 1:
+            dist.barrier()
+        for item in images:
             self._features[item["case"]] = match_grid(self.encode(item["image"])[None], tuple(spatial_size))[0]
         distillation.standardise_by(list(self._features.values()))
 

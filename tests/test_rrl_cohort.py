@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import torch
+from bundle_path import import_bundle
+
+cohort_module = import_bundle("rrl_medsam", "cohort")
+
+SIZE = (24, 24, 16)
+
+
+def phantom() -> np.ndarray:
+    label = np.zeros(SIZE, np.uint8)
+    label[5:19, 6:18, 4:12] = 1
+    label[9:15, 9:15, 6:10] = 2
+    return label
+
+
+def write_cohort(folder, cases=4):
+    random = np.random.default_rng(0)
+    label = phantom()
+    for index in range(cases):
+        noise = 0.3 if index == 0 else 0.02 * index
+        voxels = 0.5 * label + noise * random.standard_normal(SIZE)
+        for name, array in (("image", voxels.astype(np.float32)), ("label", label)):
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"{name}_{index}.nii.gz")
+    entries = [{"image": f"image_{i}.nii.gz", "label": f"label_{i}.nii.gz"} for i in range(cases)]
+    content = {
+        "name": "tiny",
+        "labels": {"0": "background", "1": "body", "2": "core"},
+        "training": entries[:-1],
+        "test": entries[-1:],
+    }
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+def test_cohort_opens_no_training_label_but_the_atlass(tmp_path):
+    write_cohort(tmp_path)
+    (tmp_path / "label_0.nii.gz").write_bytes(b"never opened")
+    (tmp_path / "label_2.nii.gz").write_bytes(b"never opened")
+    cohort = cohort_module.OneShotCohort(str(tmp_path), atlas="image_1", max_voxels=2000)
+    assert cohort.atlas["case"] == "image_1" and cohort.atlas["label"].endswith("label_1.nii.gz")
+    assert [sorted(case) for case in cohort.images] == [["case", "image"]] * 3
+    assert cohort.grid["label_values"] == [0, 1, 2] and [case["case"] for case in cohort.scored] == ["image_3"]
+
+
+def test_cohort_takes_the_medoid_where_no_atlas_is_named(tmp_path, capsys):
+    write_cohort(tmp_path)
+    cohort = cohort_module.OneShotCohort(str(tmp_path))
+    random = torch.Generator().manual_seed(0)
+    image = 0.5 * torch.from_numpy(phantom())[None]
+    seen = [
+        {"case": f"image_{i}", "image": image + level * torch.randn(image.shape, generator=random)}
+        for i, level in enumerate((0.5, 0.3, 0.02))
+    ]
+    assert cohort.atlas is None
+    assert cohort.choose_atlas(seen)["case"] == "image_2" == cohort.choose_atlas(seen)["case"]
+    assert capsys.readouterr().out.count("image_2, the label-free medoid of 3") == 1
+
+
+def test_grid_travels_in_the_model_file(tmp_path):
+    default = {"spatial_size": [8, 8, 8], "pixdim": [1.0, 1.0, 1.0], "label_values": [0, 1]}
+    assert cohort_module.read_grid(None, default) == default
+    assert cohort_module.read_grid(str(tmp_path / "model.pt"), default) == default
+    grid = {"spatial_size": [16, 24, 8], "pixdim": [1.25, 0.9766, 5.0], "label_values": [0, 3, 500]}
+    torch.save({name: torch.tensor([float(v) for v in value]) for name, value in grid.items()}, tmp_path / "model.pt")
+    assert cohort_module.read_grid(str(tmp_path / "model.pt"), default) == grid
