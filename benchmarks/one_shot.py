@@ -66,7 +66,7 @@ class GivenLabels:
     """Stand for the labeller where labels are given: the atlas's alone, or (the upper bound) all true ones."""
 
     def __init__(self, labels: dict[str, Tensor], order: list[str]) -> None:
-        self.known, self.order = labels, order
+        self.known, self.order, self.round = labels, order, 1
         self.labels = self
         self.selected = [case for case in order if case in labels]
 
@@ -75,6 +75,7 @@ class GivenLabels:
 
     def label(self, number: int) -> None:
         """Nothing to make."""
+        self.round = number
 
     def training_indices(self) -> list[int]:
         return [index for index, case in enumerate(self.order) if case in self.known]
@@ -124,7 +125,7 @@ class Benchmark:
             self.measure("load volumes", lambda: images.set_data(self.cohort.images))
             self.shared["images"] = images
         self.images = self.shared["images"]
-        parser["images"] = self.images
+        parser["cohort"], parser["images"] = self.cohort, self.images  # a change makes a parser resolve anew
         teacher = parser.get_parsed_content("teacher")
         network, labeller = parser.get_parsed_content("network"), parser.get_parsed_content("labeller")
         self.initial = {k: v.clone() for k, v in network.state_dict().items()}
@@ -169,6 +170,11 @@ class Benchmark:
         parser = self.parser(**overrides)
         parser["cohort"], parser["images"], parser["teacher"] = self.cohort, self.images, self.teacher
         parser["distillation"] = self.distillation
+        given = name in ("atlas label only", "all true labels")
+        if given:
+            labels = {self.labeller.atlas["case"]: self.labeller.atlas["label"][0]}
+            labels |= self.true_labels() if name == "all true labels" else {}
+            parser["labeller"] = GivenLabels(labels, [item["case"] for item in self.cohort.images])
         network, registration = parser.get_parsed_content("network"), parser.get_parsed_content("registration")
         state = dict(self.stage_1["network"])
         if "sam" in overrides:  # without distillation the general model starts as it was made
@@ -176,12 +182,7 @@ class Benchmark:
         network.load_state_dict(state)
         registration.load_state_dict(self.stage_1["registration"])
         self.distillation.load_state_dict(self.stage_1["distillation"])
-        if name in ("atlas label only", "all true labels"):
-            labels = {self.labeller.atlas["case"]: self.labeller.atlas["label"][0]}
-            if name == "all true labels":
-                labels |= self.true_labels()
-            parser["labeller"] = GivenLabels(labels, [item["case"] for item in self.cohort.images])
-        else:
+        if not given:
             labeller = parser.get_parsed_content("labeller")
             labeller.resume = True
             labeller.align()
@@ -252,13 +253,14 @@ class Benchmark:
             image = plain(item["image"]).float()[None]
             with torch.no_grad():
                 once = AffineTTAInferer(0)(image, network).exp()[0]
-                views = AffineTTAInferer(4)(image, network).exp()[0]
             row = {"case": item["case"], **self.score(item, once)}
-            row["dice+tta"] = self.score(item, views, distances=False)["dice"]
             refined = self.score(item, refine_by_intensity(image[0], once))
             row |= {f"{key}+intensity": value for key, value in refined.items()}
-            row["dice+tta+intensity"] = self.score(item, refine_by_intensity(image[0], views), distances=False)["dice"]
             if guided:
+                with torch.no_grad():
+                    views = AffineTTAInferer(4)(image, network).exp()[0]
+                row["dice+tta"] = self.score(item, views, distances=False)["dice"]
+                row["dice+tta+intensity"] = self.score(item, refine_by_intensity(image[0], views), False)["dice"]
                 affine = register_affine(image, self.labeller.atlas["image"])
                 velocity = self.labeller.velocities(image, affine)["instance"]
                 label, _ = self.labeller.propagate(affine, self.labeller.guide(image, affine, velocity, once, 60))

@@ -28,7 +28,7 @@ def find_input_error(error: BaseException | None) -> BaseException | None:
 
 
 def plain_input_errors() -> None:
-    """Make an uncaught InputError end the process with its lines alone, exit status 1, and leave other errors as they are."""
+    """Let an uncaught InputError end the process with its lines alone, status 1, and leave other errors as they are."""
     previous = sys.excepthook
 
     def hook(kind, error, trace) -> None:

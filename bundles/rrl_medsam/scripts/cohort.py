@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -84,7 +85,8 @@ class OneShotCohort:
             best = max(self.candidates, key=lambda case: (rank[case], case))
             self.atlas = one_labeled(self._datalist, best)[0]
             self._check([self.atlas])
-            print(f"atlas: {best}, the label-free medoid of {len(self.candidates)} labelled training cases")
+            if idist.get_rank() == 0:
+                print(f"atlas: {best}, the label-free medoid of {len(self.candidates)} labelled training cases")
         return self.atlas
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.transforms import LoadImage, MapTransform, Orientation
 
@@ -19,9 +20,10 @@ from .labeller import AtlasLabeller
 
 
 class AddPropagatedd(MapTransform):
-    """Add `propagated` [K, H, W, D], the atlas label brought to `image` by instance-optimised registration, and its folding.
+    """Add `propagated` [K, H, W, D], the atlas label brought to `image` by registration, and its `folding_percent`.
 
-    Where the labeller has `guided_steps`, `guided` steps follow in which the prediction steers the registration.
+    Instance-optimised registration where the labeller has steps for it, else the registration network's. Where the
+    labeller has `guided_steps`, such steps follow in which the prediction steers the registration.
     """
 
     def __init__(self, labeller: AtlasLabeller) -> None:
@@ -41,7 +43,7 @@ class AddPropagatedd(MapTransform):
 
 
 class PropagationColumns:
-    """Columns of the metrics table for the registration branch: its Dice of each label, and the share of folded voxels."""
+    """Columns of the metrics table for the registration branch: its Dice of each label, and the folded voxels (%)."""
 
     def __init__(self, label_values: Sequence[int]) -> None:
         self.label_values = list(label_values)
@@ -56,7 +58,7 @@ class PropagationColumns:
 
 
 class Gallery:
-    """Ignite handler that draws the first cases of an evaluation: propagated label, prediction and truth over the image.
+    """Ignite handler that draws the first cases of an evaluation: propagated label, prediction, truth over the image.
 
     Args:
         label_names: of the values in the label maps.
@@ -94,6 +96,4 @@ def label_path(item: Mapping[str, Any], given: Mapping[str, Any]) -> str:
 
 def with_affine(volume: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
     """Return a volume [1, H, W, D] as a MetaTensor of that affine alone."""
-    from monai.data import MetaTensor
-
     return MetaTensor(plain(volume).cpu().float(), affine=affine)

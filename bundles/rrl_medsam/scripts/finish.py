@@ -102,8 +102,8 @@ class Finish:
         cohort, labeller = self.labeller.cohort, self.labeller
         page = Report(f"RRL-MedSAM on {cohort.name}", self.manifest.path.parent)
         page.add_text(
-            f"One labelled volume ({labeller.atlas['case']}) and {len(cohort.images) - 1} unlabelled ones. The last round "
-            f"learnt from the atlas and the {len(labeller.selected)} pseudo labels of highest agreement."
+            f"One labelled volume ({labeller.atlas['case']}) and {len(cohort.images) - 1} unlabelled ones. The last "
+            f"round learnt from the atlas and the {len(labeller.selected)} pseudo labels of highest agreement."
         )
         scores = self.scores()
         if scores:
@@ -121,11 +121,12 @@ class Finish:
             if progress.history:
                 page.add_curves(stage, progress.history)
         page.add_costs(self.manifest)
+        left_out = "Without SAM: the distillation stage was left out."
         page.add_text(
             [
                 "The model was chosen without any label but the atlas's: it is the last one.",
                 "Quality of a pseudo label is the agreement of independent opinions, not a comparison with truth.",
-                "Without SAM: the distillation stage was left out." if self.sam is None else f"Teacher: {self.sam}, frozen.",
+                left_out if self.sam is None else f"Teacher: {self.sam}, frozen.",
             ],
             section=LIMITS,
         )
@@ -149,7 +150,9 @@ class Finish:
             for case in ranked
         ]  # fmt: skip
         page.add_table("Pseudo labels of the last round, best first", rows, section=LABELS)
-        for word, case in dict(zip(("best", "median", "worst"), (ranked[0], ranked[len(ranked) // 2], ranked[-1]), strict=True)).items():
+        last = len(ranked) - 1  # -1 where the atlas is the only case
+        for word, place in {"best": 0, "median": len(ranked) // 2, "worst": last}.items() if ranked else ():
+            case = ranked[place]
             label = labeller.labels.load(case)["label"].argmax(0).int().numpy()
             picture = overlay_png(plain(images[case])[0].float().numpy(), {"pseudo label": label}, names, spacing)
             page.add_overlay(f"pseudo label of {case}, {word} agreement ({judged[case]['quality']:.2f})", picture)

@@ -42,7 +42,8 @@ class AtlasLabeller:
         registration: the registration network, or None.
         inferer: (image, network) -> log-probabilities.
         folder: where registrations and pseudo labels of a run lie; those found there are used again.
-        instance_steps: steps of instance optimisation from the affine; 0 for none.
+        instance_steps: steps of instance optimisation on the full grid; 0 for no instance optimisation.
+        coarse_steps: its steps on half the grid before those.
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
         smooth_weight: of the velocity's smoothness.
         keep: share of the cases, of the highest agreement, whose labels are learnt from.
@@ -58,7 +59,8 @@ class AtlasLabeller:
         registration: nn.Module | None,
         inferer: Callable[[Tensor, nn.Module], Tensor],
         folder: str,
-        instance_steps: int = 60,
+        instance_steps: int = 30,
+        coarse_steps: int = 80,
         guided_steps: int = 0,
         smooth_weight: float = 0.5,
         keep: float = 0.5,
@@ -68,7 +70,8 @@ class AtlasLabeller:
     ) -> None:
         self.cohort, self.images, self.label_transform = cohort, images, label_transform
         self.network, self.registration, self.inferer = network, registration, inferer
-        self.instance_steps, self.guided_steps, self.smooth_weight = instance_steps, guided_steps, smooth_weight
+        self.instance_steps, self.coarse_steps, self.guided_steps = instance_steps, coarse_steps, guided_steps
+        self.smooth_weight = smooth_weight
         self.keep, self.refine_intensity = keep, refine_intensity
         self.device, self.resume = torch.device(device), resume
         self._root = self.folder = Path(folder)
@@ -155,7 +158,12 @@ class AtlasLabeller:
                 found["network"] = self.registration(aligned, fixed)[0]
         if self.instance_steps or not found:
             found["instance"] = register_velocity(
-                fixed, moving, affine, steps=self.instance_steps, smooth_weight=self.smooth_weight
+                fixed,
+                moving,
+                affine,
+                steps=self.instance_steps,
+                coarse_steps=self.coarse_steps,
+                smooth_weight=self.smooth_weight,
             )[0]
         return found
 

@@ -67,10 +67,12 @@ class SamTeacher:
         Args:
             spatial_size: of the student's deepest features.
         """
+        parallel = dist.is_available() and dist.is_initialized()
+        rank, world = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
         if self.model is None:
-            print("sam is null: no distillation; the report says so")
+            if rank == 0:
+                print("sam is null: no distillation; the report says so")
             return
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
         for index, item in enumerate(track(images, description="SAM features", disable=rank > 0)):
             if index % world == rank:
                 self.encode(item["image"])

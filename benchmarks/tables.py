@@ -1,0 +1,70 @@
+"""Turn the results of `benchmarks.one_shot` into a Markdown table with paired tests.
+
+    python -m benchmarks.tables results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from scipy.stats import wilcoxon
+
+REFERENCE = "propagation: instance"
+
+
+def mean(scores: list[float]) -> float:
+    return statistics.fmean(scores)
+
+
+def paired(first: list[float], second: list[float]) -> str:
+    """Return difference, wins and p (Wilcoxon signed rank) of first against second, case by case."""
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    wins = sum(d > 0 for d in differences)
+    p = wilcoxon(first, second).pvalue if any(differences) else 1.0
+    return f"{mean(differences):+.3f}, {wins}/{len(differences)}, p={p:.2g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results")
+    parser.add_argument("--metric", default="dice+intensity", help="column that is compared; +intensity: refined alike")
+    arguments = parser.parse_args()
+    results = json.loads(Path(arguments.results).read_text())
+    atlases = results["atlases"]
+    names = list(dict.fromkeys(row for atlas in atlases.values() for row in atlas["rows"]))
+    complete = [name for name in names if all(name in atlas["rows"] for atlas in atlases.values())]
+
+    def column(name: str, key: str) -> list[float]:
+        return [score[key] for atlas in atlases.values() for score in atlas["rows"][name]]
+
+    print("| row | Dice (each atlas) | Dice | + intensity | min | HD95 mm | ASSD mm | CPU-s | against instance, refined alike |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in complete:
+        each = " / ".join(f"{mean([s['dice'] for s in atlas['rows'][name]]):.3f}" for atlas in atlases.values())
+        cost = [atlas["costs"].get(name) for atlas in atlases.values()]
+        spent = f"{mean([c for c in cost if c is not None]):.0f}" if any(cost) else ""
+        versus = "" if name == REFERENCE else paired(column(name, arguments.metric), column(REFERENCE, arguments.metric))
+        print(
+            f"| {name} | {each} | {mean(column(name, 'dice')):.4f} | {mean(column(name, 'dice+intensity')):.4f} "
+            f"| {min(column(name, 'dice')):.3f} | {mean(column(name, 'hd95')):.2f} | {mean(column(name, 'assd')):.2f} "
+            f"| {spent} | {versus} |"
+        )
+    print()
+    for name in complete:
+        if name not in ("full", REFERENCE) and not name.startswith("propagation") and "full" in complete:
+            print(f"- {name} against full: {paired(column(name, 'dice'), column('full', 'dice'))}")
+    for key in ("dice+tta", "dice+tta+intensity", "dice of guided propagation"):
+        if "full" in complete and key in atlases[next(iter(atlases))]["rows"]["full"][0]:
+            print(f"- full, {key}: {mean(column('full', key)):.4f}; against raw {paired(column('full', key), column('full', 'dice'))}")
+    for name in complete:
+        if name.startswith("propagation"):
+            print(f"- {name}: folding {mean(column(name, 'folding')):.4f} %")
+    for name, atlas in atlases.items():
+        print(f"- costs in CPU seconds, atlas {name}: " + ", ".join(f"{k} {v}" for k, v in atlas["costs"].items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What every config of every bundle keeps to, so that a reader finds the same things in the same places."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bundle_path import BUNDLES, import_bundle
+from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
+
+CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
+SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]
+LONGEST = {"train.json": 220, "inference.json": 120, "evaluate.json": 40, "multi_gpu_train.json": 40, "paper.json": 40}
+BUNDLE_NAMES = sorted({path.parents[1].name for path in CONFIGS})
+NO_SETTINGS = {"_desc_", "imports", "bundle_root", "ckpt_dir", "ckpt_path", "output_dir", "cache_dir", "device"}
+NO_SETTINGS |= {"resume", "resuming", "online", "rank", "seed"}
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parents[1].name}/{path.name}"
+
+
+def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    assert len(keys) == len(set(keys)), f"twice: {sorted({key for key in keys if keys.count(key) > 1})}"
+    return dict(pairs)
+
+
+def read(bundle: str, name: str) -> dict[str, Any]:
+    return json.loads((BUNDLES / bundle / "configs" / name).read_text())
+
+
+def walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of everything in a config."""
+    yield key, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in items:
+        yield from walk(entry, f"{key}.{name}" if key else str(name))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+def test_no_key_stands_twice(path):
+    json.loads(path.read_text(), object_pairs_hook=refuse_duplicates)
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=name_of)
+def test_config_is_short_and_says_what_it_is_for(path):
+    assert len(path.read_text().splitlines()) <= LONGEST[path.name]
+    assert json.loads(path.read_text())["_desc_"]
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=name_of)
+def test_components_come_from_monai_torch_or_the_bundle(path):
+    monai = ComponentLocator(excludes=[])
+    import_bundle(path.parents[1].name)
+    for key, value in walk(json.loads(path.read_text())):
+        if key.split(".")[-1] != "_target_":
+            continue
+        if "." not in value:
+            assert monai.get_component_module_name(value), f"{key}: {value} is no component of MONAI"
+        elif value.startswith("scripts."):
+            module, _, name = value.removeprefix("scripts.").rpartition(".")
+            assert hasattr(import_bundle(path.parents[1].name, module), name), f"{key}: {value}"
+        else:
+            assert value.startswith("torch."), f"{key}: {value}"
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=name_of)
+def test_no_list_item_is_addressed_by_its_position(path):
+    """`@train#handlers#0` breaks, or means another handler, as soon as somebody adds one."""
+    for key, value in walk(json.loads(path.read_text())):
+        assert not re.search(r"(#|::)-?\d+\b", key), key
+        if isinstance(value, str):
+            assert not re.search(r"@[A-Za-z_]\w*((#|::)\w+)*(#|::)-?\d+\b", value), f"{key}: {value}"
+            assert "/work/" not in value and "/home/" not in value and "://" not in value, f"{key}: {value}"
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=name_of)
+def test_every_reference_leads_somewhere(path):
+    files = [path] if path.name in ("train.json", "inference.json") else [path.with_name("train.json"), path]
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    for key, value in walk(json.loads(path.read_text())):
+        for reference in re.findall(r"@([A-Za-z_]\w*(?:(?:#|::)\w+)*)", value if isinstance(value, str) else ""):
+            assert reference in parser, f"{key}: @{reference}"
+
+
+@pytest.mark.parametrize("path", [p for p in SETTINGS if p.name not in ("train.json", "inference.json")], ids=name_of)
+def test_an_override_brings_no_key_that_train_json_does_not_have(path):
+    """But for a few of its own, a new key there would be one that nothing reads."""
+    train = ConfigParser()
+    train.read_config(str(path.with_name("train.json")))
+    for key in json.loads(path.read_text()):
+        assert key in train or key in ("backend", "finalize"), key
+
+
+@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
+def test_train_and_inference_agree(bundle):
+    train, inference = read(bundle, "train.json"), read(bundle, "inference.json")
+    for key in ("network_def", "network", "preprocessing", "inferer", "amp", "ckpt_path", "dataset_dir"):
+        assert inference[key] == train.get(key) or key == "ckpt_path", key
+    numbers = {key for key in train.keys() & inference.keys() if key not in NO_SETTINGS | {"grid", "handlers"}}
+    assert {"percentiles", "channels", "strides", "norm", "prompt", "output", "tta_views"} <= numbers
+    different = {key for key in numbers if train[key] != inference[key]} - {"run", "initialize"}
+    assert not different
+    after = [item for item in train["validate"]["postprocessing"]["transforms"] if "Propagated" not in item["_target_"]]
+    for ours, theirs in zip(after, inference["postprocessing"]["transforms"][: len(after)], strict=True):
+        assert ours["_target_"] == theirs["_target_"]
+        assert ours.get("weight") == theirs.get("weight") and ours.get("label_values") == theirs.get("label_values")
+
+
+@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
+def test_train_writes_every_setting_into_the_manifest(bundle):
+    train = read(bundle, "train.json")
+    tuned = {}
+    for key, value in train.items():
+        if key == "cohort":
+            break
+        if key not in NO_SETTINGS:
+            tuned[key] = f"@{key}"
+    assert train["settings"] == tuned and len(tuned) > 30
+    assert train["manifest"]["config"] == "@settings"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("train.json", "train"), ("inference.json", "inference")])
+@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
+def test_monai_finds_the_properties_it_needs(bundle, name, kind):
+    path = BUNDLES / bundle / "configs" / name
+    flow = ConfigWorkflow(str(path), workflow_type=kind, logging_file=False)
+    assert not flow.check_properties()
+
+
+@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
+def test_evaluation_asks_for_the_model_first(bundle):
+    evaluate = read(bundle, "evaluate.json")
+    assert evaluate["run"][0]["_target_"].endswith("require_model")
+    assert evaluate["registration"] is None
