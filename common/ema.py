@@ -50,10 +50,15 @@ class MutualEMA:
     def attach(self, engine: Engine) -> None:
         if self.ema_every:
             engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.ema_every), self.average)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.log_gap)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.log_gap)
 
     def average(self, engine: Engine) -> None:
         mutual_ema(self.general, self.medical, self.alpha)
 
     def log_gap(self, engine: Engine) -> None:
-        engine.state.metrics["weight_gap"] = weight_gap(self.general, self.medical)
+        """Put the gap beside the losses of an epoch's last iteration, for the progress line and the curves."""
+        if engine.state.iteration % engine.state.epoch_length == 0:
+            gap = weight_gap(self.general, self.medical)
+            engine.state.metrics["weight_gap"] = gap
+            if hasattr(engine.state, "losses"):
+                engine.state.losses["weight_gap"] = gap

@@ -57,7 +57,9 @@ class ObjectiveTrainer(SupervisedTrainer):
         self.lr_scheduler = lr_scheduler
         self.clip_norm = clip_norm
         self.checkpoint = None
-        self.stateful: dict[str, Any] = {}
+        # a handler that the config disables (on ranks above 0, say) arrives as None
+        handlers = [handler for handler in train_handlers or [] if handler is not None]
+        self.stateful: dict[str, Any] = {type(h).__name__: h for h in handlers if hasattr(h, "load_state_dict")}
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -65,7 +67,7 @@ class ObjectiveTrainer(SupervisedTrainer):
             network=network.to(device),
             optimizer=optimizer,
             loss_function=None,
-            train_handlers=train_handlers,
+            train_handlers=handlers,
             amp=False,
             **kwargs,
         )

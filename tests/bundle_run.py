@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,7 @@ TINY: dict[str, Any] = {
     "register_epochs": 1,
     "epochs": 2,
     "instance_steps": 5,
-    "coarse_steps": 5,
+    "coarse_steps": 2,
     "tta_views": 0,
     "channels": [4, 8, 8, 8],
     "device": "cpu",
@@ -62,7 +63,7 @@ def copy_bundle(folder: Path) -> Path:
 
     def ignore(directory: str, names: list[str]) -> set[str]:
         unwanted = left if Path(directory) == BUNDLE else set()
-        return {name for name in names if name in unwanted or name == "__pycache__" or name.endswith(".pt")}
+        return {name for name in names if name in unwanted or name == "__pycache__" or ".pt" in name}
 
     return Path(shutil.copytree(BUNDLE, folder, symlinks=False, ignore=ignore))
 
@@ -92,7 +93,9 @@ def flags(**settings: Any) -> list[str]:
 
 
 def files_below(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    """Return the paths of all files below a folder; TensorBoard's lose the machine and time in their names."""
+    paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {re.sub(r"(events\.out\.tfevents).*", r"\1", path) for path in paths}
 
 
 def subset_cohort(source: Path, folder: Path, **counts: int) -> Path:

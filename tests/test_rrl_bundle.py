@@ -27,11 +27,12 @@ from bundle_run import (
     subset_cohort,
     use_fake_sam,
 )
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.errors import find_input_error
 
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json", "ckpt/model.pt"}
+RESULTS |= {"output/events.out.tfevents"}
 opened: list[str] | None = None  # an audit hook can't be taken off again, so it looks here
 
 
@@ -80,6 +81,10 @@ def test_training_leaves_model_scores_and_report(trained):
     assert {row["case"] for row in scores(folder / "output" / "metrics.json")} == {"sample_006", "sample_007"}
 
 
+def test_monai_finds_all_properties_of_a_training(trained):
+    assert not trained["flow"].check_properties()
+
+
 def test_model_is_flat_and_fits_the_network_of_inference_json(trained):
     path = trained["folder"] / "ckpt" / "model.pt"
     tensors = weights(path)
@@ -120,7 +125,9 @@ def test_evaluation_needs_data_and_model_alone_and_gives_the_same_scores(trained
 def test_inference_segments_a_folder_with_the_trained_model(trained, tiny_cohort, tmp_path):
     settings = {"ckpt_path": str(trained["folder"] / "ckpt" / "model.pt"), "output_dir": str(tmp_path)}
     settings |= {"bundle_root": str(BUNDLE), "channels": TINY["channels"], "tta_views": 0, "device": "cpu"}
-    _, said = run_bundle(["inference.json"], tmp_path / "none", tiny_cohort / "imagesTs", kind="inference", **settings)
+    scans = tiny_cohort / "imagesTs"
+    flow, said = run_bundle(["inference.json"], tmp_path / "none", scans, kind="inference", **settings)
+    assert not flow.check_properties()
     assert files_below(tmp_path) == {f"{case}/{case}_seg.nii.gz" for case in ("sample_006", "sample_007")}
     for case in ("sample_006", "sample_007"):
         source = nibabel.load(tiny_cohort / "imagesTs" / f"{case}.nii.gz")
@@ -168,12 +175,17 @@ def resume_cohort(tiny_cohort, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(resume_cohort, tmp_path_factory) -> Path:
+def uninterrupted(resume_cohort, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
         use_fake_sam(patch, folder)
-        run_bundle(["train.json"], folder, resume_cohort, **LONG)
-    return folder
+        flow, _ = run_bundle(["train.json"], folder, resume_cohort, **LONG)
+    return {"model": folder / "ckpt" / "model.pt", "curves": curves(flow)}
+
+
+def curves(flow: ConfigWorkflow) -> dict[str, dict]:
+    stages = ("distill", "register", "train")
+    return {stage: flow.parser.get_parsed_content(f"{stage}#progress").history for stage in stages}
 
 
 def kill_at(patch: pytest.MonkeyPatch, place: str, number: int, when: str) -> None:
@@ -219,8 +231,10 @@ def test_resumed_run_ends_bit_for_bit_as_one_in_a_piece(kill, uninterrupted, res
     assert Killed in chain
     assert not (tmp_path / "ckpt" / "model.pt").exists()
     torch.manual_seed(int(time.time()))  # nothing may hang on where the interrupted run left the generators
-    run_bundle(["train.json"], tmp_path, resume_cohort, **LONG, resume="true")
-    assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted / "ckpt" / "model.pt")
+    flow, _ = run_bundle(["train.json"], tmp_path, resume_cohort, **LONG, resume="true")
+    assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["model"])
+    assert curves(flow) == uninterrupted["curves"]
+    assert [epoch for epoch, _ in curves(flow)["train"]["loss"]] == [1, 2, 3, 4]
     manifest = json.loads((tmp_path / "output" / "run.json").read_text())
     assert manifest["times_resumed"] == 1 and manifest["resumes"][0]["changed"] == []
 
@@ -260,7 +274,7 @@ def test_a_process_killed_outright_goes_on(resume_cohort, tmp_path):
 # --- as a command
 
 MAKES = {"models/model.pt", "models/register.checkpoint.pt", "models/train.checkpoint.pt"}
-MAKES |= {f"eval/{name}" for name in ("run.json", "report.html", "metrics.csv", "metrics.json")}
+MAKES |= {f"eval/{name}" for name in ("run.json", "report.html", "metrics.csv", "metrics.json", "events.out.tfevents")}
 
 
 @pytest.mark.slow

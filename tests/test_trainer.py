@@ -289,7 +289,7 @@ def test_objectives_get_plain_tensors_and_losses_are_logged(tmp_path):
     trainer = make_trainer(tmp_path, epochs=1, objective=Look())
     trainer.run()
     assert kinds == {torch.Tensor}
-    assert set(trainer.state.losses) == {"loss", "general", "medical"}
+    assert set(trainer.state.losses) == {"loss", "general", "medical", "weight_gap"}
     assert "weight_gap" in trainer.state.metrics
 
 
