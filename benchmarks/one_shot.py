@@ -2,9 +2,9 @@
 
     python -m benchmarks.one_shot DATASET_DIR --output results.json --atlas CASE [--atlas CASE ...] [--steps 600]
 
-Registration is done once an atlas and shared by all rows; every trained row then starts from the same weights and gets the
-same number of network steps (a step of two models counts twice). Test labels are used for scoring only. Rows that are
-there already are not run again, so an interrupted benchmark goes on.
+Registration is done once an atlas and shared by all rows; every trained row then starts from the same weights and
+gets the same number of network steps (a step of two models counts twice). Test labels are used for scoring only. Rows
+that are there already are not run again, so an interrupted benchmark goes on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ROWS: dict[str, tuple[dict[str, Any], int]] = {
     "general only": ({"output": "general"}, 1),
     "all true labels": ({"output": "general", "rounds": 1, "sam": None}, 1),
     "UNet on pseudo labels": (
-        {"output": "general", "rounds": 1, "refine_intensity": 0.0, "sam": None, "keep": 1.0},
+        {"output": "general", "rounds": 1, "refine_labels": 0.0, "sam": None, "keep": 1.0},
         1,
     ),
     "no distillation": ({"sam": None}, 2),
@@ -49,14 +49,15 @@ ROWS: dict[str, tuple[dict[str, Any], int]] = {
     "no prompt": ({"prompt": False, "output": "medical"}, 1),
     "one round": ({"rounds": 1}, 2),
     "paper": (
-        {"output": "medical", "rounds": 1, "keep": 1.0, "instance_steps": 0, "refine_intensity": 0.0, "ema_every": 1,
+        {"output": "medical", "rounds": 1, "keep": 1.0, "instance_steps": 0, "refine_labels": 0.0, "ema_every": 1,
          "online_labels": True, "distillation_weight": 0.1},
         2,
     ),
     "no selection": ({"keep": 1.0}, 2),
+    "labels fused with the network's": ({"fuse_network": True}, 2),
     "atlas label only": ({"output": "general", "rounds": 1, "sam": None}, 1),
     "three rounds": ({"rounds": 3}, 2),
-    "no intensity in labels": ({"refine_intensity": 0.0}, 2),
+    "no intensity in labels": ({"refine_labels": 0.0}, 2),
     "mutual EMA every 50 steps": ({"ema_every": 50}, 2),
     "guided labels": ({"guided_steps": 40}, 2),
 }  # fmt: skip
@@ -89,8 +90,10 @@ class Benchmark:
         work = Path(arguments.work)
         self.overrides: dict[str, Any] = {
             "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "atlas": atlas, "output_dir": str(work),
-            "ckpt_dir": str(work), "cache_dir": str(work), "seed": arguments.seed, "epoch_length": 50, "save_every": 10**6,
-            "distill_epochs": max(1, arguments.distill_steps // 50), "register_epochs": max(1, arguments.register_steps // 50),
+            "ckpt_dir": str(work), "cache_dir": str(work), "seed": arguments.seed, "epoch_length": 50,
+            "save_every": 10**6,
+            "distill_epochs": max(1, arguments.distill_steps // 50),
+            "register_epochs": max(1, arguments.register_steps // 50),
         }  # fmt: skip
         if arguments.spatial_size:
             self.overrides |= {"spatial_size": arguments.spatial_size, "pixdim": arguments.pixdim}
@@ -276,7 +279,9 @@ def main() -> None:
     parser.add_argument("--work", required=True, help="folder for registrations and features")
     parser.add_argument("--atlas", action="append", help="case id; may be given several times; default: the medoid")
     parser.add_argument("--rows", default="", help="comma-separated names; default: all")
-    parser.add_argument("--steps", type=int, default=600, help="steps of a two-model row; a one-model row gets twice as many")
+    parser.add_argument(
+        "--steps", type=int, default=600, help="steps of a two-model row; a one-model row gets twice as many"
+    )
     parser.add_argument("--distill-steps", type=int, default=300)
     parser.add_argument("--register-steps", type=int, default=300)
     parser.add_argument("--unlabeled", type=int, help="draw so many unlabelled cases; default: all")

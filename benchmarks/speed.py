@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed IMAGE [--model bundles/rrl_medsam/models/model.pt]
 
-Times the network against instance-optimised registration on the same grid, inference from file to file against one pass of
-SAM ViT-B (224 px, random weights: the time is the same) over the slices, and says where inference spends its time.
+Times the network against instance-optimised registration on the same grid, inference from file to file against one pass
+of SAM ViT-B (224 px, random weights: the time is the same) over the slices, and says where inference spends its time.
 """
 
 from __future__ import annotations
@@ -102,10 +102,11 @@ def main() -> None:
     table.add_row("file to file", f"{total:.3f}", "100%")
     console.print(table)
     grid = "x".join(str(n) for n in image.shape[2:])
-    print(f"network, one pass on {grid}: {network_time:.3f} s; instance-optimised registration: {registration_time:.2f} s; "
-          f"ratio {registration_time / network_time:.0f}")  # fmt: skip
-    print(f"with test-time views: ratio {registration_time / (stages['network, one pass'] + stages[f'network, {inferer.views} test-time views']):.0f}")  # fmt: skip  # noqa: E501
-    print(f"SAM ViT-B over {depth} slices: {sam_time:.1f} s; file to file: {total:.2f} s; ratio {sam_time / total:.0f}")
+    views_time = stages[f"network, {inferer.views} test-time views"] + network_time
+    print(f"grid {grid}: network, one pass {network_time:.3f} s, with test-time views {views_time:.3f} s")
+    print(f"instance-optimised registration {registration_time:.2f} s: {registration_time / network_time:.0f} times one pass, "
+          f"{registration_time / views_time:.0f} times all")  # fmt: skip
+    print(f"SAM ViT-B over {depth} slices {sam_time:.1f} s: {sam_time / total:.0f} times file to file ({total:.2f} s)")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Turn the results of `benchmarks.one_shot` into a Markdown table with paired tests.
 
-    python -m benchmarks.tables results.json
+python -m benchmarks.tables results.json
 """
 
 from __future__ import annotations
@@ -40,13 +40,17 @@ def main() -> None:
     def column(name: str, key: str) -> list[float]:
         return [score[key] for atlas in atlases.values() for score in atlas["rows"][name]]
 
-    print("| row | Dice (each atlas) | Dice | + intensity | min | HD95 mm | ASSD mm | CPU-s | against instance, refined alike |")
+    print(
+        "| row | Dice by atlas | Dice | + intensity | min | HD95 mm | ASSD mm | CPU-s | against instance, refined alike |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for name in complete:
         each = " / ".join(f"{mean([s['dice'] for s in atlas['rows'][name]]):.3f}" for atlas in atlases.values())
         cost = [atlas["costs"].get(name) for atlas in atlases.values()]
         spent = f"{mean([c for c in cost if c is not None]):.0f}" if any(cost) else ""
-        versus = "" if name == REFERENCE else paired(column(name, arguments.metric), column(REFERENCE, arguments.metric))
+        versus = (
+            "" if name == REFERENCE else paired(column(name, arguments.metric), column(REFERENCE, arguments.metric))
+        )
         print(
             f"| {name} | {each} | {mean(column(name, 'dice')):.4f} | {mean(column(name, 'dice+intensity')):.4f} "
             f"| {min(column(name, 'dice')):.3f} | {mean(column(name, 'hd95')):.2f} | {mean(column(name, 'assd')):.2f} "
@@ -58,7 +62,8 @@ def main() -> None:
             print(f"- {name} against full: {paired(column(name, 'dice'), column('full', 'dice'))}")
     for key in ("dice+tta", "dice+tta+intensity", "dice of guided propagation"):
         if "full" in complete and key in atlases[next(iter(atlases))]["rows"]["full"][0]:
-            print(f"- full, {key}: {mean(column('full', key)):.4f}; against raw {paired(column('full', key), column('full', 'dice'))}")
+            versus = paired(column("full", key), column("full", "dice"))
+            print(f"- full, {key}: {mean(column('full', key)):.4f}; against raw {versus}")
     for name in complete:
         if name.startswith("propagation"):
             print(f"- {name}: folding {mean(column(name, 'folding')):.4f} %")

@@ -64,7 +64,9 @@ def check_overrides(config_files: Sequence[str] | str | None = None, argv: Seque
         if key in own:
             continue
         name = key.removeprefix("+")
-        if not _is_known(config, name):
+        if value is None:  # MONAI would pass over it without a word
+            problems.append(f"--{key} None: wanted --{key} '$None'")
+        elif not _is_known(config, name):
             problems.append(_describe(config, key, [Path(file).name for file in files]))
         elif not key.startswith("+"):
             config[name] = value  # a later override may reach into what this one brings

@@ -35,6 +35,7 @@ class RunManifest:
         seed: random seed of the run.
         device: torch device of the run, e.g. "cpu".
         dataset_dir: data set in MSD layout; its dataset.json and the names and sizes of its files are hashed.
+        datalist: name of its JSON file.
         resume: go on with the run.json that is there: stage costs add up and the resume is noted with what differs.
 
     Attributes:
@@ -54,6 +55,7 @@ class RunManifest:
         device: Any = "cpu",
         dataset_dir: str | os.PathLike | None = None,
         resume: bool = False,
+        datalist: str = "dataset.json",
     ) -> None:
         self.path = Path(output_dir) / self.FILE
         self.started = _now()
@@ -61,7 +63,7 @@ class RunManifest:
             "seed": seed,
             "versions": package_versions(),
             "machine": describe_machine(device),
-            "dataset": hash_dataset(dataset_dir) if dataset_dir is not None else None,
+            "dataset": hash_dataset(dataset_dir, datalist) if dataset_dir is not None else None,
             "config": json.loads(json.dumps(without_paths(dict(config or {})), default=_plain)),
         }
         self.results: dict[str, Any] = {}

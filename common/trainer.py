@@ -87,9 +87,7 @@ class ObjectiveTrainer(SupervisedTrainer):
             self._parallel = self.objective
             if dist.is_available() and dist.is_initialized():
                 ids = [self.state.device.index] if self.state.device.index is not None else None
-                self._parallel = DistributedDataParallel(
-                    self.objective, device_ids=ids, find_unused_parameters=True, broadcast_buffers=False
-                )
+                self._parallel = DistributedDataParallel(self.objective, device_ids=ids, find_unused_parameters=True)
         return self._parallel
 
     def _iteration(self, engine: Engine, batchdata: Mapping[str, Any]) -> dict[str, Any]:

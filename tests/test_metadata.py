@@ -108,6 +108,13 @@ def test_model_card_is_complete():
         assert word in card, word
     assert not re.search(r"TODO|FIXME|/work/|/home/|/tmp/", card)
     for name in re.findall(r"configs/(\w+\.json)", card):
-        assert name in ("train.json", "inference.json", "evaluate.json", "multi_gpu_train.json", "metadata.json"), name
+        assert name in (
+            "train.json",
+            "inference.json",
+            "evaluate.json",
+            "multi_gpu_train.json",
+            "metadata.json",
+            "paper.json",
+        ), name
     assert (BUNDLE / "docs" / "data_license.txt").read_text().strip()
     assert (BUNDLE / "LICENSE").is_file()

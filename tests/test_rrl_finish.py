@@ -65,6 +65,7 @@ def test_table_compares_with_propagation_on_the_same_cases(scored):
     assert numbers == pytest.approx(wanted, abs=6e-4)
 
 
+@pytest.mark.slow
 def test_an_earlier_model_is_kept(scored, tiny_cohort):
     folder = scored["folder"]
     first = torch.load(folder / "ckpt" / "model.pt", weights_only=True)
@@ -89,6 +90,7 @@ def test_without_any_truth_there_is_a_model_and_a_report(tiny_cohort, tmp_path):
     assert (tmp_path / "ckpt" / "model.pt").exists() and not (tmp_path / "output" / "metrics.csv").exists()
 
 
+@pytest.mark.slow
 def test_validation_is_scored_where_test_has_no_truth(tiny_cohort, tmp_path):
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=3, validation=1, test=1)
     content = json.loads((data / "dataset.json").read_text())

@@ -15,6 +15,8 @@ from common.registration import foreground_dice_loss, integrate, voxel_grid, war
 from common.sampling import StreamSampler
 
 labeller_module = import_bundle("rrl_medsam", "labeller")
+rounds_module = import_bundle("rrl_medsam", "rounds")
+transforms_module = import_bundle("rrl_medsam", "transforms")
 
 SIZE = (24, 24, 16)
 ATLAS = "case_2"
@@ -262,7 +264,7 @@ def test_rounds_follow_the_epochs_and_the_sampler_follows_the_rounds(done, image
     labeller.label = lambda number: (made.append(number), original(number))[1]
     sampler = StreamSampler(images, 4)
     engine = Engine(lambda engine, batch: subsets.append(list(sampler.subset)))
-    labeller_module.LabellingRounds(labeller, sampler, rounds=2).attach(engine)
+    rounds_module.LabellingRounds(labeller, sampler, rounds=2).attach(engine)
     engine.run([0], max_epochs=5)
     assert made == [2]  # round 1 is what `register` made; 5 epochs are 3 + 2
     assert len(subsets) == 5 and subsets[0] == done.training_indices()
@@ -275,22 +277,22 @@ def test_a_resumed_run_enters_the_round_of_its_epoch(done, images):
     labeller.label = lambda number: made.append(number)
     labeller.training_indices = lambda: [2, 3]
     sampler = StreamSampler(images, 4)
-    handler = labeller_module.LabellingRounds(labeller, sampler, rounds=2)
+    handler = rounds_module.LabellingRounds(labeller, sampler, rounds=2)
     handler.start_round(SimpleNamespace(state=SimpleNamespace(epoch=4, max_epochs=4)))
     assert made == [2] and sampler.subset == [2, 3]
 
 
 def test_no_rounds_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        labeller_module.LabellingRounds(None, None, rounds=0)
+        rounds_module.LabellingRounds(None, None, rounds=0)
 
 
 def test_targets_are_the_pseudo_label_or_the_aligned_atlas(done, images):
     item = images[0]
-    offline = labeller_module.AddTargetsd(done)(item)
+    offline = transforms_module.AddTargetsd(done)(item)
     assert torch.equal(offline["pseudo_label"], done.labels.load("case_0")["label"])
-    online = labeller_module.AddTargetsd(done, online=True)(item)
+    online = transforms_module.AddTargetsd(done, online=True)(item)
     assert online["moving"].shape == (1, *SIZE) and online["moving_label"].shape == (3, *SIZE)
     assert "pseudo_label" not in online and set(item) == {"case", "image"}
-    own = labeller_module.AddAlignedAtlasd(done)(images[2])
+    own = transforms_module.AddAlignedAtlasd(done)(images[2])
     torch.testing.assert_close(own["moving"], images[2]["image"], rtol=0, atol=1e-4)

@@ -9,9 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from ignite.engine import Engine, Events
-from monai.transforms import MapTransform
-from monai.transforms.traits import RandomizableTrait
 from torch import Tensor, nn
 
 from .cohort import OneShotCohort
@@ -44,6 +41,7 @@ class AtlasLabeller:
         folder: where registrations and pseudo labels of a run lie; those found there are used again.
         instance_steps: steps of instance optimisation on the full grid; 0 for no instance optimisation.
         coarse_steps: its steps on half the grid before those.
+        fuse_network: average the network's propagation with the instance-optimised one; alone where there is no other.
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
         smooth_weight: of the velocity's smoothness.
         keep: share of the cases, of the highest agreement, whose labels are learnt from.
@@ -61,6 +59,7 @@ class AtlasLabeller:
         folder: str,
         instance_steps: int = 30,
         coarse_steps: int = 80,
+        fuse_network: bool = False,
         guided_steps: int = 0,
         smooth_weight: float = 0.5,
         keep: float = 0.5,
@@ -71,7 +70,7 @@ class AtlasLabeller:
         self.cohort, self.images, self.label_transform = cohort, images, label_transform
         self.network, self.registration, self.inferer = network, registration, inferer
         self.instance_steps, self.coarse_steps, self.guided_steps = instance_steps, coarse_steps, guided_steps
-        self.smooth_weight = smooth_weight
+        self.smooth_weight, self.fuse_network = smooth_weight, fuse_network
         self.keep, self.refine_intensity = keep, refine_intensity
         self.device, self.resume = torch.device(device), resume
         self._root = self.folder = Path(folder)
@@ -199,6 +198,8 @@ class AtlasLabeller:
             fixed = plain(item["image"]).float()[None].to(self.device)
             known = self.registrations.load(case)
             affine = known.pop("affine")[None].to(self.device)
+            if "instance" in known and not self.fuse_network:
+                known.pop("network", None)
             own = self.predict(fixed) if number > 1 else None
             if own is not None and self.guided_steps and "instance" in known:
                 known["instance"] = self.guide(fixed, affine, known["instance"], own, self.guided_steps)
@@ -236,62 +237,3 @@ class AtlasLabeller:
         """Return the positions, in the data set, of the atlas and the selected cases."""
         chosen = {self.atlas["case"], *self.selected}
         return [index for index, item in enumerate(self.cohort.images) if item["case"] in chosen]
-
-
-class AddTargetsd(MapTransform, RandomizableTrait):
-    """Add what stage 2 learns from: `pseudo_label` [K, H, W, D] of the current round, or (online) the aligned atlas.
-
-    Not cached: the pseudo label changes between rounds, and the aligned atlas is made on the fly to save memory.
-    """
-
-    def __init__(self, labeller: AtlasLabeller, online: bool = False) -> None:
-        super().__init__(["case"])
-        self.labeller, self.online = labeller, online
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        if self.online:
-            return AddAlignedAtlasd(self.labeller)(data)
-        return {**data, "pseudo_label": self.labeller.labels.load(data["case"])["label"]}
-
-
-class AddAlignedAtlasd(MapTransform, RandomizableTrait):
-    """Add the affinely aligned atlas: `moving` [1, H, W, D] and `moving_label` [K, H, W, D]; made on the fly."""
-
-    def __init__(self, labeller: AtlasLabeller) -> None:
-        super().__init__(["case"])
-        self.labeller = labeller
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        moving, moving_label = self.labeller.aligned(data["case"])
-        return {**data, "moving": moving.cpu(), "moving_label": moving_label.cpu()}
-
-
-class LabellingRounds:
-    """Ignite handler: at the start of each round new pseudo labels, and from then on only the selected cases.
-
-    The labels of the first round are those that `AtlasLabeller.register` has made, if it has.
-
-    Args:
-        labeller: makes the labels.
-        sampler: its `subset` is set (`common.sampling.StreamSampler`).
-        rounds: number of rounds that the trainer's epochs are divided into.
-    """
-
-    def __init__(self, labeller: AtlasLabeller, sampler: Any, rounds: int = 2) -> None:
-        if rounds < 1:
-            raise ValueError(f"rounds is {rounds}; wanted at least 1")
-        self.labeller, self.sampler, self.rounds = labeller, sampler, rounds
-        self._current = 0
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, self.start_round)
-
-    def start_round(self, engine: Engine) -> None:
-        per_round = -(-engine.state.max_epochs // self.rounds)
-        number = (engine.state.epoch - 1) // per_round + 1
-        if number == self._current:
-            return
-        if number != self.labeller.round:
-            self.labeller.label(number)
-        self.sampler.subset = self.labeller.training_indices()
-        self._current = number
