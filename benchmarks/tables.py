@@ -41,7 +41,7 @@ def main() -> None:
         return [score[key] for atlas in atlases.values() for score in atlas["rows"][name]]
 
     print(
-        "| row | Dice by atlas | Dice | + intensity | min | HD95 mm | ASSD mm | CPU-s | against instance, refined alike |"
+        "| row | Dice by atlas | Dice | + intensity | min | HD95 mm | ASSD mm | CPU-s | against instance optimisation |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for name in complete:
