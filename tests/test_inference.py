@@ -147,7 +147,7 @@ def save_model(path: Path, label_values: list[int]) -> Path:
     with torch.no_grad():
         head.weight.zero_()
         head.bias.zero_()
-        head.weight[-1, -1, 1, 1, 1], head.bias[-1] = 40.0, -20.0
+        head.weight[-1, -1, *(size // 2 for size in head.kernel_size)], head.bias[-1] = 40.0, -20.0
     torch.save(network.state_dict(), path)
     return path
 
