@@ -31,6 +31,7 @@ demo: $(STAMP)
 # idle threads sleep instead of spinning: the tests start processes that share few cores
 test: export GOMP_SPINCOUNT = 0
 test: export OMP_WAIT_POLICY = PASSIVE
+test: export PYTHONUTF8 = 1
 test: $(STAMP)
 	$(RUN) -m pytest $(ARGS)
 

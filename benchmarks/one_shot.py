@@ -292,7 +292,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     output = Path(arguments.output)
-    results = json.loads(output.read_text()) if output.exists() else {"arguments": vars(arguments), "atlases": {}}
+    results = (
+        json.loads(output.read_text(encoding="utf-8"))
+        if output.exists()
+        else {"arguments": vars(arguments), "atlases": {}}
+    )
     shared: dict[str, Any] = {}
     for atlas in arguments.atlas or [None]:
         benchmark = Benchmark(arguments, atlas, shared)

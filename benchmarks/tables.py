@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--metric", default="dice+intensity", help="column that is compared; +intensity: refined alike")
     parser.add_argument("--atlas", action="append", help="only this one; may be given several times")
     arguments = parser.parse_args()
-    results = json.loads(Path(arguments.results).read_text())
+    results = json.loads(Path(arguments.results).read_text(encoding="utf-8"))
     atlases = {name: atlas for name, atlas in results["atlases"].items() if name in (arguments.atlas or [name])}
     names = list(dict.fromkeys(row for atlas in atlases.values() for row in atlas["rows"]))
     complete = [name for name in names if all(name in atlas["rows"] for atlas in atlases.values())]

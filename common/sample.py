@@ -88,7 +88,7 @@ def _is_complete(folder: Path, generator: dict | None = None) -> bool:
             raise InputError(f"{folder}: found {others[0]} but no dataset.json, wanted an empty folder or none")
         return False
     try:
-        dataset = json.loads(file.read_text())
+        dataset = json.loads(file.read_text(encoding="utf-8"))
         found = dataset["generator"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: found a data set that is not a generated one, wanted an empty folder") from error

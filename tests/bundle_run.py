@@ -84,6 +84,7 @@ def command(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 
@@ -100,7 +101,7 @@ def files_below(folder: Path) -> set[str]:
 
 def subset_cohort(source: Path, folder: Path, **counts: int) -> Path:
     """Copy the first cases of each list (`training=4, test=1`) of a cohort; lists that are not named stay empty."""
-    content = json.loads((source / "dataset.json").read_text())
+    content = json.loads((source / "dataset.json").read_text(encoding="utf-8"))
     content.pop("generator")
     for group in ("training", "validation", "test"):
         content[group] = content[group][: counts.get(group, 0)]

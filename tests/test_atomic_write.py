@@ -16,7 +16,7 @@ def test_writes_text_and_bytes_into_a_new_folder(tmp_path):
 
 
 def test_a_file_name_that_is_no_utf8_does_not_stop_the_report(tmp_path):
-    assert write_atomic(tmp_path / "a", os.fsdecode(b"case\xff")).read_text() == "case?"
+    assert write_atomic(tmp_path / "a", os.fsdecode(b"case\xff")).read_text(encoding="utf-8") == "case?"
 
 
 def test_others_may_read_what_umask_allows(tmp_path):
@@ -36,7 +36,7 @@ def test_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch
     monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(InputError, match=r"a: can't be written \(No space left on device\)"):
         write_atomic(path, "new")
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
 
 

@@ -32,7 +32,7 @@ def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read(bundle: str, name: str) -> dict[str, Any]:
-    return json.loads((BUNDLES / bundle / "configs" / name).read_text())
+    return json.loads((BUNDLES / bundle / "configs" / name).read_text(encoding="utf-8"))
 
 
 def walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -45,20 +45,20 @@ def walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
 def test_no_key_stands_twice(path):
-    json.loads(path.read_text(), object_pairs_hook=refuse_duplicates)
+    json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=refuse_duplicates)
 
 
 @pytest.mark.parametrize("path", SETTINGS, ids=name_of)
 def test_config_is_short_and_says_what_it_is_for(path):
-    assert len(path.read_text().splitlines()) <= LONGEST[path.name]
-    assert json.loads(path.read_text())["_desc_"]
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST[path.name]
+    assert json.loads(path.read_text(encoding="utf-8"))["_desc_"]
 
 
 @pytest.mark.parametrize("path", SETTINGS, ids=name_of)
 def test_components_come_from_monai_torch_or_the_bundle(path):
     monai = ComponentLocator(excludes=[])
     import_bundle(path.parents[1].name)
-    for key, value in walk(json.loads(path.read_text())):
+    for key, value in walk(json.loads(path.read_text(encoding="utf-8"))):
         if key.split(".")[-1] != "_target_":
             continue
         if "." not in value:
@@ -73,7 +73,7 @@ def test_components_come_from_monai_torch_or_the_bundle(path):
 @pytest.mark.parametrize("path", SETTINGS, ids=name_of)
 def test_no_list_item_is_addressed_by_its_position(path):
     """`@train#handlers#0` breaks, or means another handler, as soon as somebody adds one."""
-    for key, value in walk(json.loads(path.read_text())):
+    for key, value in walk(json.loads(path.read_text(encoding="utf-8"))):
         assert not re.search(r"(#|::)-?\d+\b", key), key
         if isinstance(value, str):
             assert not re.search(r"@[A-Za-z_]\w*((#|::)\w+)*(#|::)-?\d+\b", value), f"{key}: {value}"
@@ -85,7 +85,7 @@ def test_every_reference_leads_somewhere(path):
     files = [path] if path.name in ("train.json", "inference.json") else [path.with_name("train.json"), path]
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
-    for key, value in walk(json.loads(path.read_text())):
+    for key, value in walk(json.loads(path.read_text(encoding="utf-8"))):
         for reference in re.findall(r"@([A-Za-z_]\w*(?:(?:#|::)\w+)*)", value if isinstance(value, str) else ""):
             assert reference in parser, f"{key}: @{reference}"
 
@@ -95,8 +95,8 @@ def test_an_override_brings_no_key_that_train_json_does_not_have(path):
     """Unless the override itself reads it, such a key would be one that nothing reads."""
     train = ConfigParser()
     train.read_config(str(path.with_name("train.json")))
-    for key in json.loads(path.read_text()):
-        assert key in train or key == "finalize" or f"@{key}" in path.read_text(), key
+    for key in json.loads(path.read_text(encoding="utf-8")):
+        assert key in train or key == "finalize" or f"@{key}" in path.read_text(encoding="utf-8"), key
 
 
 @pytest.mark.parametrize("bundle", BUNDLE_NAMES)

@@ -137,7 +137,7 @@ def test_the_split_follows_the_seed(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         options = ["--validation", "2", "--test", "3", "--seed", str(seed), "--labels", "seg4", "--copy"]
         assert main(["oasis", str(source), str(tmp_path / name), *options]) == 0
-        lists[name] = (tmp_path / name / "dataset.json").read_text()
+        lists[name] = (tmp_path / name / "dataset.json").read_text(encoding="utf-8")
     assert lists["a"] == lists["b"] != lists["c"]
     datalist = read_datalist(tmp_path / "a")
     assert list(datalist.labels) == [0, 1, 2, 3, 4]
@@ -239,19 +239,26 @@ def test_lists_that_do_not_fit(tmp_path, monkeypatch, capsys):
 
 def test_an_existing_dataset_is_never_overwritten(tmp_path, capsys):
     source = make_hippocampus(tmp_path / "source")
-    before = (source / "dataset.json").read_text()
+    before = (source / "dataset.json").read_text(encoding="utf-8")
     assert "dataset.json: already there" in error_of(capsys, "hippocampus", source, source)
-    assert (source / "dataset.json").read_text() == before
+    assert (source / "dataset.json").read_text(encoding="utf-8") == before
 
 
 def test_help_is_light_and_a_bad_call_fails(tmp_path):
     code = "import runpy, sys\nsys.argv[1:] = ['--help']\n"
     code += "try: runpy.run_path('tools/datasets.py', run_name='__main__')\nexcept SystemExit: pass\n"
     code += "heavy = {'torch', 'monai', 'numpy', 'nibabel', 'SimpleITK'} & set(sys.modules)\nassert not heavy, heavy"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", cwd=ROOT, check=False
+    )
     assert done.returncode == 0 and "never overwritten" in done.stdout, done.stderr
     tool = str(ROOT / "tools/datasets.py")
     done = subprocess.run(
-        [sys.executable, tool, "la", "nowhere", "t"], capture_output=True, text=True, cwd=tmp_path, check=False
+        [sys.executable, tool, "la", "nowhere", "t"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+        check=False,
     )
     assert done.returncode == 1 and done.stderr == "error: nowhere: no such folder; wanted the unpacked data set\n"

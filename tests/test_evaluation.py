@@ -145,7 +145,7 @@ def test_files_hold_the_rows(tmp_path):
     rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
     assert [row["dice"] for row in rows] == ["0.8", "", "0.5"]
     assert rows[2]["folding"] == "0.25" and rows[2]["propagated_dice"] == "0.4" and rows[0]["folding"] == ""
-    content = json.loads((tmp_path / "out" / "metrics.json").read_text(), parse_constant=pytest.fail)
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert content["rows"][1]["dice"] is None
     assert content["implementation"].startswith("monai ") and "diagonal" in content["rule"]
     assert content["skipped"] == ["c"] and content["summary"]["overall"]["folding"]["mean"] == 0.25
@@ -192,7 +192,7 @@ def test_handler_scores_writes_and_skips(tmp_path, capsys):
     assert mean == pytest.approx(np.mean([float(row["dice"]) for row in rows]))
     expected = case_metrics(*random_masks(1), SPACING, [1, 2])
     assert float(rows[3]["hd95"]) == expected[2]["hd95"] and rows[3]["voxels"] == str(14 * 12 * 10)
-    assert json.loads((tmp_path / "metrics.json").read_text())["skipped"] == ["three"]
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))["skipped"] == ["three"]
     assert "overall" in capsys.readouterr().out
     assert evaluate(handler, cases) == mean  # a second run starts anew
     assert len(handler.table.rows) == 4
@@ -258,8 +258,10 @@ def test_ranks_are_gathered_and_rank_0_writes(tmp_path):
     rows = list(csv.DictReader((tmp_path / "rank0" / "metrics.csv").open()))
     assert [row["case"] for row in rows] == ["a", "a", "b", "b", "c", "c"]
     assert not (tmp_path / "rank1").exists()
-    assert (tmp_path / "mean0").read_text() == (tmp_path / "mean1").read_text()
-    assert float((tmp_path / "mean0").read_text()) == pytest.approx(np.mean([float(row["dice"]) for row in rows]))
+    assert (tmp_path / "mean0").read_text(encoding="utf-8") == (tmp_path / "mean1").read_text(encoding="utf-8")
+    assert float((tmp_path / "mean0").read_text(encoding="utf-8")) == pytest.approx(
+        np.mean([float(row["dice"]) for row in rows])
+    )
 
 
 def test_wilcoxon_counts_wins_and_drops_nan():

@@ -292,7 +292,13 @@ def test_as_a_process_elsewhere_with_model_pt_alone(run, scans, model, tmp_path)
 
     def process(*more: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [*command, *flags, *more], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=120
+            [*command, *flags, *more],
+            cwd=elsewhere,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=120,
         )
 
     result = process(f"--dataset_dir={scans / 'RAS.nii.gz'}")
@@ -308,7 +314,7 @@ def test_bad_input_ends_a_process_with_its_line_alone(clean_process, model, tmp_
     (tmp_path / "text.nrrd").write_text("no image")
     flags = [f"--bundle_root={BUNDLE}", f"--ckpt_path={model}", f"--dataset_dir={tmp_path}", "--output_dir=out"]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIG), *flags]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=120)
     assert result.returncode != 0 and "Traceback" not in result.stderr
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "text.nrrd: not a readable image" in errors[0]
@@ -337,13 +343,13 @@ def test_a_server_can_use_the_parts_without_files(clean_process, scans, model, m
 
 def test_what_training_and_inference_share_is_the_same_text():
     files = [BUNDLE / "configs" / name for name in ("train.json", "inference.json")]
-    train, inference = (json.loads(file.read_text()) for file in files)
+    train, inference = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     numbers = "percentiles channels strides norm dropout prompt output tta_views refine_intensity".split()
     for key in ("preprocessing", "network_def", "inferer", *numbers):
         assert inference[key] == train[key], key
 
 
 def test_config_stays_readable():
-    lines = CONFIG.read_text().splitlines()
+    lines = CONFIG.read_text(encoding="utf-8").splitlines()
     assert len(lines) < 120
     assert issubclass(InputError, ValueError)

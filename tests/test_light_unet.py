@@ -12,7 +12,7 @@ SAM_B_ENCODER = 89_670_912
 
 
 def test_the_bundles_light_encoder_has_at_most_three_percent_of_sam_b():
-    config = json.loads((BUNDLES / "rrl_medsam/configs/train.json").read_text())
+    config = json.loads((BUNDLES / "rrl_medsam/configs/train.json").read_text(encoding="utf-8"))
     encoder = LightEncoder(1, config["channels"], config["strides"])
     assert 0 < parameter_count(encoder) <= 0.03 * SAM_B_ENCODER
 

@@ -15,8 +15,8 @@ from common.sample import LABELS, make_sample_cohort
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "rrl_medsam"
 SCHEMA = ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"
-METADATA = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
-DEFAULT_GRID = json.loads((BUNDLE / "configs" / "inference.json").read_text())["grid"]["default"]
+METADATA = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
+DEFAULT_GRID = json.loads((BUNDLE / "configs" / "inference.json").read_text(encoding="utf-8"))["grid"]["default"]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_metadata_is_true_to_the_newest_schema(tmp_path):
 
 
 def test_versions_are_those_that_are_pinned():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
     named = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
     assert {package: METADATA[key] for package, key in named.items()} == {package: pinned[package] for package in named}
@@ -103,7 +103,7 @@ def test_export_gives_the_same_network(inside_bundle, tmp_path):
 
 
 def test_model_card_is_complete():
-    card = (BUNDLE / "docs" / "README.md").read_text()
+    card = (BUNDLE / "docs" / "README.md").read_text(encoding="utf-8")
     for word in ("Intended use", "Limits", "OASIS", "CT-lung", "tools/datasets.py oasis", "synthetic", "2504.20501"):
         assert word in card, word
     assert not re.search(r"TODO|FIXME|/work/|/home/|/tmp/", card)
@@ -116,5 +116,5 @@ def test_model_card_is_complete():
             "metadata.json",
             "paper.json",
         ), name
-    assert (BUNDLE / "docs" / "data_license.txt").read_text().strip()
+    assert (BUNDLE / "docs" / "data_license.txt").read_text(encoding="utf-8").strip()
     assert (BUNDLE / "LICENSE").is_file()

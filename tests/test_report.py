@@ -83,8 +83,8 @@ def test_sections_stand_in_order_whatever_came_first(tmp_path):
     report = _report(tmp_path)
     report.add_text("x", "Something else")
     wanted = [SUMMARY, LABELS, CASES, "Curves", COST, "Something else", LIMITS]
-    assert Page(report.write().read_text()).texts["h2"] == wanted
-    assert Page(report.write().read_text()).texts["h2"] == wanted  # writing twice adds nothing
+    assert Page(report.write().read_text(encoding="utf-8")).texts["h2"] == wanted
+    assert Page(report.write().read_text(encoding="utf-8")).texts["h2"] == wanted  # writing twice adds nothing
 
 
 def test_everything_is_escaped(tmp_path):
@@ -97,7 +97,7 @@ def test_everything_is_escaped(tmp_path):
     report.add_table(evil, [])
     report.add_curves(evil, {evil: [(1, 1.0)]}, step_name=evil)
     report.add_overlay(evil, b"png", alt=evil)
-    text = report.write().read_text()
+    text = report.write().read_text(encoding="utf-8")
     assert "<script" not in text and Page(text).all("script") == []
     assert evil in [image["alt"] for image in Page(text).all("img")]
 
@@ -106,14 +106,14 @@ def test_no_absolute_path_gets_in(tmp_path):
     report = Report("run", tmp_path)
     report.add_text("saved to /home/joe/models/model.pt")
     report.add_table("files", [{"case": "/home/joe/scans/a b.nii.gz"}])
-    text = report.write().read_text()
+    text = report.write().read_text(encoding="utf-8")
     assert "joe" not in text and "…/model.pt" in text and "…/a b.nii.gz" in text
 
 
 def test_table_cells(tmp_path):
     report = Report("run", tmp_path)
     report.add_table("t", [{"case": "a", "n": 3, "Dice": 0.12345, "who": "x"}, {"case": "b", "extra": 1}])
-    page = Page(report.write().read_text())
+    page = Page(report.write().read_text(encoding="utf-8"))
     assert page.texts["th"] == ["case", "n", "Dice", "who", "extra", "a", "b"]
     assert page.texts["td"] == ["3", "0.123", "x", "–", "–", "–", "–", "1"]
     assert [head.get("class") for head in page.all("th")[:5]] == [None, "number", "number", None, "number"]
@@ -122,7 +122,7 @@ def test_table_cells(tmp_path):
 def test_pictures_come_back_as_they_were(tmp_path):
     report = Report("run", tmp_path)
     report.add_overlay("c", b"\x89PNG bytes")
-    source = Page(report.write().read_text()).all("img")[0]["src"]
+    source = Page(report.write().read_text(encoding="utf-8")).all("img")[0]["src"]
     assert base64.b64decode(source.partition("base64,")[2]) == b"\x89PNG bytes"
 
 

@@ -67,7 +67,7 @@ def assert_same_weights(found: Path, wanted: Path) -> None:
 
 
 def scores(path: Path) -> list[dict]:
-    return json.loads(path.read_text())["rows"]
+    return json.loads(path.read_text(encoding="utf-8"))["rows"]
 
 
 def test_training_leaves_model_scores_and_report(trained):
@@ -97,7 +97,7 @@ def test_model_is_flat_and_fits_the_network_of_inference_json(trained):
 
 
 def test_no_label_is_opened_but_the_atlas_and_those_to_score(trained, tiny_cohort):
-    dataset = json.loads((tiny_cohort / "dataset.json").read_text())
+    dataset = json.loads((tiny_cohort / "dataset.json").read_text(encoding="utf-8"))
     paths = {
         (group, key): {os.path.realpath(tiny_cohort / case[key])
                       for case in dataset[group]}
@@ -106,7 +106,7 @@ def test_no_label_is_opened_but_the_atlas_and_those_to_score(trained, tiny_cohor
     seen = set(trained["opened"])
     # the spy does see what is opened
     assert paths["training", "image"] <= seen and paths["test", "label"] <= seen
-    atlas = json.loads((trained["folder"] / "output" / "run.json").read_text())["results"]["atlas"]
+    atlas = json.loads((trained["folder"] / "output" / "run.json").read_text(encoding="utf-8"))["results"]["atlas"]
     training = {Path(path).name for path in seen & paths["training", "label"]}
     assert training == {f"{atlas}.nii.gz"}
 
@@ -139,7 +139,7 @@ def test_inference_segments_a_folder_with_the_trained_model(trained, tiny_cohort
 def test_paper_form_runs_online(tiny_cohort, tmp_path, monkeypatch):
     use_fake_sam(monkeypatch, tmp_path)
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=3)
-    paper = json.loads((CONFIGS / "paper.json").read_text())
+    paper = json.loads((CONFIGS / "paper.json").read_text(encoding="utf-8"))
     own = {key: paper[key] for key in TINY if key in paper}
     flow, said = run_bundle(["train.json", "paper.json"], tmp_path, data, sam="mobile_sam", **own)
     trainer = flow.parser.get_parsed_content("train#trainer")
@@ -235,18 +235,20 @@ def test_resumed_run_ends_bit_for_bit_as_one_in_a_piece(kill, uninterrupted, res
     assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["model"])
     assert curves(flow) == uninterrupted["curves"]
     assert [epoch for epoch, _ in curves(flow)["train"]["loss"]] == [1, 2, 3, 4]
-    manifest = json.loads((tmp_path / "output" / "run.json").read_text())
+    manifest = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))
     assert manifest["times_resumed"] == 1 and manifest["resumes"][0]["changed"] == []
 
 
 def test_wrong_input_spares_the_checkpoints_of_the_run_before(trained, tmp_path):
     shutil.copytree(trained["folder"], tmp_path, dirs_exist_ok=True)
     before = files_below(tmp_path)
-    run_json = (tmp_path / "output" / "run.json").read_text()
+    run_json = (tmp_path / "output" / "run.json").read_text(encoding="utf-8")
     with pytest.raises(Exception) as error:  # MONAI wraps it
         run_bundle(["train.json"], tmp_path, tmp_path / "nowhere")
     assert find_input_error(error.value) is not None
-    assert files_below(tmp_path) == before and (tmp_path / "output" / "run.json").read_text() == run_json
+    assert (
+        files_below(tmp_path) == before and (tmp_path / "output" / "run.json").read_text(encoding="utf-8") == run_json
+    )
 
 
 @pytest.mark.slow
@@ -319,7 +321,7 @@ def test_two_processes_train_one_model_on_an_odd_number_of_cases(tiny_cohort, tm
         assert sum(line in printed for printed in said.splitlines()) == 1, (line, said)
     assert {row["case"] for row in scores(bundle / "eval" / "metrics.json")} == {"sample_006"}
     assert len(scores(bundle / "eval" / "metrics.json")) == 5
-    manifest = json.loads((bundle / "eval" / "run.json").read_text())
+    manifest = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))
     assert manifest["config"]["world_size"] == 2 and manifest["results"]["unlabeled"] == 3
 
 
@@ -331,7 +333,7 @@ def test_switches_work_from_the_command_line(tiny_cohort, tmp_path):
     process = command(["configs/train.json"], *flags(dataset_dir=data), *switches, cwd=bundle)
     said, complaints = process.communicate(timeout=180)
     assert process.returncode == 0, complaints + said
-    manifest = json.loads((bundle / "eval" / "run.json").read_text())
+    manifest = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))
     assert manifest["results"]["atlas"] == "sample_001" and manifest["results"]["sam"] is None
     assert "similarity" in said.split("train  ")[-1]  # the registration goes on learning: labels are made online
     tensors = weights(bundle / "models" / "model.pt")
@@ -358,7 +360,7 @@ def test_mistyped_key_is_one_clear_line(tmp_path):
 
 def test_all_that_is_wrong_with_the_data_is_said_at_once(tiny_cohort, tmp_path):
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=3, test=1)
-    names = json.loads((data / "dataset.json").read_text())
+    names = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
     cut, wrong = names["training"][1]["image"], names["test"][0]["label"]
     (data / cut).write_bytes((data / cut).read_bytes()[:2000])
     label = nibabel.load(data / wrong)

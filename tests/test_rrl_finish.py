@@ -24,7 +24,11 @@ class Page:
 def finish(data: Path, folder: Path, **options) -> tuple[dict, Page, str]:
     quick = {"epochs": 1, "rounds": 1, "epoch_length": 2, "instance_steps": 1, "coarse_steps": 1}
     _, said = run_bundle(["train.json"], folder, data, **{**quick, **options})
-    return json.loads((folder / "output" / "run.json").read_text()), Page(folder / "output" / "report.html"), said
+    return (
+        json.loads((folder / "output" / "run.json").read_text(encoding="utf-8")),
+        Page(folder / "output" / "report.html"),
+        said,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def scored(tiny_cohort, tmp_path_factory) -> dict:
 
 
 def test_manifest_says_what_came_out_and_nothing_about_the_place(scored):
-    manifest, text = scored["manifest"], (scored["folder"] / "output" / "run.json").read_text()
+    manifest, text = scored["manifest"], (scored["folder"] / "output" / "run.json").read_text(encoding="utf-8")
     assert str(scored["folder"]) not in text and "imagesTr" not in text and "sample_006" not in text
     assert not re.findall(r"\"/[\w/]+", text)
     results = manifest["results"]
@@ -78,7 +82,7 @@ def test_an_earlier_model_is_kept(scored, tiny_cohort):
 
 def test_without_any_truth_there_is_a_model_and_a_report(tiny_cohort, tmp_path):
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=3)
-    content = json.loads((data / "dataset.json").read_text())
+    content = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
     atlas = content["training"][0]["image"].split("/")[-1].split(".")[0]
     content["unlabeled"] = [case["image"] for case in content["training"][1:]]
     del content["training"][1:]
@@ -93,11 +97,11 @@ def test_without_any_truth_there_is_a_model_and_a_report(tiny_cohort, tmp_path):
 @pytest.mark.slow
 def test_validation_is_scored_where_test_has_no_truth(tiny_cohort, tmp_path):
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=3, validation=1, test=1)
-    content = json.loads((data / "dataset.json").read_text())
+    content = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
     content["test"] = [case["image"] for case in content["test"]]
     (data / "dataset.json").write_text(json.dumps(content))
     manifest, page, said = finish(data, tmp_path)
-    rows = json.loads((tmp_path / "output" / "metrics.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "output" / "metrics.json").read_text(encoding="utf-8"))["rows"]
     assert {row["case"] for row in rows} == {"sample_005"} and "mean of 1 cases" in said
     assert manifest["results"]["dice"]["overall"]["propagation"] > 0 and "sample_005" in page.html
 

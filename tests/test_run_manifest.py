@@ -13,7 +13,7 @@ from common.run_manifest import RunManifest, StageCost
 
 
 def _read(folder: Path) -> dict:
-    return json.loads((folder / "run.json").read_text())
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
 
 
 def test_written_file_holds_what_is_needed_to_repeat(tmp_path):
@@ -25,7 +25,7 @@ def test_written_file_holds_what_is_needed_to_repeat(tmp_path):
     assert run["seed"] == 7 and run["times_resumed"] == 0 and run["results"] == {"dice": 0.5}
     assert run["versions"]["torch"] == torch.__version__ and "monai" in run["versions"]
     assert run["config"] == {"dataset_dir": "…/set", "lr": 1e-3, "steps": 4, "weights": [1.0, 1.0], "x": "<object>"}
-    assert "joe" not in (tmp_path / "eval" / "run.json").read_text()
+    assert "joe" not in (tmp_path / "eval" / "run.json").read_text(encoding="utf-8")
 
 
 def test_stages_add_up_and_stand_in_the_order_they_began(tmp_path):

@@ -26,7 +26,7 @@ if not PARITY.is_dir():
 
 @cache
 def read(network: str) -> dict:
-    return json.loads((PARITY / f"{network}.json").read_text())
+    return json.loads((PARITY / f"{network}.json").read_text(encoding="utf-8"))
 
 
 def cases(network: str, always: Callable[[dict], bool]) -> list:

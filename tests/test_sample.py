@@ -14,7 +14,7 @@ TINY = {"num_training": 1, "num_validation": 0, "num_test": 1, "spatial_size": (
 
 
 def test_datalist_is_msd_and_says_synthetic(tiny_cohort):
-    dataset = json.loads((tiny_cohort / "dataset.json").read_text())
+    dataset = json.loads((tiny_cohort / "dataset.json").read_text(encoding="utf-8"))
     assert [len(dataset[part]) for part in ("training", "validation", "test")] == [5, 1, 2]
     assert dataset["labels"] == LABELS
     assert "synthetic" in dataset["name"].lower() and "synthetic" in dataset["description"]
@@ -108,7 +108,7 @@ def test_another_data_set_is_left_alone(tmp_path):
     index.write_text('{"name": "mine", "training": []}')
     with pytest.raises(InputError, match=r"dataset\.json: found a data set that is not a generated one"):
         sample_dataset_dir(tmp_path)
-    assert index.read_text() == '{"name": "mine", "training": []}'
+    assert index.read_text(encoding="utf-8") == '{"name": "mine", "training": []}'
     index.rename(tmp_path / "notes.json")
     with pytest.raises(InputError, match=r"found notes\.json but no dataset\.json"):
         sample_dataset_dir(tmp_path)

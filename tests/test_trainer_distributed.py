@@ -63,7 +63,12 @@ def test_two_processes_equal_one_and_write_one_checkpoint(tmp_path):
     program.write_text(DISTRIBUTED.format(root=str(ROOT), tests=str(ROOT / "tests"), folder=str(tmp_path)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        command,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     alone, first, second = (
