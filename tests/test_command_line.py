@@ -196,9 +196,7 @@ def test_as_an_item_of_run(tmp_path):
             runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
     """
     command = [sys.executable, "-c", code, "run", "--config_file", str(configs / "train.json")]
-    done = subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", cwd=tmp_path, timeout=120, check=False
-    )
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=tmp_path, timeout=120, check=False)
     assert done.stdout.count("trained") == 1 and "trained 5" in done.stdout, done.stderr
     assert done.returncode != 0
     assert "--epocs: no such key in train.json; the closest is --epochs" in done.stderr

@@ -248,9 +248,7 @@ def test_help_is_light_and_a_bad_call_fails(tmp_path):
     code = "import runpy, sys\nsys.argv[1:] = ['--help']\n"
     code += "try: runpy.run_path('tools/datasets.py', run_name='__main__')\nexcept SystemExit: pass\n"
     code += "heavy = {'torch', 'monai', 'numpy', 'nibabel', 'SimpleITK'} & set(sys.modules)\nassert not heavy, heavy"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", cwd=ROOT, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, check=False)
     assert done.returncode == 0 and "never overwritten" in done.stdout, done.stderr
     tool = str(ROOT / "tools/datasets.py")
     done = subprocess.run(

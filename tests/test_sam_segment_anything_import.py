@@ -34,9 +34,7 @@ def run(tmp_path: Path, torchvision: dict[str, str], code: str) -> str:
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     start = "import sys\nfrom common.sam.segment_anything_import import load_segment_anything\n"
     command = [sys.executable, "-c", start + code]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, encoding="utf-8"
-    )
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

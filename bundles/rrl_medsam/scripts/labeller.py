@@ -45,6 +45,7 @@ class AtlasLabeller:
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
         smooth_weight: of the velocity's smoothness.
         keep: share of the cases, of the highest agreement, whose labels are learnt from.
+        min_agreement: Dice with the registration from which on the network's own prediction joins a later round's label.
         refine_intensity: weight of `refine_by_intensity` in labels; 0 for off.
     """
 
@@ -63,6 +64,7 @@ class AtlasLabeller:
         guided_steps: int = 0,
         smooth_weight: float = 0.5,
         keep: float = 0.5,
+        min_agreement: float = 0.7,
         refine_intensity: float = 1.0,
         device: str | torch.device = "cpu",
         resume: bool = False,
@@ -71,7 +73,7 @@ class AtlasLabeller:
         self.network, self.registration, self.inferer = network, registration, inferer
         self.instance_steps, self.coarse_steps, self.guided_steps = instance_steps, coarse_steps, guided_steps
         self.smooth_weight, self.fuse_network = smooth_weight, fuse_network
-        self.keep, self.refine_intensity = keep, refine_intensity
+        self.keep, self.min_agreement, self.refine_intensity = keep, min_agreement, refine_intensity
         self.device, self.resume = torch.device(device), resume
         self._root = self.folder = Path(folder)
         self.registrations = PseudoLabelBank(self.folder / "registration")
@@ -207,7 +209,9 @@ class AtlasLabeller:
             opinions = [label for label, _ in propagated.values()]
             folding = max(float(folding_percent(ddf)) for _, ddf in propagated.values())
             quality = self._quality(fixed, affine, known, opinions, own)
-            fused = fuse(opinions if own is None else [*opinions, own])
+            # a network that is far from the registration yet would only blur what it is to learn from
+            heard = own is not None and quality >= self.min_agreement
+            fused = fuse([*opinions, own] if heard else opinions)
             if self.refine_intensity:
                 fused = refine_by_intensity(fixed[0], fused, self.refine_intensity)
             self.labels.save(case, {"label": fused.half()}, quality=quality, folding_percent=folding)
