@@ -214,6 +214,16 @@ def test_the_second_round_adds_the_networks_opinion(done, images, copied):
         assert after > before
 
 
+def test_a_network_that_disagrees_is_not_heard(done, images, copied):
+    labeller = make(images, copied, resume=True, min_agreement=1.1)
+    labeller.align()
+    labeller.register()
+    labeller.label(2)
+    for item in images.items:
+        case = item["case"]
+        assert torch.equal(labeller.labels.load(case)["label"], done.labels.load(case)["label"])
+
+
 def test_guided_registration_uses_the_prediction(images, copied, monkeypatch):
     labeller = make(images, copied, guided_steps=4, resume=True)
     labeller.align()

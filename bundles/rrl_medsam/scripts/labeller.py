@@ -45,7 +45,7 @@ class AtlasLabeller:
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
         smooth_weight: of the velocity's smoothness.
         keep: share of the cases, of the highest agreement, whose labels are learnt from.
-        min_agreement: Dice with the registration from which on the network's own prediction joins a later round's label.
+        min_agreement: Dice with the registration from which on the network's prediction joins a later label.
         refine_intensity: weight of `refine_by_intensity` in labels; 0 for off.
     """
 
