@@ -2,107 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from parity import cases, check_case, compare, filled
 
 from common.errors import InputError
 from common.sam.build import build_sam
 from common.sam.position_tables import resize_position_tables
 from common.sam.weights import find_weights
 
-PARITY = Path(__file__).parents[2] / "shared" / "specs" / "parity"
-TOLERANCE = 1e-4
-
-if not PARITY.is_dir():
-    pytest.skip(f"parity fixtures are not at {PARITY}", allow_module_level=True)
-
-
-@cache
-def read(network: str) -> dict:
-    return json.loads((PARITY / f"{network}.json").read_text(encoding="utf-8"))
-
-
-def cases(network: str, always: Callable[[dict], bool]) -> list:
-    """Return the cases of a network; those that are not for every run are marked slow."""
-    found = [(case, () if always(case) else pytest.mark.slow) for case in read(network)["cases"]]
-    return [pytest.param(case, marks=mark, id=case["id"]) for case, mark in found]
-
-
-def make_image(kind: str, seed: int, shape: list[int]) -> torch.Tensor:
-    generator = np.random.Generator(np.random.PCG64(seed))
-    draw = generator.standard_normal if kind.endswith("normal") else generator.random
-    if not kind.startswith("blocks"):
-        return torch.from_numpy(draw(shape)).float()
-    low, high = draw((*shape[:2], 16, 16)), draw(shape)
-    image = low.repeat(shape[-1] // 16, axis=2).repeat(shape[-1] // 16, axis=3) + 0.1 * high
-    return torch.from_numpy(image if kind == "blocks_normal" else image / 1.1).float()
-
-
-def fill(name: str, shape: torch.Size, kind: str) -> torch.Tensor:
-    value = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).standard_normal(tuple(shape))
-    if kind == "A":
-        scale = 0.02
-    elif "rel_pos" in name:
-        scale = 0.1
-    elif name.endswith("positional_encoding_gaussian_matrix"):
-        scale = 1.0
-    elif name.endswith("pos_embed"):
-        scale = 0.5
-    elif len(shape) == 1:
-        scale = 0.1
-    else:
-        scale = np.prod(shape[1:]) ** -0.5 * (2 if name.endswith(("q_proj.weight", "k_proj.weight")) else 1)
-    centre = 1 if name.endswith("weight") and len(shape) == 1 else 0
-    return torch.from_numpy(np.asarray(centre + value * scale)).float()
-
 
 @cache
 def published_shapes() -> dict[str, torch.Size]:
     with torch.device("meta"):
         return {name: value.shape for name, value in build_sam("sam_vit_b", pretrained=False).state_dict().items()}
-
-
-def compare(what: str, got: torch.Tensor, record: dict) -> None:
-    assert list(got.shape) == record["shape"], what
-    got = got.double().flatten()
-    limit = TOLERANCE * record["absmax"]
-    error = (got[record["idx"]] - torch.tensor(record["val"], dtype=torch.double)).abs().max().item()
-    assert error <= limit, f"{what}: {error:.2e} > {limit:.2e}"
-    summary = {"mean": got.mean(), "std": got.std(correction=0), "absmax": got.abs().max()}
-    for name, value in summary.items():
-        assert abs(value.item() - record[name]) <= limit, f"{what}: {name} {value.item()} wanted {record[name]}"
-
-
-@torch.no_grad()
-def check_case(sam: torch.nn.Module, case: dict) -> None:
-    image, records = make_image(**case["image"]), case["records"]
-    compare("input", image, records["input"])
-    before_neck = []
-    handle = sam.image_encoder.neck.register_forward_pre_hook(lambda module, inputs: before_neck.append(inputs[0]))
-    embedding = sam.image_encoder(image)
-    handle.remove()
-    compare("pre_neck", before_neck[0], records["pre_neck"])
-    compare("image_encoder", embedding, records["image_encoder"])
-    position = sam.prompt_encoder.get_dense_pe()
-    compare("dense_pe", position, records["dense_pe"])
-    for prompt in case["prompts"]:
-        points = prompt["points"] and (torch.tensor(prompt["points"]), torch.tensor(prompt["labels"]))
-        boxes = None if prompt["boxes"] is None else torch.tensor(prompt["boxes"])
-        mask = prompt["mask"] and make_image("normal", prompt["mask"]["seed"], prompt["mask"]["shape"])
-        sparse, dense = sam.prompt_encoder(points, boxes, mask)
-        compare(f"{prompt['id']} sparse", sparse, prompt["records"]["sparse"])
-        compare(f"{prompt['id']} dense", dense, prompt["records"]["dense"])
-        for kind in ("single", "multi"):
-            logits, iou = sam.mask_decoder(embedding, position, sparse, dense, multimask_output=kind == "multi")
-            compare(f"{prompt['id']} logits {kind}", logits, prompt["records"][f"low_res_logits_{kind}"])
-            compare(f"{prompt['id']} iou {kind}", iou, prompt["records"][f"iou_{kind}"])
 
 
 def published(name: str) -> torch.nn.Module:
@@ -125,12 +40,9 @@ def test_mobile_sam(case: dict) -> None:
 
 @pytest.mark.parametrize("case", cases("sam_vit_b", lambda case: case["size"] == 224))
 def test_sam_vit_b(case: dict) -> None:
-    filled = {name: fill(name, shape, case["fill"]) for name, shape in published_shapes().items()}
-    fills = read("sam_vit_b")["weights"]["fills"][case["fill"]]
-    total = sum(value.double().abs().sum().item() for value in filled.values())
-    assert total == pytest.approx(fills["abs_sum"], rel=1e-6)
+    weights = filled("sam_vit_b", case["fill"], published_shapes())
     sam = build_sam("sam_vit_b", image_size=case["size"], pretrained=False)
-    tensors = resize_position_tables(filled, sam)
+    tensors = resize_position_tables(weights, sam)
     for name, record in case.get("interpolated_tables", {}).items():
         compare(name, tensors[name], record)
     sam.load_state_dict(tensors)

@@ -11,6 +11,7 @@ import torch
 from common.errors import InputError
 from common.sam import weights
 from common.sam.build import FAMILY
+from common.sam.med3d import MED3D_NAMES
 from common.sam.weights import KNOWN_WEIGHTS, bring_weights, file_sha256, find_weights
 
 CONTENT = b"the weights"
@@ -33,7 +34,7 @@ def put(folder: Path, content: bytes = CONTENT, name: str = "mobile_sam.pt") -> 
 
 
 def test_every_family_member_has_weights() -> None:
-    assert set(KNOWN_WEIGHTS) == set(FAMILY)
+    assert set(KNOWN_WEIGHTS) == {*FAMILY, *MED3D_NAMES}
 
 
 def test_places_in_turn(places, monkeypatch) -> None:

@@ -78,6 +78,13 @@ KNOWN_WEIGHTS: dict[str, Weights] = {
     "sam_vit_l": Weights("sam_vit_l_0b3195.pth", "Apache-2.0", _SEGMENT_ANYTHING),
     "sam_vit_h": Weights("sam_vit_h_4b8939.pth", "Apache-2.0", _SEGMENT_ANYTHING),
     "medsam_vit_b": Weights("medsam_vit_b.pth", "Apache-2.0", "github.com/bowang-lab/MedSAM"),
+    "sam_med3d": Weights("sam_med3d.pth", "Apache-2.0", "github.com/uni-medical/SAM-Med3D, the readme's checkpoints"),
+    "sam_med3d_turbo": Weights(
+        "sam_med3d_turbo.pth", "Apache-2.0", "github.com/uni-medical/SAM-Med3D (Hugging Face: blueyo0/SAM-Med3D)"
+    ),
+    "segany_pet": Weights(
+        "seganypet_v1.pth", "no licence stated", "github.com/YichiZhang98/SegAnyPET (Hugging Face: of the same name)"
+    ),
 }
 
 
@@ -195,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not names:
         for name, weights in KNOWN_WEIGHTS.items():
             carrier = weights.carrier.requirement if weights.carrier else "to be downloaded by hand"
-            print(f"{name:14s} {weights.file_name:22s} {weights.licence}  {carrier}  ({weights.origin})")
+            print(f"{name:16s} {weights.file_name:22s} {weights.licence}  {carrier}  ({weights.origin})")
 
 
 if __name__ == "__main__":
