@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .errors import InputError
 
@@ -112,17 +115,60 @@ def one_labeled(datalist: Datalist, atlas: str) -> tuple[Case, list[Case]]:
     Raises:
         InputError: `atlas` is not a training case, or has no label; the line names the candidates.
     """
-    candidates = {case["case"]: case for case in labeled_cases(datalist)}
     atlas = str(atlas)  # the command line reads `--atlas 12` as a number
-    if atlas not in candidates:
-        has_image = any(case["case"] == atlas for case in datalist.training + datalist.unlabeled)
-        found = "has no label" if has_image else "is not a training case"
-        close = difflib.get_close_matches(atlas, candidates, n=3, cutoff=0.7)
-        names = close + [name for name in candidates if name not in close]
-        more = f" and {len(names) - SHOWN_CANDIDATES} more" if len(names) > SHOWN_CANDIDATES else ""
-        raise InputError(f"atlas {atlas} {found}; wanted one of {', '.join(names[:SHOWN_CANDIDATES])}{more}")
-    others = [case for case in datalist.training + datalist.unlabeled if case["case"] != atlas]
-    return candidates[atlas], strip_labels(others)
+    chosen, others = _split(datalist, [atlas], "atlas")
+    return chosen[0], others
+
+
+def few_labeled(
+    datalist: Datalist, num_labeled: int | None, seed: int = 0, labeled: str | Sequence[str] | None = None
+) -> tuple[list[Case], list[Case]]:
+    """Return the few cases that count as labelled, and all other training and unlabeled cases, stripped.
+
+    The draw depends on the ids and the seed alone, not on the order of the datalist, and is nested: for one seed the
+    draw of 2 begins with the draw of 1.
+
+    Args:
+        num_labeled: how many training cases with a label are drawn; None for all.
+        seed: of the draw.
+        labeled: ids of the labelled cases, in place of a draw; `num_labeled` and `seed` then count for nothing.
+
+    Raises:
+        InputError: `num_labeled` is no number from 1 to that of the labelled training cases; an id of `labeled` is not
+            a training case, has no label or comes twice, one line each.
+    """
+    if labeled is not None:
+        ids = labeled if isinstance(labeled, (list, tuple)) else [labeled]
+        if not ids:
+            raise InputError("labeled is an empty list; wanted ids of training cases, or null for a draw")
+        return _split(datalist, [str(case) for case in ids], "labeled case")
+    ids = sorted(case["case"] for case in labeled_cases(datalist))
+    num_labeled = len(ids) if num_labeled is None else num_labeled
+    if isinstance(num_labeled, bool) or not isinstance(num_labeled, int) or not 1 <= num_labeled <= len(ids):
+        raise InputError(
+            f"num_labeled is {num_labeled}; wanted 1 to {len(ids)}, the training cases of {datalist.directory} that "
+            "have a label"
+        )
+    order = np.random.default_rng(seed).permutation(len(ids))
+    return _split(datalist, [ids[index] for index in order[:num_labeled]], "labeled case")
+
+
+def _split(datalist: Datalist, ids: Sequence[str], kind: str) -> tuple[list[Case], list[Case]]:
+    """Return the labelled training cases of these ids, in their order, and all others, stripped."""
+    candidates = {case["case"]: case for case in labeled_cases(datalist)}
+    everyone = datalist.training + datalist.unlabeled
+    problems = [f"{kind} {case} comes twice; wanted it once" for case, count in Counter(ids).items() if count > 1]
+    for case in ids:
+        if case not in candidates:
+            found = "has no label" if any(other["case"] == case for other in everyone) else "is not a training case"
+            close = difflib.get_close_matches(case, candidates, n=3, cutoff=0.7)
+            names = close + [name for name in candidates if name not in close]
+            more = f" and {len(names) - SHOWN_CANDIDATES} more" if len(names) > SHOWN_CANDIDATES else ""
+            problems.append(f"{kind} {case} {found}; wanted one of {', '.join(names[:SHOWN_CANDIDATES])}{more}")
+    if problems:
+        raise InputError(problems)
+    others = [case for case in everyone if case["case"] not in ids]
+    return [candidates[case] for case in ids], strip_labels(others)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,12 +1,27 @@
-"""Which cases an epoch sees: a seeded endless stream, cut into epochs of a fixed length."""
+"""Which cases an epoch sees: seeded endless streams, cut into epochs of a fixed length."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 
 import numpy as np
 from torch.utils.data import DistributedSampler
+
+
+def stream(indices: Sequence[int], seed: Sequence[int], positions: Iterable[int]) -> Iterator[int]:
+    """Yield the elements of an endless stream at `positions`: p is element p % n of permutation p // n of `indices`.
+
+    Permutation b is drawn from (*seed, b), so that any position can be had without those before it.
+    """
+    indices = np.asarray(indices)
+    block, order = -1, indices
+    for position in positions:
+        if position // len(indices) != block:
+            block = position // len(indices)
+            order = np.random.default_rng([*seed, block]).permutation(indices)
+        yield int(order[position % len(indices)])
 
 
 class StreamSampler(DistributedSampler):
@@ -56,11 +71,77 @@ class StreamSampler(DistributedSampler):
         return self.num_samples
 
     def __iter__(self) -> Iterator[int]:
-        indices = np.arange(len(self.dataset)) if self._subset is None else np.asarray(self._subset)
+        indices = range(len(self.dataset)) if self._subset is None else self._subset
         first = self.epoch * self.total_size + self.rank
-        block, order = -1, indices
-        for position in range(first, first + self.total_size, self.num_replicas):
-            if position // len(indices) != block:
-                block = position // len(indices)
-                order = np.random.default_rng([self.seed, block]).permutation(indices)
-            yield int(order[position % len(indices)])
+        return stream(indices, [self.seed], range(first, first + self.total_size, self.num_replicas))
+
+
+class TwoStreamSampler(DistributedSampler):
+    """Yield groups of `labeled_batch` labelled and then `unlabeled_batch` unlabelled indices.
+
+    Two independent endless streams (see `StreamSampler`), so that few labelled cases come again and again beside many
+    unlabelled ones. A data loader without a sampler of batches and with batch_size = labeled_batch + unlabeled_batch
+    gets one group a batch. Ranks take every `num_replicas`-th group. Where one kind has no cases (everything is
+    labelled), the other fills its places.
+
+    Args:
+        dataset: only its length is used.
+        labeled: indices of the labelled cases; all others are unlabelled.
+        num_batches: groups of one epoch over all ranks, rounded up to a multiple of `num_replicas`.
+        labeled_batch: labelled indices of a group.
+        unlabeled_batch: unlabelled indices of a group; 0 for supervised learning.
+        seed: of the streams, equal on all ranks.
+        num_replicas: number of ranks.
+        rank: this process.
+
+    Raises:
+        ValueError: a count that is too small, an index outside the data set or given twice, a rank outside the
+            replicas.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        labeled: Sequence[int],
+        num_batches: int,
+        labeled_batch: int = 1,
+        unlabeled_batch: int = 1,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        if len(dataset) < 1 or num_batches < 1 or labeled_batch < 1 or unlabeled_batch < 0:
+            raise ValueError(
+                f"found {len(dataset)} cases, num_batches {num_batches}, labeled_batch {labeled_batch}, "
+                f"unlabeled_batch {unlabeled_batch}; wanted at least 1 of each, and 0 of the last"
+            )
+        chosen = {int(index) for index in labeled}
+        if not chosen or len(chosen) != len(labeled) or min(chosen) < 0 or max(chosen) >= len(dataset):
+            raise ValueError(f"labeled is {list(labeled)}; wanted different indices from 0 to {len(dataset) - 1}")
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
+        unlabeled = [index for index in range(len(dataset)) if index not in chosen]
+        self.streams = ((sorted(chosen), labeled_batch), (unlabeled or sorted(chosen), unlabeled_batch))
+        self.num_groups = math.ceil(num_batches / num_replicas)
+        self.num_samples = self.num_groups * (labeled_batch + unlabeled_batch)
+        self.total_size = self.num_samples * num_replicas
+
+    def __len__(self) -> int:
+        """Samples of this rank in one epoch."""
+        return self.num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.epoch * self.num_groups * self.num_replicas + self.rank
+        groups = range(first, first + self.num_groups * self.num_replicas, self.num_replicas)
+        drawn = [
+            (stream(indices, [self.seed, kind], _places(groups, size)), size)
+            for kind, (indices, size) in enumerate(self.streams, start=1)
+        ]
+        for _ in groups:
+            for indices, size in drawn:
+                yield from itertools.islice(indices, size)
+
+
+def _places(groups: Iterable[int], size: int) -> Iterator[int]:
+    """Yield the positions in a stream that groups of `size` take."""
+    for group in groups:
+        yield from range(group * size, (group + 1) * size)

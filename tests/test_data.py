@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data import case_id, labeled_cases, one_labeled, read_datalist
+from common.data import case_id, few_labeled, labeled_cases, one_labeled, read_datalist
 from common.errors import InputError
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -203,6 +203,71 @@ def test_one_labeled_strips_all_others(tmp_path):
         one_labeled(datalist, "v")
 
 
+@pytest.fixture
+def ten(tmp_path):
+    """Ten labelled training cases, one without a label, one unlabeled, one of validation."""
+    names = [f"case_{number}" for number in range(10)]
+    content = {
+        "labels": LABELS,
+        "training": [pair(name) | {"slice_labels": [1]} for name in names] + ["imagesTr/bare.nii.gz"],
+        "unlabeled": ["imagesTr/more.nii.gz"],
+        "validation": [pair("v")],
+    }
+    files = (*files_of(*names, "v"), "imagesTr/bare.nii.gz", "imagesTr/more.nii.gz")
+    return read_datalist(make_dataset(tmp_path, content, files))
+
+
+def ids(cases):
+    return [case["case"] for case in cases]
+
+
+def test_few_labeled_draws_by_seed_and_nested(ten):
+    draws = {}
+    for seed in range(5):
+        for count in (1, 2, 4, 10):
+            labelled, unlabelled = few_labeled(ten, count, seed)
+            assert ids(labelled)[: len(draws.get(seed, []))] == draws.get(seed, [])
+            draws[seed] = ids(labelled)
+            assert len(set(ids(labelled))) == count and all("label" in case for case in labelled)
+            assert sorted(ids(labelled) + ids(unlabelled)) == sorted(ids(ten.training + ten.unlabeled))
+            assert all(set(case) == {"case", "image"} for case in unlabelled)
+            assert few_labeled(ten, count, seed)[0] == labelled
+    assert len({tuple(draw) for draw in draws.values()}) == 5
+    assert ids(few_labeled(ten, None, 3)[0]) == draws[3]
+    assert "label" in ten.training[0]  # the datalist itself is untouched
+
+
+def test_few_labeled_does_not_depend_on_the_order_of_the_datalist(ten):
+    wanted = ids(few_labeled(ten, 3, 7)[0])
+    ten.training.reverse()
+    assert ids(few_labeled(ten, 3, 7)[0]) == wanted
+
+
+def test_named_cases_take_the_place_of_a_draw(ten):
+    labelled, unlabelled = few_labeled(ten, 99, 0, ["case_7", "case_2"])
+    assert ids(labelled) == ["case_7", "case_2"]
+    assert len(unlabelled) == 10 and not {"case_7", "case_2"} & set(ids(unlabelled))
+    assert ids(few_labeled(ten, 1, 0, "case_4")[0]) == ids(few_labeled(ten, 1, 0, ("case_4",))[0]) == ["case_4"]
+
+
+@pytest.mark.parametrize("count", [0, -1, 11, 2.0, True, "2"])
+def test_wrong_num_labeled(ten, count):
+    with pytest.raises(InputError, match=f"num_labeled is {count}; wanted 1 to 10, the training cases of "):
+        few_labeled(ten, count)
+
+
+def test_wrong_ids_give_one_line_each(ten):
+    with pytest.raises(InputError) as caught:
+        few_labeled(ten, 1, 0, ["case_3", "case_3", "case_33", "bare", "v"])
+    twice, unknown, bare, validation = caught.value.problems
+    assert twice == "labeled case case_3 comes twice; wanted it once"
+    assert unknown.startswith("labeled case case_33 is not a training case; wanted one of case_3, ")
+    assert bare.startswith("labeled case bare has no label; wanted one of ")
+    assert validation.startswith("labeled case v is not a training case; ")
+    with pytest.raises(InputError, match="labeled is an empty list"):
+        few_labeled(ten, 1, 0, [])
+
+
 def test_candidates_start_with_the_closest(tmp_path):
     names = [f"case_{number:03d}" for number in range(30)]
     content = {"labels": LABELS, "training": [pair(name) for name in names]}
@@ -216,7 +281,12 @@ def test_candidates_start_with_the_closest(tmp_path):
 def test_no_labelled_case(tmp_path):
     content = {"labels": LABELS, "training": ["imagesTr/a.nii.gz"]}
     datalist = read_datalist(make_dataset(tmp_path, content, files_of("a")))
-    for call in (lambda: labeled_cases(datalist), lambda: one_labeled(datalist, "a")):
+    for call in (
+        lambda: labeled_cases(datalist),
+        lambda: one_labeled(datalist, "a"),
+        lambda: few_labeled(datalist, 1),
+        lambda: few_labeled(datalist, 1, labeled=["a"]),
+    ):
         with pytest.raises(InputError, match="none of 1 training cases has a label; wanted at least one"):
             call()
 

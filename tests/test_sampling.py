@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from common.sampling import StreamSampler
+from common.sampling import StreamSampler, TwoStreamSampler
 
 
 class Numbers(Dataset):
@@ -117,3 +117,73 @@ def test_a_resumed_monai_trainer_sees_the_same_cases(num_workers):
     assert sorted(straight) == [1, 2, 3, 4] and all(len(indices) == 6 for indices in straight.values())
     resumed = run(2, 4)
     assert resumed == {epoch: straight[epoch] for epoch in (3, 4)}
+
+
+def groups_of(sampler: TwoStreamSampler, size: int, *numbers: int) -> list[list[int]]:
+    drawn = [index for epoch in epochs(sampler, *numbers) for index in epoch]
+    return [drawn[start : start + size] for start in range(0, len(drawn), size)]
+
+
+@pytest.mark.parametrize(("labeled_batch", "unlabeled_batch"), [(1, 1), (1, 3), (2, 1), (3, 2), (2, 0)])
+def test_every_group_is_labelled_then_unlabelled(labeled_batch, unlabeled_batch):
+    labeled = [5, 2]
+    sampler = TwoStreamSampler(range(9), labeled, 7, labeled_batch, unlabeled_batch, seed=1)
+    size = labeled_batch + unlabeled_batch
+    assert len(sampler) == 7 * size
+    groups = groups_of(sampler, size, *range(10))
+    assert len(groups) == 70 and all(len(group) == size for group in groups)
+    for group in groups:
+        assert set(group[:labeled_batch]) <= set(labeled) and not set(group[labeled_batch:]) & set(labeled)
+    # each of the two streams shows every case once before any comes again
+    first = [index for group in groups for index in group[:labeled_batch]]
+    second = [index for group in groups for index in group[labeled_batch:]]
+    assert all(sorted(first[i : i + 2]) == [2, 5] for i in range(0, len(first) - 1, 2))
+    whole = [second[i : i + 7] for i in range(0, len(second) - 6, 7)]
+    assert all(sorted(block) == [0, 1, 3, 4, 6, 7, 8] for block in whole)
+    assert len({tuple(block) for block in whole}) >= min(len(whole), 2)
+
+
+def test_two_streams_need_no_epochs_before_them_and_follow_the_seed():
+    straight = epochs(TwoStreamSampler(range(9), [0, 1, 2], 5, 2, 1, seed=3), 0, 1, 2, 3)
+    assert epochs(TwoStreamSampler(range(9), [2, 0, 1], 5, 2, 1, seed=3), 2, 3) == straight[2:]
+    assert epochs(TwoStreamSampler(range(9), [0, 1, 2], 5, 2, 1, seed=4), 0, 1, 2, 3) != straight
+    labelled, unlabelled = (TwoStreamSampler(range(8), range(4), 8, seed=0) for _ in range(2))
+    pairs = epochs(labelled, 0)[0]
+    assert [index - 4 for index in pairs[1::2]] != pairs[::2]  # the streams are not one and the same
+    assert epochs(unlabelled, 0)[0] == pairs
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_ranks_take_whole_groups_of_one_stream(replicas):
+    alone = groups_of(TwoStreamSampler(range(11), [3, 7], 6, 1, 2), 3, 0, 1, 2)
+    for rank in range(replicas):
+        own = TwoStreamSampler(range(11), [3, 7], 6, 1, 2, num_replicas=replicas, rank=rank)
+        assert groups_of(own, 3, 0, 1, 2) == alone[rank::replicas]
+    odd = [TwoStreamSampler(range(11), [3, 7], 7, 1, 2, num_replicas=2, rank=rank) for rank in range(2)]
+    assert [len(sampler) for sampler in odd] == [12, 12]
+
+
+def test_batches_of_a_data_loader_are_groups():
+    dataset = Numbers(9)
+    sampler = TwoStreamSampler(dataset, [8], 4, 1, 2)
+    batches = [batch.tolist() for batch in DataLoader(dataset, batch_size=3, sampler=sampler)]
+    assert len(batches) == 4 and all(batch[0] == 8 and 8 not in batch[1:] for batch in batches)
+
+
+def test_where_all_are_labelled_they_fill_every_place():
+    groups = groups_of(TwoStreamSampler(range(3), range(3), 6, 1, 1), 2, 0)
+    assert {index for group in groups for index in group} == {0, 1, 2} and len(groups) == 6
+
+
+@pytest.mark.parametrize("wrong", [[], [3, 3], [9], [-1]])
+def test_wrong_labelled_indices(wrong):
+    with pytest.raises(ValueError, match="wanted different indices from 0 to 8"):
+        TwoStreamSampler(range(9), wrong, 4)
+
+
+@pytest.mark.parametrize("counts", [(0, 1, 1), (4, 0, 1), (4, 1, -1)])
+def test_wrong_counts_of_two_streams(counts):
+    with pytest.raises(ValueError, match="wanted at least 1 of each, and 0 of the last"):
+        TwoStreamSampler(range(9), [0], *counts)
+    with pytest.raises(ValueError, match="rank"):
+        TwoStreamSampler(range(4), [0], 4, num_replicas=2, rank=2)
