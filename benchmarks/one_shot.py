@@ -27,12 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "rrl_medsam"
 sys.path[:0] = [str(BUNDLE)]
 
+from scripts.bridges import hand_on  # noqa: E402
 from scripts.common.atomic_write import write_atomic  # noqa: E402
 from scripts.common.checkpoint import seed_epoch  # noqa: E402
 from scripts.common.evaluation import case_metrics  # noqa: E402
 from scripts.common.inferers import AffineTTAInferer  # noqa: E402
 from scripts.common.native_grid import ToNativeGridd  # noqa: E402
-from scripts.common.pseudo_label import plain, refine_by_intensity  # noqa: E402
+from scripts.common.pseudo_label import fuse, plain, refine_by_intensity  # noqa: E402
 from scripts.common.registration import folding_percent, register_affine, total_ddf, warp  # noqa: E402
 
 # name -> (overrides of train.json, models a step trains)
@@ -40,16 +41,13 @@ ROWS: dict[str, tuple[dict[str, Any], int]] = {
     "full": ({}, 2),
     "general only": ({"output": "general"}, 1),
     "all true labels": ({"output": "general", "rounds": 1, "sam": None}, 1),
-    "UNet on pseudo labels": (
-        {"output": "general", "rounds": 1, "refine_labels": 0.0, "sam": None, "keep": 1.0},
-        1,
-    ),
+    "UNet on pseudo labels": ({"output": "general", "rounds": 1, "sam": None, "keep": 1.0, "bridges": 0}, 1),
     "no distillation": ({"sam": None}, 2),
     "mutual EMA every step": ({"ema_every": 1}, 2),
     "no prompt": ({"prompt": False, "output": "medical"}, 1),
     "one round": ({"rounds": 1}, 2),
     "paper": (
-        {"output": "medical", "rounds": 1, "keep": 1.0, "instance_steps": 0, "refine_labels": 0.0, "ema_every": 1,
+        {"output": "medical", "rounds": 1, "keep": 1.0, "instance_steps": 0, "bridges": 0, "ema_every": 1,
          "online_labels": True, "distillation_weight": 0.1},
         2,
     ),
@@ -57,7 +55,8 @@ ROWS: dict[str, tuple[dict[str, Any], int]] = {
     "labels fused with the network's": ({"fuse_network": True}, 2),
     "atlas label only": ({"output": "general", "rounds": 1, "sam": None}, 1),
     "three rounds": ({"rounds": 3}, 2),
-    "no intensity in labels": ({"refine_labels": 0.0}, 2),
+    "no bridges": ({"bridges": 0}, 2),
+    "intensity in labels": ({"refine_labels": 1.0}, 2),
     "mutual EMA every 50 steps": ({"ema_every": 50}, 2),
     "guided labels": ({"guided_steps": 40}, 2),
 }  # fmt: skip
@@ -167,7 +166,8 @@ class Benchmark:
         folder = self.folder.parents[1] / "row"
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "labels" / self.folder.name).mkdir(parents=True)
-        (folder / "labels" / self.folder.name / "registration").symlink_to((self.folder / "registration").resolve())
+        for bank in ("registration", "bridges"):
+            (folder / "labels" / self.folder.name / bank).symlink_to((self.folder / bank).resolve())
         overrides = {**overrides, "epochs": max(1, steps // 50), "cache_dir": str(folder), "ckpt_dir": str(folder)}
         seed_epoch(self.arguments.seed, "build", 0)
         parser = self.parser(**overrides)
@@ -221,11 +221,12 @@ class Benchmark:
         return {key: sum(s[key] for s in found) / len(found) for key in ("dice", "hd95", "assd")}
 
     def propagations(self) -> dict[str, list[dict]]:
-        """Score what registration alone gives: copy, affine, network, instance optimisation."""
+        """Score what registration alone gives: copy, affine, network, instance optimisation, bridges' vote."""
         rows: dict[str, list[dict]] = {}
         atlas, size = self.labeller.atlas, tuple(self.labeller.atlas["image"].shape[2:])
         start = time.process_time()
-        spent = {"affine": 0.0, "network": 0.0, "instance": 0.0}
+        spent = {"affine": 0.0, "network": 0.0, "instance": 0.0, "bridges": 0.0}
+        bridges, steps = self.labeller.bridge_volumes(), self.labeller.bridge_steps
         for item in self.tests():
             fixed = plain(item["image"]).float()[None]
             start = time.process_time()
@@ -239,6 +240,10 @@ class Benchmark:
             for name, velocity in velocities.items():
                 labels[name], ddf = self.labeller.propagate(affine, velocity)
                 folding[name] = float(folding_percent(ddf))
+            start = time.process_time()
+            handed = [hand_on(fixed, image, label, steps) for _, image, label in bridges]
+            labels["bridges"] = fuse([labels["instance"], *handed])
+            spent["bridges"] += time.process_time() - start
             for name, label in labels.items():
                 refined = self.score(item, refine_by_intensity(fixed[0], label))
                 raw = self.score(item, label)

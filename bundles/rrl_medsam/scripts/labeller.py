@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .bridges import choose_bridges, hand_on, vote
 from .cohort import OneShotCohort
 from .common.pseudo_label import PseudoLabelBank, agreement, fuse, plain, refine_by_intensity, select_by_quality
 from .common.registration import (
@@ -28,8 +29,9 @@ class AtlasLabeller:
     """Hold the atlas, register it to every case, and keep each case's registrations and pseudo label on disk.
 
     What goes beyond the paper, each with a switch: the affine first, instance optimisation beside the network
-    (`instance_steps`), fusing both, selection by agreement (`keep`), own predictions in later rounds, re-estimation of
-    the boundary from intensities (`refine_intensity`), registration guided by the segmentation (`guided_steps`).
+    (`instance_steps`), fusing both, labels handed on by other volumes (`bridges`), selection by agreement (`keep`),
+    own predictions in later rounds, re-estimation of the boundary from intensities (`refine_intensity`), registration
+    guided by the segmentation (`guided_steps`).
 
     Args:
         cohort: knows the atlas.
@@ -42,6 +44,8 @@ class AtlasLabeller:
         instance_steps: steps of instance optimisation on the full grid; 0 for no instance optimisation.
         coarse_steps: its steps on half the grid before those.
         fuse_network: average the network's propagation with the instance-optimised one; alone where there is no other.
+        bridges: number of volumes that hand the atlas's label on to all others (`bridges.py`); 0 for none.
+        bridge_steps: steps of instance optimisation from a bridge to another volume, on half the grid.
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
         smooth_weight: of the velocity's smoothness.
         keep: share of the cases, of the highest agreement, whose labels are learnt from.
@@ -61,6 +65,8 @@ class AtlasLabeller:
         instance_steps: int = 30,
         coarse_steps: int = 80,
         fuse_network: bool = False,
+        bridges: int = 5,
+        bridge_steps: int = 60,
         guided_steps: int = 0,
         smooth_weight: float = 0.5,
         keep: float = 0.5,
@@ -73,10 +79,12 @@ class AtlasLabeller:
         self.network, self.registration, self.inferer = network, registration, inferer
         self.instance_steps, self.coarse_steps, self.guided_steps = instance_steps, coarse_steps, guided_steps
         self.smooth_weight, self.fuse_network = smooth_weight, fuse_network
+        self.bridges, self.bridge_steps = bridges, bridge_steps
         self.keep, self.min_agreement, self.refine_intensity = keep, min_agreement, refine_intensity
         self.device, self.resume = torch.device(device), resume
         self._root = self.folder = Path(folder)
         self.registrations = PseudoLabelBank(self.folder / "registration")
+        self.handed = PseudoLabelBank(self.folder / "bridges")
         self.labels = PseudoLabelBank(self.folder / "round_1")
         self.round = 0
         self.selected: list[str] = []
@@ -115,6 +123,7 @@ class AtlasLabeller:
         identity = f"{self.atlas['case']}-{sha256(repr(self.cohort.grid).encode()).hexdigest()[:8]}"
         self.folder = self._root / identity
         self.registrations = PseudoLabelBank(self.folder / "registration")
+        self.handed = PseudoLabelBank(self.folder / "bridges")
         if not self.resume:  # a later round, left by an earlier run, must not be found by a resumption of this one
             for stale in self.folder.glob("*/*.safetensors"):
                 stale.unlink(missing_ok=True)
@@ -142,11 +151,53 @@ class AtlasLabeller:
         for item in self._own_cases():
             case, fixed = item["case"], plain(item["image"]).float()[None].to(self.device)
             known = self.registrations.load(case)
-            if not (self.resume and {"network", "instance"} & set(known)):
-                known |= self.velocities(fixed, known["affine"][None].to(self.device))
-                self.registrations.save(case, known)
+            if not (self.resume and "similarity" in self.registrations.judgement(case)):
+                affine = known["affine"][None].to(self.device)
+                found = self.velocities(fixed, affine)
+                similarity = self._similarity(fixed, affine, self._trusted(found))
+                self.registrations.save(case, {**known, **found}, similarity=similarity)
         self._wait()
+        self.hand_on()
         self.label(1)
+
+    def hand_on(self) -> None:
+        """Let the bridges vote on every other case; `handed` keeps the mean of their labels and how far they agree."""
+        bridges = self.bridge_volumes()
+        for item in self._own_cases():
+            case = item["case"]
+            others = [bridge for bridge in bridges if bridge[0] != case]
+            if not others or (self.resume and case in self.handed):
+                continue
+            fixed = plain(item["image"]).float()[None].to(self.device)
+            handed = [hand_on(fixed, image, label, self.bridge_steps, self.smooth_weight) for _, image, label in others]
+            known = self.registrations.load(case)
+            direct, _ = self.propagate(known["affine"][None].to(self.device), self._trusted(known))
+            _, agreed = vote([direct, *handed])
+            self.handed.save(case, {"label": fuse(handed).half()}, voters=len(handed), agreement=agreed)
+        self._wait()
+
+    def _trusted(self, velocities: Mapping[str, Tensor]) -> Tensor:
+        """Return the instance-optimised velocity where there is one, else the network's."""
+        return velocities.get("instance", velocities.get("network"))
+
+    def _similarity(self, fixed: Tensor, affine: Tensor, velocity: Tensor) -> float:
+        """Return the mean local correlation of the registered atlas with an image [1, 1, H, W, D]."""
+        size = tuple(fixed.shape[2:])
+        ddf = total_ddf(affine, integrate(velocity[None].to(self.device), size), size)
+        return -float(LocalNCCLoss()(warp(self.atlas["image"], ddf), fixed))
+
+    def bridge_volumes(self) -> list[tuple[str, Tensor, Tensor]]:
+        """Return (case, image [1, 1, H, W, D], label [1, K, H, W, D] from the atlas) of each bridge."""
+        if not self.bridges:
+            return []
+        images = {item["case"]: item["image"] for item in self.images if item["case"] != self.atlas["case"]}
+        similarity = {case: self.registrations.judgement(case)["similarity"] for case in images}
+        chosen = []
+        for case in choose_bridges(similarity, self.bridges):
+            known = self.registrations.load(case)
+            label, _ = self.propagate(known["affine"][None].to(self.device), self._trusted(known))
+            chosen.append((case, plain(images[case]).float()[None].to(self.device), label[None]))
+        return chosen
 
     def velocities(self, fixed: Tensor, affine: Tensor) -> dict[str, Tensor]:
         """Return the velocity [3, h, w, d] of each registration of the atlas to an image [1, 1, H, W, D]."""
@@ -191,7 +242,11 @@ class AtlasLabeller:
         return probabilities
 
     def label(self, number: int) -> None:
-        """Make the pseudo labels of a round (from 1) and select those to learn from; finished ones on disk are kept."""
+        """Make the pseudo labels of a round (from 1) and select those to learn from; finished ones on disk are kept.
+
+        A label is judged by how far independent opinions on it agree: the network's and the registrations', else the
+        registrations' among each other; where there is a single one, by the similarity that it reached.
+        """
         self.labels = PseudoLabelBank(self.folder / f"round_{number}")
         for item in self._own_cases():
             case = item["case"]
@@ -199,6 +254,7 @@ class AtlasLabeller:
                 continue
             fixed = plain(item["image"]).float()[None].to(self.device)
             known = self.registrations.load(case)
+            similarity = self.registrations.judgement(case)["similarity"]
             affine = known.pop("affine")[None].to(self.device)
             if "instance" in known and not self.fuse_network:
                 known.pop("network", None)
@@ -208,10 +264,18 @@ class AtlasLabeller:
             propagated = {name: self.propagate(affine, velocity) for name, velocity in known.items()}
             opinions = [label for label, _ in propagated.values()]
             folding = max(float(folding_percent(ddf)) for _, ddf in propagated.values())
-            quality = self._quality(fixed, affine, known, opinions, own)
+            quality = agreement(*opinions[:2]) if len(opinions) > 1 else similarity
+            fused = fuse(opinions)
+            if self.bridges and case in self.handed:
+                judged = self.handed.judgement(case)
+                share = judged["voters"] / (judged["voters"] + len(opinions))
+                fused = torch.lerp(fused, self.handed.load(case)["label"].to(self.device), share)
+                quality = judged["agreement"]
+            if own is not None:
+                quality = agreement(own, fused)
             # a network that is far from the registration yet would only blur what it is to learn from
-            heard = own is not None and quality >= self.min_agreement
-            fused = fuse([*opinions, own] if heard else opinions)
+            if own is not None and quality >= self.min_agreement:
+                fused = fuse([fused, own])
             if self.refine_intensity:
                 fused = refine_by_intensity(fixed[0], fused, self.refine_intensity)
             self.labels.save(case, {"label": fused.half()}, quality=quality, folding_percent=folding)
@@ -223,19 +287,6 @@ class AtlasLabeller:
         quality_of = {case: self.labels.judgement(case)["quality"] for case in unlabeled}
         self.selected = select_by_quality(quality_of, self.keep)
         self.round = number
-
-    def _quality(
-        self, fixed: Tensor, affine: Tensor, known: Mapping, opinions: list[Tensor], own: Tensor | None
-    ) -> float:
-        """Return how far independent opinions on a case agree; with a single one, the similarity it reached."""
-        if own is not None:
-            return agreement(own, fuse(opinions))
-        if len(opinions) > 1:
-            return agreement(opinions[0], opinions[1])
-        velocity = next(iter(known.values()))[None].to(self.device)
-        size = tuple(fixed.shape[2:])
-        warped = warp(self.atlas["image"], total_ddf(affine, integrate(velocity, size), size))
-        return -float(LocalNCCLoss()(warped, fixed))
 
     def training_indices(self) -> list[int]:
         """Return the positions, in the data set, of the atlas and the selected cases."""
