@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,10 +17,11 @@ def encode_volume(
     sam: nn.Module,
     image: Tensor,
     slice_axis: int = -1,
-    slices: int | None = None,
+    slices: int | Sequence[int] | None = None,
     batch_size: int = 1,
     amp: bool | None = None,
     preprocessing: Preprocessing | None = None,
+    keep_padding: bool = False,
 ) -> Tensor:
     """Encode a volume slice by slice and stack the features where the slices lay.
 
@@ -30,9 +33,11 @@ def encode_volume(
         sam: a `SamModel`, or an image encoder [N, 3, S, S] -> [N, C, s, s] together with `preprocessing`.
         image: [B, 1, H, W, D] float in [0, 1].
         slice_axis: the axis along which the volume is cut, -1 (D), -2 (W) or -3 (H), or 4, 3, 2.
-        slices: how many evenly spaced slices to encode; None, or more than there are, takes all.
+        slices: how many evenly spaced slices to encode, or the indices of those wanted; None, or a number of more than
+            there are, takes all.
         batch_size: slices encoded at once. More than one does not pay on a CPU.
         amp: bfloat16 autocast; None follows `bf16_supported`.
+        keep_padding: return the whole square token grid, as mask decoders need it, instead of the image's part.
 
     Returns:
         [B, C, h, w, D'] float32 for slice_axis -1; for another axis D' stands in its place. Gradients flow if the
@@ -53,7 +58,7 @@ def encode_volume(
     encoder = getattr(sam, "image_encoder", sam)
 
     image = image.as_subclass(Tensor)  # a MetaTensor would drag its history through every step
-    index = spaced_slices(image.shape[axis], slices).to(image.device)
+    index = wanted_slices(image.shape[axis], slices).to(image.device)
     planes = image.index_select(axis, index).movedim(axis, 1)  # [B, D', 1, rows, columns]
     batch, depth = planes.shape[:2]
     planes = planes.flatten(0, 1)
@@ -65,10 +70,20 @@ def encode_volume(
         encoder_input = preprocessing(chunk.float())
         with bf16_autocast(image.device, amp):
             feature = encoder(encoder_input)
-        features.append(crop_padding(feature.float(), covered))
+        features.append(feature.float() if keep_padding else crop_padding(feature.float(), covered))
     stacked = torch.cat(features)
     # [B * D', C, h, w] -> [B, C, h, w] with D' at the slice axis
     return stacked.unflatten(0, (batch, depth)).movedim(1, axis)
+
+
+def wanted_slices(depth: int, slices: int | Sequence[int] | None) -> Tensor:
+    """Return the indices int64 of the slices: those given, or `spaced_slices`."""
+    if slices is None or isinstance(slices, int):
+        return spaced_slices(depth, slices)
+    outside = [index for index in slices if not 0 <= index < depth]
+    if outside or not len(slices):
+        raise InputError(f"slices: found {outside or 'none'}, wanted indices from 0 to {depth - 1}")
+    return torch.tensor(list(slices))
 
 
 def spaced_slices(depth: int, count: int | None) -> Tensor:
