@@ -46,6 +46,9 @@ class AtlasLabeller:
         fuse_network: average the network's propagation with the instance-optimised one; alone where there is no other.
         bridges: number of volumes that hand the atlas's label on to all others (`bridges.py`); 0 for none.
         bridge_steps: steps of instance optimisation from a bridge to another volume, on half the grid.
+        confirmation: Dice of the atlas's own label with the bridges' from which on it is kept as it is; else they join
+            it. Labels from one registration each err in their own ways, which training averages out; a vote errs in the
+            same way everywhere, so it only pays where the registration is bad.
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
         smooth_weight: of the velocity's smoothness.
         keep: share of the cases, of the highest agreement, whose labels are learnt from.
@@ -67,6 +70,7 @@ class AtlasLabeller:
         fuse_network: bool = False,
         bridges: int = 5,
         bridge_steps: int = 60,
+        confirmation: float = 0.85,
         guided_steps: int = 0,
         smooth_weight: float = 0.5,
         keep: float = 0.5,
@@ -79,7 +83,7 @@ class AtlasLabeller:
         self.network, self.registration, self.inferer = network, registration, inferer
         self.instance_steps, self.coarse_steps, self.guided_steps = instance_steps, coarse_steps, guided_steps
         self.smooth_weight, self.fuse_network = smooth_weight, fuse_network
-        self.bridges, self.bridge_steps = bridges, bridge_steps
+        self.bridges, self.bridge_steps, self.confirmation = bridges, bridge_steps, confirmation
         self.keep, self.min_agreement, self.refine_intensity = keep, min_agreement, refine_intensity
         self.device, self.resume = torch.device(device), resume
         self._root = self.folder = Path(folder)
@@ -266,18 +270,20 @@ class AtlasLabeller:
             folding = max(float(folding_percent(ddf)) for _, ddf in propagated.values())
             quality = agreement(*opinions[:2]) if len(opinions) > 1 else similarity
             fused = fuse(opinions)
+            sharpen = self.refine_intensity
             if self.bridges and case in self.handed:
-                judged = self.handed.judgement(case)
-                share = judged["voters"] / (judged["voters"] + len(opinions))
-                fused = torch.lerp(fused, self.handed.load(case)["label"].to(self.device), share)
+                judged, handed = self.handed.judgement(case), self.handed.load(case)["label"].to(self.device)
                 quality = judged["agreement"]
+                if agreement(fused, handed) < self.confirmation:
+                    fused = torch.lerp(fused, handed, judged["voters"] / (judged["voters"] + len(opinions)))
+                    sharpen = 0.0  # a vote's soft rim is wide, and intensities make it wider
             if own is not None:
                 quality = agreement(own, fused)
             # a network that is far from the registration yet would only blur what it is to learn from
             if own is not None and quality >= self.min_agreement:
                 fused = fuse([fused, own])
-            if self.refine_intensity:
-                fused = refine_by_intensity(fixed[0], fused, self.refine_intensity)
+            if sharpen:
+                fused = refine_by_intensity(fixed[0], fused, sharpen)
             self.labels.save(case, {"label": fused.half()}, quality=quality, folding_percent=folding)
         if not (dist.is_available() and dist.is_initialized() and dist.get_rank() > 0):
             truth = {"label": self.atlas["label"][0].half()}

@@ -1,6 +1,6 @@
 """Turn the results of `benchmarks.one_shot` into a Markdown table with paired tests.
 
-python -m benchmarks.tables results.json
+python -m benchmarks.one_shot_table results.json
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import statistics
 from pathlib import Path
 
-from scipy.stats import wilcoxon
+from common.evaluation import wilcoxon_paired
 
 REFERENCE = "propagation: instance"
 
@@ -21,10 +21,8 @@ def mean(scores: list[float]) -> float:
 
 def paired(first: list[float], second: list[float]) -> str:
     """Return difference, wins and p (Wilcoxon signed rank) of first against second, case by case."""
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    wins = sum(d > 0 for d in differences)
-    p = wilcoxon(first, second).pvalue if any(differences) else 1.0
-    return f"{mean(differences):+.3f}, {wins}/{len(differences)}, p={p:.2g}"
+    found = wilcoxon_paired(first, second)
+    return f"{found['mean_difference']:+.3f}, {found['wins']}/{found['n']}, p={found['p']:.2g}"
 
 
 def main() -> None:
