@@ -1,13 +1,13 @@
-"""Whole-volume prediction with small affine test-time augmentations."""
+"""Prediction of volumes: whole, in windows, or whole with small affine test-time augmentations."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
+from monai.inferers import Inferer, sliding_window_inference
 from torch import Tensor
 
 from .precision import bf16_autocast
@@ -79,3 +79,42 @@ class AffineTTAInferer(Inferer):
             view = warp(image, total_ddf(forward, None, size))
             total = total + warp(probabilities(view), total_ddf(backward, None, size))
         return torch.log((total / (1 + self.views)).clamp_min(1e-7))
+
+
+class VolumeInferer(Inferer):
+    """Predict a volume at once, or window by window with the plain mean of the windows' probabilities.
+
+    Args:
+        roi_size: voxels of a window, cut to the volume where it is smaller; None: the whole volume.
+        overlap: share of a window that the next one covers again.
+        batch_size: windows at once.
+        amp: bfloat16 autocast; None follows the device.
+
+    __call__: (image [B, 1, H, W, D], network) -> log-probabilities [B, K, H, W, D], float32.
+    """
+
+    def __init__(
+        self,
+        roi_size: Sequence[int] | None = None,
+        overlap: float = 0.5,
+        batch_size: int = 1,
+        amp: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.roi_size = None if roi_size is None else [int(n) for n in roi_size]
+        self.overlap, self.batch_size, self.amp = overlap, batch_size, amp
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+
+        def probabilities(x: Tensor) -> Tensor:
+            with bf16_autocast(image.device, self.amp):
+                logits = network(x, *args, **kwargs)
+            return torch.softmax(logits.float(), dim=1)
+
+        if self.roi_size is None:
+            found = probabilities(image)
+        else:
+            window = [min(n, size) for n, size in zip(self.roi_size, image.shape[2:], strict=True)]
+            found = sliding_window_inference(image, window, self.batch_size, probabilities, self.overlap)
+        return torch.log(found.clamp_min(1e-7))

@@ -1,4 +1,4 @@
-"""Run the RRL-MedSAM bundle as a user does: in this process, or by its command on a copy of the bundle."""
+"""Run a bundle as a user does: in this process, or by its command on a copy of the bundle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,51 +22,115 @@ from torch import nn
 
 from common.sam.preprocessing import Preprocessing
 
-BUNDLE = BUNDLES / "rrl_medsam"
-CONFIGS = BUNDLE / "configs"
-TINY: dict[str, Any] = {
-    "epoch_length": 4,
-    "distill_epochs": 1,
-    "register_epochs": 1,
-    "epochs": 2,
-    "instance_steps": 5,
-    "coarse_steps": 2,
-    "tta_views": 0,
-    "channels": [4, 8, 8, 8],
-    "device": "cpu",
-}
+_opened: list[str] | None = None  # an audit hook can't be taken off again, so it looks here
 
 
-def run_bundle(
-    configs: Sequence[str], folder: Path, dataset_dir: Path, kind: str = "train", **overrides: Any
-) -> tuple[ConfigWorkflow, str]:
-    """Run configs of the repository's bundle in this process, all output below `folder`; return it and what it said."""
-    settings = {**TINY, "sam": None, "bundle_root": str(BUNDLE), "dataset_dir": str(dataset_dir)}
-    settings |= {f"{name}_dir": str(folder / name) for name in ("output", "ckpt", "cache")} | overrides
-    path, hook, said = list(sys.path), sys.excepthook, io.StringIO()
-    import_bundle("rrl_medsam")
+def _note_open(event: str, arguments: tuple) -> None:
+    if _opened is not None and event == "open" and isinstance(arguments[0], str | os.PathLike):
+        _opened.append(os.path.realpath(arguments[0]))
+
+
+sys.addaudithook(_note_open)
+
+
+@contextlib.contextmanager
+def files_opened() -> Iterator[list[str]]:
+    """Collect the real paths of all files that are opened inside the `with` block."""
+    global _opened
+    _opened = []
     try:
-        with contextlib.redirect_stdout(said):
-            files = [str(CONFIGS / name) for name in configs]
-            flow = ConfigWorkflow(files, workflow_type=kind, logging_file=False, **settings)
-            flow.initialize()
-            flow.run()
-            flow.finalize()
+        yield _opened
     finally:
-        sys.path[:] = path
-        sys.excepthook = hook
-    return flow, said.getvalue()
+        _opened = None
 
 
-def copy_bundle(folder: Path) -> Path:
-    """Copy the bundle as it is packed, `scripts/common` as plain files, without what runs left in it."""
-    left = {"cache", "data", "eval"}
+@dataclass(frozen=True)
+class BundleRun:
+    """A bundle of the repository and the settings that make its runs tiny.
 
-    def ignore(directory: str, names: list[str]) -> set[str]:
-        unwanted = left if Path(directory) == BUNDLE else set()
-        return {name for name in names if name in unwanted or name == "__pycache__" or ".pt" in name}
+    `without_sam` are the settings that leave its foundation models out; a test that wants one overrides them.
+    """
 
-    return Path(shutil.copytree(BUNDLE, folder, symlinks=False, ignore=ignore))
+    name: str
+    tiny: dict[str, Any]
+    without_sam: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return BUNDLES / self.name
+
+    @property
+    def configs(self) -> Path:
+        return self.folder / "configs"
+
+    def run(
+        self, configs: Sequence[str], folder: Path, dataset_dir: Path, kind: str = "train", **overrides: Any
+    ) -> tuple[ConfigWorkflow, str]:
+        """Run configs of the bundle in this process, all output below `folder`; return it and what it said."""
+        settings = {**self.tiny, **self.without_sam, "bundle_root": str(self.folder), "dataset_dir": str(dataset_dir)}
+        settings |= {f"{name}_dir": str(folder / name) for name in ("output", "ckpt", "cache")} | overrides
+        path, hook, said = list(sys.path), sys.excepthook, io.StringIO()
+        import_bundle(self.name)
+        try:
+            with contextlib.redirect_stdout(said):
+                files = [str(self.configs / name) for name in configs]
+                flow = ConfigWorkflow(files, workflow_type=kind, logging_file=False, **settings)
+                flow.initialize()
+                flow.run()
+                flow.finalize()
+        finally:
+            sys.path[:] = path
+            sys.excepthook = hook
+        return flow, said.getvalue()
+
+    def copy(self, folder: Path) -> Path:
+        """Copy the bundle as it is packed, `scripts/common` as plain files, without what runs left in it."""
+        left = {"cache", "data", "eval"}
+
+        def ignore(directory: str, names: list[str]) -> set[str]:
+            unwanted = left if Path(directory) == self.folder else set()
+            return {name for name in names if name in unwanted or name == "__pycache__" or ".pt" in name}
+
+        return Path(shutil.copytree(self.folder, folder, symlinks=False, ignore=ignore))
+
+    def flags(self, **settings: Any) -> list[str]:
+        """Return the tiny settings with changes as words of a command line; a SAM is not used unless named."""
+        without = {name: "null" if value is None else value for name, value in self.without_sam.items()}
+        return [f"--{name}={value}".replace(" ", "") for name, value in {**self.tiny, **without, **settings}.items()]
+
+
+RRL = BundleRun(
+    "rrl_medsam",
+    {
+        "epoch_length": 4,
+        "distill_epochs": 1,
+        "register_epochs": 1,
+        "epochs": 2,
+        "instance_steps": 5,
+        "coarse_steps": 2,
+        "bridges": 1,
+        "bridge_steps": 2,
+        "tta_views": 0,
+        "channels": [4, 8, 8, 8],
+        "device": "cpu",
+    },
+    {"sam": None},
+)
+SEMISAM = BundleRun(
+    "semisam_plus",
+    {
+        "epoch_length": 3,
+        "epochs": 2,
+        "generalist_from": 1,
+        "answer_every": 1,
+        "num_labeled": 2,
+        "max_voxels": 8192,
+        "channels": [4, 8],
+        "strides": [2],
+        "device": "cpu",
+    },
+    {"generalist": None},
+)
 
 
 def command(
@@ -88,15 +153,37 @@ def command(
     )
 
 
-def flags(**settings: Any) -> list[str]:
-    """Return TINY with changes as words of a command line; a SAM is not used unless named."""
-    return [f"--{name}={value}".replace(" ", "") for name, value in {**TINY, "sam": "null", **settings}.items()]
-
-
 def files_below(folder: Path) -> set[str]:
     """Return the paths of all files below a folder; TensorBoard's lose the machine and time in their names."""
     paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {re.sub(r"(events\.out\.tfevents).*", r"\1", path) for path in paths}
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a model.pt."""
+    return torch.load(path, weights_only=True)
+
+
+def assert_same_weights(found: Path, wanted: Path) -> None:
+    """Compare two files of weights bit for bit."""
+    found, wanted = weights(found), weights(wanted)
+    assert found.keys() == wanted.keys()
+    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+
+
+def scores(path: Path) -> list[dict]:
+    """Return the rows of a metrics.json."""
+    return json.loads(path.read_text(encoding="utf-8"))["rows"]
+
+
+def errors_of(process: subprocess.Popen) -> list[str]:
+    """Return the `error:` lines of a command that must fail and say nothing else of its own."""
+    said, complaints = process.communicate(timeout=120)
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in complaints + said
+    lines = [line for line in complaints.splitlines() if not line.startswith("parsing config_file")]  # MONAI's notice
+    assert all(line.startswith("error: ") for line in lines), complaints
+    return lines
 
 
 def subset_cohort(source: Path, folder: Path, **counts: int) -> Path:
@@ -134,7 +221,7 @@ class FakeSam(nn.Module):
 
 
 def use_fake_sam(patch: Any, folder: Path) -> FakeSam:
-    """Let the bundle's teacher build a FakeSam, whose weights are said to be a file in `folder`."""
+    """Let RRL-MedSAM's teacher build a FakeSam, whose weights are said to be a file in `folder`."""
     teacher, sam = import_bundle("rrl_medsam", "teacher"), FakeSam()
     weights = folder / "fake_sam.pt"
     weights.write_bytes(b"fake")

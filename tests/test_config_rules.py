@@ -15,10 +15,17 @@ from monai.bundle.properties import InferProperties, TrainProperties
 
 CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
 SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]
-LONGEST = {"train.json": 220, "inference.json": 120, "evaluate.json": 40, "multi_gpu_train.json": 40, "paper.json": 40}
+LONGEST = {"train.json": 220, "inference.json": 120, "evaluate.json": 40, "multi_gpu_train.json": 40}
+LONGEST |= {"paper.json": 40, "published.json": 40, "published_inference.json": 20}
 BUNDLE_NAMES = sorted({path.parents[1].name for path in CONFIGS})
 NO_SETTINGS = {"_desc_", "imports", "bundle_root", "ckpt_dir", "ckpt_path", "output_dir", "cache_dir", "device"}
 NO_SETTINGS |= {"resume", "resuming", "online", "rank", "seed"}
+# what the network and the way of predicting hang on, so that inference has it too; what evaluation goes without
+SHARED = {
+    "rrl_medsam": {"percentiles", "channels", "strides", "norm", "prompt", "output", "tta_views"},
+    "semisam_plus": {"percentiles", "method", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
+}
+TRAINING_ONLY = {"rrl_medsam": "registration", "semisam_plus": "generalist"}
 
 
 def name_of(path: Path) -> str:
@@ -105,10 +112,11 @@ def test_train_and_inference_agree(bundle):
     for key in ("network_def", "network", "preprocessing", "inferer", "amp", "ckpt_path", "dataset_dir"):
         assert inference[key] == train.get(key) or key == "ckpt_path", key
     numbers = {key for key in train.keys() & inference.keys() if key not in NO_SETTINGS | {"grid", "handlers"}}
-    assert {"percentiles", "channels", "strides", "norm", "prompt", "output", "tta_views"} <= numbers
+    assert SHARED[bundle] <= numbers
     different = {key for key in numbers if train[key] != inference[key]} - {"run", "initialize"}
     assert not different
-    after = [item for item in train["validate"]["postprocessing"]["transforms"] if "Propagated" not in item["_target_"]]
+    transforms = train["validate"]["postprocessing"]["transforms"]
+    after = [item for item in transforms if not item["_target_"].startswith("scripts.evaluation.")]  # the comparison's
     for ours, theirs in zip(after, inference["postprocessing"]["transforms"][: len(after)], strict=True):
         assert ours["_target_"] == theirs["_target_"]
         assert ours.get("weight") == theirs.get("weight") and ours.get("label_values") == theirs.get("label_values")
@@ -140,4 +148,17 @@ def test_monai_finds_the_properties_it_needs(bundle, name, properties):
 def test_evaluation_asks_for_the_model_first(bundle):
     evaluate = read(bundle, "evaluate.json")
     assert evaluate["run"][0]["_target_"].endswith("require_model")
-    assert evaluate["registration"] is None
+    assert evaluate[TRAINING_ONLY[bundle]] is None
+
+
+def test_published_protocol_is_served_as_it_was_trained():
+    trained, served = read("semisam_plus", "published.json"), read("semisam_plus", "published_inference.json")
+    assert set(served) == {"_desc_", "roi_size", "overlap", "network_def::body"}
+    assert all(trained[key] == served[key] for key in served if key != "_desc_")
+    parser = ConfigParser()
+    names = ("inference.json", "published_inference.json")
+    parser.read_config([str(BUNDLES / "semisam_plus" / "configs" / name) for name in names])
+    import_bundle("semisam_plus")
+    parser.update({"ckpt_path": "no such file", "bundle_root": str(BUNDLES / "semisam_plus")})
+    assert type(parser.get_parsed_content("network_def").body).__name__ == "VNet"
+    assert parser.get_parsed_content("inferer").roi_size == served["roi_size"]

@@ -5,7 +5,7 @@ import torch
 from monai.data import MetaTensor
 from torch.nn import functional as F
 
-from common.inferers import AffineTTAInferer
+from common.inferers import AffineTTAInferer, VolumeInferer
 
 
 def blob(size=(20, 18, 16)):
@@ -64,3 +64,26 @@ def test_the_result_is_a_plain_float32_tensor(amp):
     with torch.no_grad():
         result = AffineTTAInferer(views=1, amp=amp)(MetaTensor(blob()), convolution)
     assert result.dtype == torch.float32 and not isinstance(result, MetaTensor)
+
+
+def test_windows_of_a_pointwise_network_are_the_whole_volume():
+    image = blob()
+    whole = VolumeInferer(amp=False)(image, threshold)
+    torch.testing.assert_close(whole, F.log_softmax(threshold(image), 1).clamp_min(-16.2), atol=1e-3, rtol=1e-3)
+    for roi_size in ([8, 8, 8], [64, 8, 16]):
+        found = VolumeInferer(roi_size, overlap=0.25, amp=False)(MetaTensor(image[0])[None], threshold)
+        torch.testing.assert_close(found, whole)
+        assert type(found) is torch.Tensor
+
+
+def test_probabilities_of_overlapping_windows_are_averaged():
+    seen = []
+
+    def network(window):
+        seen.append(tuple(window.shape[2:]))
+        level = len(seen) % 2
+        return torch.cat([torch.full_like(window, 50.0 * level), torch.full_like(window, 50.0 * (1 - level))], 1)
+
+    found = VolumeInferer([8, 8, 8], overlap=0.5, amp=False)(torch.zeros(1, 1, 12, 8, 8), network)
+    assert seen == [(8, 8, 8)] * 2
+    assert found[0, 0, 5, 0, 0].exp() == pytest.approx(0.5, abs=1e-4)

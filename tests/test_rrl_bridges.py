@@ -65,3 +65,27 @@ def test_bridges_vote_on_all_cases_but_themselves(images, tmp_path, monkeypatch)
     again.align()
     again.register()
     assert not asked and again.selected == labeller.selected
+
+
+@pytest.mark.parametrize(("confirmation", "kept"), [(0.0, True), (1.1, False)])
+def test_a_confirmed_label_is_kept_and_another_is_joined(images, tmp_path, monkeypatch, confirmation, kept):
+    sharpened = []
+    monkeypatch.setattr(labeller_module, "hand_on", lambda fixed, image, label, *rest: label[0])
+    monkeypatch.setattr(
+        labeller_module, "refine_by_intensity", lambda image, label, weight: (sharpened.append(weight), label)[1]
+    )
+    options = {"instance_steps": 1, "bridges": 1, "confirmation": confirmation, "refine_intensity": 0.5}
+    labeller = make(images, tmp_path, **options)
+    labeller.align()
+    labeller.register()
+    bridge = labeller.bridge_volumes()[0][0]
+    assert bridge not in labeller.handed
+    for item in images.items:
+        case = item["case"]
+        if case in (ATLAS, bridge):
+            continue
+        known, handed = labeller.registrations.load(case), labeller.handed.load(case)["label"]
+        direct, _ = labeller.propagate(known["affine"][None], known["instance"])
+        wanted = direct if kept else (direct + handed) / 2
+        torch.testing.assert_close(labeller.labels.load(case)["label"], wanted, rtol=0, atol=2e-3)
+    assert sharpened == [0.5] * (4 if kept else 1)  # a vote is not sharpened; the bridge has none

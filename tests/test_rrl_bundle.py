@@ -1,13 +1,10 @@
-"""Whole runs of the bundle: what they leave, what they open, where they go on, and how they end when told nonsense."""
+"""Whole runs of RRL-MedSAM: what they leave, what they open, and how they end when told nonsense."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import signal
-import sys
-import time
 from pathlib import Path
 
 import nibabel
@@ -16,58 +13,32 @@ import pytest
 import torch
 from bundle_path import import_bundle
 from bundle_run import (
-    BUNDLE,
-    CONFIGS,
-    TINY,
+    RRL,
+    assert_same_weights,
     command,
-    copy_bundle,
+    errors_of,
     files_below,
-    flags,
-    run_bundle,
+    files_opened,
+    scores,
     subset_cohort,
     use_fake_sam,
+    weights,
 )
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 
 from common.errors import find_input_error
 
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json", "ckpt/model.pt"}
 RESULTS |= {"output/events.out.tfevents"}
-opened: list[str] | None = None  # an audit hook can't be taken off again, so it looks here
-
-
-def note_open(event: str, arguments: tuple) -> None:
-    if opened is not None and event == "open" and isinstance(arguments[0], str | os.PathLike):
-        opened.append(os.path.realpath(arguments[0]))
-
-
-sys.addaudithook(note_open)
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_cohort, tmp_path_factory) -> dict:
     """One run of train.json: its folder, what it printed, and every file that it opened."""
-    global opened
-    folder, opened = tmp_path_factory.mktemp("trained"), []
-    try:
-        flow, said = run_bundle(["train.json"], folder, tiny_cohort)
-        return {"folder": folder, "said": said, "opened": opened, "flow": flow}
-    finally:
-        opened = None
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, weights_only=True)
-
-
-def assert_same_weights(found: Path, wanted: Path) -> None:
-    found, wanted = weights(found), weights(wanted)
-    assert found.keys() == wanted.keys()
-    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
-
-
-def scores(path: Path) -> list[dict]:
-    return json.loads(path.read_text(encoding="utf-8"))["rows"]
+    folder = tmp_path_factory.mktemp("trained")
+    with files_opened() as opened:
+        flow, said = RRL.run(["train.json"], folder, tiny_cohort)
+    return {"folder": folder, "said": said, "opened": opened, "flow": flow}
 
 
 def test_training_leaves_model_scores_and_report(trained):
@@ -90,8 +61,8 @@ def test_model_is_flat_and_fits_the_network_of_inference_json(trained):
     tensors = weights(path)
     assert all(isinstance(value, torch.Tensor) for value in tensors.values())
     parser = ConfigParser()
-    parser.read_config(CONFIGS / "inference.json")
-    parser.update({"bundle_root": str(BUNDLE), "ckpt_path": str(path), "channels": TINY["channels"]})
+    parser.read_config(RRL.configs / "inference.json")
+    parser.update({"bundle_root": str(RRL.folder), "ckpt_path": str(path), "channels": RRL.tiny["channels"]})
     import_bundle("rrl_medsam")
     parser.get_parsed_content("network_def").load_state_dict(tensors, strict=True)
 
@@ -114,7 +85,7 @@ def test_no_label_is_opened_but_the_atlas_and_those_to_score(trained, tiny_cohor
 def test_evaluation_needs_data_and_model_alone_and_gives_the_same_scores(trained, tiny_cohort, tmp_path):
     (tmp_path / "ckpt").mkdir()
     shutil.copy(trained["folder"] / "ckpt" / "model.pt", tmp_path / "ckpt")
-    _, said = run_bundle(["train.json", "evaluate.json"], tmp_path, tiny_cohort)
+    _, said = RRL.run(["train.json", "evaluate.json"], tmp_path, tiny_cohort)
     assert files_below(tmp_path) == {"ckpt/model.pt", "output/metrics.csv", "output/metrics.json"}
     assert "overall" in said and "metrics.csv" in said
     wanted = scores(trained["folder"] / "output" / "metrics.json")
@@ -124,9 +95,9 @@ def test_evaluation_needs_data_and_model_alone_and_gives_the_same_scores(trained
 
 def test_inference_segments_a_folder_with_the_trained_model(trained, tiny_cohort, tmp_path):
     settings = {"ckpt_path": str(trained["folder"] / "ckpt" / "model.pt"), "output_dir": str(tmp_path)}
-    settings |= {"bundle_root": str(BUNDLE), "channels": TINY["channels"], "tta_views": 0, "device": "cpu"}
+    settings |= {"bundle_root": str(RRL.folder), "channels": RRL.tiny["channels"], "tta_views": 0, "device": "cpu"}
     scans = tiny_cohort / "imagesTs"
-    flow, said = run_bundle(["inference.json"], tmp_path / "none", scans, kind="inference", **settings)
+    flow, said = RRL.run(["inference.json"], tmp_path / "none", scans, kind="inference", **settings)
     assert not flow.check_properties()
     assert files_below(tmp_path) == {f"{case}/{case}_seg.nii.gz" for case in ("sample_006", "sample_007")}
     for case in ("sample_006", "sample_007"):
@@ -139,104 +110,14 @@ def test_inference_segments_a_folder_with_the_trained_model(trained, tiny_cohort
 def test_paper_form_runs_online(tiny_cohort, tmp_path, monkeypatch):
     use_fake_sam(monkeypatch, tmp_path)
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=3)
-    paper = json.loads((CONFIGS / "paper.json").read_text(encoding="utf-8"))
-    own = {key: paper[key] for key in TINY if key in paper}
-    flow, said = run_bundle(["train.json", "paper.json"], tmp_path, data, sam="mobile_sam", **own)
+    paper = json.loads((RRL.configs / "paper.json").read_text(encoding="utf-8"))
+    own = {key: paper[key] for key in RRL.tiny if key in paper}
+    flow, said = RRL.run(["train.json", "paper.json"], tmp_path, data, sam="mobile_sam", **own)
     trainer = flow.parser.get_parsed_content("train#trainer")
-    assert trainer.state.iteration == TINY["epochs"] * TINY["epoch_length"]
+    assert trainer.state.iteration == RRL.tiny["epochs"] * RRL.tiny["epoch_length"]
     assert {"similarity", "smooth", "general", "medical", "distillation"} <= set(trainer.state.losses)
     assert flow.parser.get_parsed_content("network").output == "medical"
     assert "epoch 2/2" in said and not list(tmp_path.rglob("round_2/*"))
-
-
-# --- interrupted runs
-
-KILLS = {
-    "distill": ("distill", 2, "before"),
-    "register": ("register", 1, "after"),
-    "labels of round 1": ("round_1", 2, ""),
-    "round 1": ("train", 2, "before"),
-    "labels of round 2": ("round_2", 2, ""),
-    "round 2": ("train", 4, "before"),
-    "after the last epoch": ("train", 4, "after"),
-}
-QUICK = ("labels of round 2",)
-LONG = {"epochs": 4, "epoch_length": 3, "distill_epochs": 2, "register_epochs": 2, "save_every": 1, "sam": "mobile_sam"}
-LONG |= {"ema_every": 2, "distillation_weight": 0.1, "dropout": 0.1}
-
-
-class Killed(BaseException):
-    """No Exception, so that nothing on the way treats it as an error that it knows."""
-
-
-@pytest.fixture(scope="module")
-def resume_cohort(tiny_cohort, tmp_path_factory) -> Path:
-    return subset_cohort(tiny_cohort, tmp_path_factory.mktemp("resume_cohort"), training=4)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(resume_cohort, tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    with pytest.MonkeyPatch.context() as patch:
-        use_fake_sam(patch, folder)
-        flow, _ = run_bundle(["train.json"], folder, resume_cohort, **LONG)
-    return {"model": folder / "ckpt" / "model.pt", "curves": curves(flow)}
-
-
-def curves(flow: ConfigWorkflow) -> dict[str, dict]:
-    stages = ("distill", "register", "train")
-    return {stage: flow.parser.get_parsed_content(f"{stage}#progress").history for stage in stages}
-
-
-def kill_at(patch: pytest.MonkeyPatch, place: str, number: int, when: str) -> None:
-    """Raise at the checkpoint of an epoch of a stage, or at the n-th label of a round."""
-    if place.startswith("round"):
-        bank = import_bundle("rrl_medsam", "common.pseudo_label").PseudoLabelBank
-        save, count = bank.save, []
-
-        def dying_save(self, *arguments, **options):
-            count.extend([1] if Path(self.folder).name == place else [])
-            if len(count) == number:
-                raise Killed
-            return save(self, *arguments, **options)
-
-        patch.setattr(bank, "save", dying_save)
-        return
-    checkpoint = import_bundle("rrl_medsam", "common.checkpoint").StageCheckpoint
-    keep = checkpoint.save
-
-    def dying_keep(self, engine):
-        at = self.stage == place and engine.state.epoch == number
-        if at and when == "before":
-            raise Killed
-        keep(self, engine)
-        if at:
-            raise Killed
-
-    patch.setattr(checkpoint, "save", dying_keep)
-
-
-@pytest.mark.parametrize(
-    "kill", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KILLS]
-)
-def test_resumed_run_ends_bit_for_bit_as_one_in_a_piece(kill, uninterrupted, resume_cohort, tmp_path, monkeypatch):
-    use_fake_sam(monkeypatch, tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(BaseException) as error:
-        kill_at(patch, *KILLS[kill])
-        run_bundle(["train.json"], tmp_path, resume_cohort, **LONG)
-    chain, found = [], error.value
-    while found is not None:
-        chain.append(type(found))
-        found = found.__cause__ or found.__context__
-    assert Killed in chain
-    assert not (tmp_path / "ckpt" / "model.pt").exists()
-    torch.manual_seed(int(time.time()))  # nothing may hang on where the interrupted run left the generators
-    flow, _ = run_bundle(["train.json"], tmp_path, resume_cohort, **LONG, resume="true")
-    assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["model"])
-    assert curves(flow) == uninterrupted["curves"]
-    assert [epoch for epoch, _ in curves(flow)["train"]["loss"]] == [1, 2, 3, 4]
-    manifest = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))
-    assert manifest["times_resumed"] == 1 and manifest["resumes"][0]["changed"] == []
 
 
 def test_wrong_input_spares_the_checkpoints_of_the_run_before(trained, tmp_path):
@@ -244,33 +125,11 @@ def test_wrong_input_spares_the_checkpoints_of_the_run_before(trained, tmp_path)
     before = files_below(tmp_path)
     run_json = (tmp_path / "output" / "run.json").read_text(encoding="utf-8")
     with pytest.raises(Exception) as error:  # MONAI wraps it
-        run_bundle(["train.json"], tmp_path, tmp_path / "nowhere")
+        RRL.run(["train.json"], tmp_path, tmp_path / "nowhere")
     assert find_input_error(error.value) is not None
     assert (
         files_below(tmp_path) == before and (tmp_path / "output" / "run.json").read_text(encoding="utf-8") == run_json
     )
-
-
-@pytest.mark.slow
-def test_a_process_killed_outright_goes_on(resume_cohort, tmp_path):
-    bundle = copy_bundle(tmp_path / "bundle")
-    options = flags(dataset_dir=resume_cohort, epochs=6, epoch_length=3, save_every=1)
-    whole = command(["configs/train.json"], *options, "--ckpt_dir", str(tmp_path / "whole"), cwd=bundle)
-    said, complaints = whole.communicate(timeout=180)
-    assert whole.returncode == 0, complaints + said
-    shutil.rmtree(bundle / "cache")
-    killed = command(["configs/train.json"], *options, cwd=bundle)
-    deadline = time.time() + 120
-    while not (bundle / "models" / "train.checkpoint.pt.previous").exists() and time.time() < deadline:
-        assert killed.poll() is None, killed.communicate()
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert not (bundle / "models" / "model.pt").exists()
-    resumed = command(["configs/train.json"], *options, "--resume", "true", cwd=bundle)
-    said, complaints = resumed.communicate(timeout=180)
-    assert resumed.returncode == 0, complaints + said
-    assert_same_weights(bundle / "models" / "model.pt", tmp_path / "whole" / "model.pt")
 
 
 # --- as a command
@@ -285,7 +144,7 @@ def test_same_results_in_the_same_places_from_any_folder(tiny_cohort, tmp_path):
     models, made = [], []
     for number, place in enumerate(("repository", "bundle", "elsewhere")):
         root = tmp_path / str(number)
-        bundle = copy_bundle(root / "bundles" / "rrl_medsam")
+        bundle = RRL.copy(root / "bundles" / "rrl_medsam")
         shutil.copytree(tiny_cohort, bundle / "data" / "sample")
         (root / "elsewhere").mkdir()
         before = files_below(root)
@@ -295,7 +154,7 @@ def test_same_results_in_the_same_places_from_any_folder(tiny_cohort, tmp_path):
         if place == "elsewhere":
             configs, more = bundle / "configs", ["--bundle_root", str(bundle)]
         cwd = {"repository": root, "bundle": bundle, "elsewhere": root / "elsewhere"}[place]
-        process = command([configs / "train.json"], *flags(epochs=1), *more, cwd=cwd)
+        process = command([configs / "train.json"], *RRL.flags(epochs=1), *more, cwd=cwd)
         said, complaints = process.communicate(timeout=180)
         assert process.returncode == 0, complaints + said
         new = {Path(name).relative_to("bundles/rrl_medsam").as_posix() for name in files_below(root) - before}
@@ -309,10 +168,10 @@ def test_same_results_in_the_same_places_from_any_folder(tiny_cohort, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_one_model_on_an_odd_number_of_cases(tiny_cohort, tmp_path):
-    bundle = copy_bundle(tmp_path / "bundle")
+    bundle = RRL.copy(tmp_path / "bundle")
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=4, test=1)
     configs = ["configs/train.json", "configs/multi_gpu_train.json"]
-    process = command(configs, *flags(dataset_dir=data, epoch_length=3, save_every=1), cwd=bundle, processes=2)
+    process = command(configs, *RRL.flags(dataset_dir=data, epoch_length=3, save_every=1), cwd=bundle, processes=2)
     said, complaints = process.communicate(timeout=240)
     assert process.returncode == 0, complaints + said
     found = {name for name in files_below(bundle) if name.startswith(("models/", "eval/")) and ".gitkeep" not in name}
@@ -327,10 +186,10 @@ def test_two_processes_train_one_model_on_an_odd_number_of_cases(tiny_cohort, tm
 
 @pytest.mark.slow
 def test_switches_work_from_the_command_line(tiny_cohort, tmp_path):
-    bundle = copy_bundle(tmp_path / "bundle")
+    bundle = RRL.copy(tmp_path / "bundle")
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=3, validation=1)
     switches = ["--resume", "false", "--prompt", "false", "--online_labels", "true", "--atlas", "sample_001"]
-    process = command(["configs/train.json"], *flags(dataset_dir=data), *switches, cwd=bundle)
+    process = command(["configs/train.json"], *RRL.flags(dataset_dir=data), *switches, cwd=bundle)
     said, complaints = process.communicate(timeout=180)
     assert process.returncode == 0, complaints + said
     manifest = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))
@@ -340,20 +199,10 @@ def test_switches_work_from_the_command_line(tiny_cohort, tmp_path):
     assert not any("distill" in name or "registration" in name for name in tensors)
 
 
-def errors_of(process) -> list[str]:
-    """Return the `error:` lines of a command that must fail and say nothing else of its own."""
-    said, complaints = process.communicate(timeout=120)
-    assert process.returncode not in (0, None)
-    assert "Traceback" not in complaints + said
-    lines = [line for line in complaints.splitlines() if not line.startswith("parsing config_file")]  # MONAI's notice
-    assert all(line.startswith("error: ") for line in lines), complaints
-    return lines
-
-
 def test_mistyped_key_is_one_clear_line(tmp_path):
-    options = ["--bundle_root", str(BUNDLE), "--epoch_lenght", "3"]
+    options = ["--bundle_root", str(RRL.folder), "--epoch_lenght", "3"]
     options += [f"--{name}_dir={tmp_path / name}" for name in ("output", "ckpt", "cache")]
-    lines = errors_of(command([CONFIGS / "train.json"], *options, cwd=tmp_path))
+    lines = errors_of(command([RRL.configs / "train.json"], *options, cwd=tmp_path))
     assert lines == ["error: --epoch_lenght: no such key in train.json; the closest is --epoch_length"]
     assert not files_below(tmp_path)
 
@@ -365,19 +214,19 @@ def test_all_that_is_wrong_with_the_data_is_said_at_once(tiny_cohort, tmp_path):
     (data / cut).write_bytes((data / cut).read_bytes()[:2000])
     label = nibabel.load(data / wrong)
     nibabel.save(nibabel.Nifti1Image(np.asarray(label.dataobj) + np.uint8(7), label.affine), data / wrong)
-    options = ["--bundle_root", str(BUNDLE), *flags(dataset_dir=data, sam="mobile_sam")]
+    options = ["--bundle_root", str(RRL.folder), *RRL.flags(dataset_dir=data, sam="mobile_sam")]
     options += [f"--{name}_dir={tmp_path / name}" for name in ("output", "ckpt", "cache")]
-    lines = errors_of(command([CONFIGS / "train.json"], *options, cwd=tmp_path))
+    lines = errors_of(command([RRL.configs / "train.json"], *options, cwd=tmp_path))
     assert len(lines) == 2 and cut in lines[0] and wrong in lines[1] and "wanted only those declared" in lines[1]
     assert files_below(tmp_path) == {f"data/{name}" for name in files_below(data)}
 
 
 @pytest.mark.slow
 def test_missing_weights_end_the_run_before_it_began(tiny_cohort, tmp_path):
-    options = ["--bundle_root", str(BUNDLE), *flags(dataset_dir=tiny_cohort, sam="mobile_sam")]
+    options = ["--bundle_root", str(RRL.folder), *RRL.flags(dataset_dir=tiny_cohort, sam="mobile_sam")]
     options += [f"--{name}_dir={tmp_path / name}" for name in ("output", "ckpt", "cache")]
     empty = {"SAM_WEIGHTS_DIR": str(tmp_path / "none"), "TORCH_HOME": str(tmp_path / "none")}
-    lines = errors_of(command([CONFIGS / "train.json"], *options, cwd=tmp_path, **empty))
+    lines = errors_of(command([RRL.configs / "train.json"], *options, cwd=tmp_path, **empty))
     assert len(lines) == 1 and "found no weights at" in lines[0] and "weights mobile_sam" in lines[0]
     assert not files_below(tmp_path)
 
@@ -389,15 +238,15 @@ def test_a_file_in_place_of_an_output_folder(tiny_cohort, tmp_path, name):
     folders = {f"{kind}_dir": str(tmp_path / kind) for kind in ("output", "ckpt", "cache")} | {
         name: str(tmp_path / "file")
     }
-    options = ["--bundle_root", str(BUNDLE), *flags(dataset_dir=tiny_cohort, **folders)]
-    lines = errors_of(command([CONFIGS / "train.json"], *options, cwd=tmp_path))
+    options = ["--bundle_root", str(RRL.folder), *RRL.flags(dataset_dir=tiny_cohort, **folders)]
+    lines = errors_of(command([RRL.configs / "train.json"], *options, cwd=tmp_path))
     assert len(lines) == 1 and str(tmp_path / "file") in lines[0] and "can't be written" in lines[0]
     assert files_below(tmp_path) == {"file"}
 
 
 @pytest.mark.slow
 def test_evaluation_without_a_model_says_so(tiny_cohort, tmp_path):
-    options = ["--bundle_root", str(BUNDLE), *flags(dataset_dir=tiny_cohort)]
+    options = ["--bundle_root", str(RRL.folder), *RRL.flags(dataset_dir=tiny_cohort)]
     options += [f"--{name}_dir={tmp_path / name}" for name in ("output", "ckpt", "cache")]
-    lines = errors_of(command([CONFIGS / "train.json", CONFIGS / "evaluate.json"], *options, cwd=tmp_path))
+    lines = errors_of(command([RRL.configs / "train.json", RRL.configs / "evaluate.json"], *options, cwd=tmp_path))
     assert len(lines) == 1 and "model.pt: no such file; wanted a trained model" in lines[0]

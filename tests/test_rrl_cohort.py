@@ -59,12 +59,3 @@ def test_cohort_takes_the_medoid_where_no_atlas_is_named(tmp_path, capsys):
     assert cohort.atlas is None
     assert cohort.choose_atlas(seen)["case"] == "image_2" == cohort.choose_atlas(seen)["case"]
     assert capsys.readouterr().out.count("image_2, the label-free medoid of 3") == 1
-
-
-def test_grid_travels_in_the_model_file(tmp_path):
-    default = {"spatial_size": [8, 8, 8], "pixdim": [1.0, 1.0, 1.0], "label_values": [0, 1]}
-    assert cohort_module.read_grid(None, default) == default
-    assert cohort_module.read_grid(str(tmp_path / "model.pt"), default) == default
-    grid = {"spatial_size": [16, 24, 8], "pixdim": [1.25, 0.9766, 5.0], "label_values": [0, 3, 500]}
-    torch.save({name: torch.tensor([float(v) for v in value]) for name, value in grid.items()}, tmp_path / "model.pt")
-    assert cohort_module.read_grid(str(tmp_path / "model.pt"), default) == grid

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_run import run_bundle, subset_cohort
+from bundle_run import RRL, subset_cohort
 
 
 class Page:
@@ -23,7 +23,7 @@ class Page:
 
 def finish(data: Path, folder: Path, **options) -> tuple[dict, Page, str]:
     quick = {"epochs": 1, "rounds": 1, "epoch_length": 2, "instance_steps": 1, "coarse_steps": 1}
-    _, said = run_bundle(["train.json"], folder, data, **{**quick, **options})
+    _, said = RRL.run(["train.json"], folder, data, **{**quick, **options})
     return (
         json.loads((folder / "output" / "run.json").read_text(encoding="utf-8")),
         Page(folder / "output" / "report.html"),

@@ -84,7 +84,14 @@ def make(images, folder, **changes):
         grid={"spatial_size": list(SIZE), "pixdim": [1.0, 1.0, 1.0], "label_values": [0, 1, 2]},
         choose_atlas=lambda images: {"case": ATLAS, "image": f"/{ATLAS}.nii.gz", "label": f"/labels/{ATLAS}.nii.gz"},
     )
-    settings = {"registration": None, "instance_steps": 15, "bridges": 0, "keep": 0.5, "refine_intensity": 0.0, **changes}
+    settings = {
+        "registration": None,
+        "instance_steps": 15,
+        "bridges": 0,
+        "keep": 0.5,
+        "refine_intensity": 0.0,
+        **changes,
+    }
     labeller = labeller_module.AtlasLabeller(
         cohort, images, label_transform, Network(), inferer=AffineTTAInferer(amp=False), folder=str(folder), **settings
     )

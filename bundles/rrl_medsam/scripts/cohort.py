@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .common.checkpoint import load_tensors
 from .common.data import labeled_cases, one_labeled, read_datalist, strip_labels
 from .common.data_check import require_sound
 from .common.preprocessing import plan_grid
@@ -88,19 +86,3 @@ class OneShotCohort:
             if idist.get_rank() == 0:
                 print(f"atlas: {best}, the label-free medoid of {len(self.candidates)} labelled training cases")
         return self.atlas
-
-
-def read_grid(path: str | None, default: Mapping[str, Sequence[float]]) -> dict[str, list]:
-    """Return the grid and label values that a trained model.pt carries, or the default where there is no such file.
-
-    Returns:
-        {"spatial_size": [int] * 3, "pixdim": [mm] * 3, "label_values": [int] * K}
-    """
-    if not path or not Path(path).exists():
-        return {name: list(value) for name, value in default.items()}
-    tensors = load_tensors(path)
-    return {
-        "spatial_size": [int(n) for n in tensors["spatial_size"]],
-        "pixdim": [round(float(p), 4) for p in tensors["pixdim"]],
-        "label_values": [int(v) for v in tensors["label_values"]],
-    }

@@ -6,14 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from ignite.engine import Engine, Events
-from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
-from monai.transforms import LoadImage, MapTransform, Orientation
+from monai.transforms import MapTransform
 
 from .common.evaluation import case_metrics
-from .common.overlay import overlay_png
 from .common.pseudo_label import plain
 from .common.registration import folding_percent, register_affine
 from .labeller import AtlasLabeller
@@ -55,45 +51,3 @@ class PropagationColumns:
         found = case_metrics(item["propagated"][0], item["label"][0], spacing, self.label_values)
         dice = {value: scores["dice"] for value, scores in found.items()}
         return {"propagated_dice": dice, "folding_percent": item["folding_percent"]}
-
-
-class Gallery:
-    """Ignite handler that draws the first cases of an evaluation: propagated label, prediction, truth over the image.
-
-    Args:
-        label_names: of the values in the label maps.
-        limit: number of cases drawn.
-    """
-
-    def __init__(self, label_names: Mapping[int, str], limit: int = 6) -> None:
-        self.label_names, self.limit = dict(label_names), limit
-        self.pictures: dict[str, bytes] = {}
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.draw)
-
-    def draw(self, engine: Engine) -> None:
-        for given, item in zip(engine.state.batch, engine.state.output, strict=True):
-            if len(self.pictures) >= self.limit:
-                return
-            label = item["label"]
-            image = LoadImage(ensure_channel_first=True)(label_path(item, given))
-            maps = {"label propagation": item.get("propagated"), "prediction": item["pred"], "truth": label}
-            upright = Orientation("RAS", labels=None)
-            affine = label.affine
-            turned = {name: upright(with_affine(m, affine))[0] for name, m in maps.items() if m is not None}
-            image = upright(with_affine(image, affine))
-            spacing = affine_to_spacing(np.asarray(image.affine), r=3)
-            volumes = {name: plain(m).round().int().numpy() for name, m in turned.items()}
-            case = str(given.get("case", item.get("case")))
-            self.pictures[case] = overlay_png(plain(image)[0].float().numpy(), volumes, self.label_names, spacing)
-
-
-def label_path(item: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Return the file of a case's image."""
-    return str((item.get("image", given.get("image"))).meta["filename_or_obj"])
-
-
-def with_affine(volume: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
-    """Return a volume [1, H, W, D] as a MetaTensor of that affine alone."""
-    return MetaTensor(plain(volume).cpu().float(), affine=affine)
