@@ -1,0 +1,1 @@
+"""SemiSAM+: few labels, a specialist that learns from frozen generalists."""

@@ -1,0 +1,64 @@
+"""A few labelled volumes and many unlabelled ones: who is who, on which grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .common.data import few_labeled, read_datalist
+from .common.data_check import require_sound
+from .common.preprocessing import plan_grid
+
+
+class FewLabelCohort:
+    """Read and check a data set for learning from few labels; of the training labels only the chosen ones are opened.
+
+    Args:
+        dataset_dir: folder with a `dataset.json` in MSD layout.
+        datalist: its file name.
+        num_labeled: how many of the training cases that have a label count as labelled; None for all of them.
+        labeled: ids of the labelled cases, in the place of a draw.
+        seed: of the draw.
+        spatial_size, pixdim, max_voxels, divisor: see `plan_grid`.
+
+    Attributes:
+        labeled: the cases whose label is learnt from; case, image and label.
+        unlabeled: all others of training and unlabeled; case and image alone.
+        cases: both, the labelled ones first.
+        scored: cases whose truth may be looked at: the labelled test cases, else the labelled validation cases.
+        grid: {"spatial_size", "pixdim", "label_values"} of what is deployed.
+
+    Raises:
+        InputError: everything that is wrong with the data set, one line a problem.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str,
+        datalist: str = "dataset.json",
+        num_labeled: int | None = None,
+        labeled: Sequence[str] | str | None = None,
+        seed: int = 0,
+        spatial_size: Sequence[int] | None = None,
+        pixdim: Sequence[float] | None = None,
+        max_voxels: int = 98304,
+        divisor: int = 8,
+    ) -> None:
+        content = read_datalist(dataset_dir, datalist)
+        self.name, self.labels = content.name, content.labels
+        given = (num_labeled, labeled, spatial_size, pixdim)  # the command line hands over words
+        num_labeled, labeled, spatial_size, pixdim = (None if v in ("null", "None") else v for v in given)
+        chosen, self.unlabeled = few_labeled(content, num_labeled, seed, labeled)
+        self.labeled = [{key: case[key] for key in ("case", "image", "label")} for case in chosen]
+        self.cases = self.labeled + self.unlabeled
+        test = [case for case in content.test if "label" in case]
+        self.scored = test or [case for case in content.validation if "label" in case]
+        require_sound(
+            self.labeled,
+            self.unlabeled,
+            self.scored,
+            label_values=self.labels,
+            dataset_dir=dataset_dir,
+            needs_foreground=[case["case"] for case in self.labeled],
+        )
+        self.grid: dict[str, list] = plan_grid(self.cases, spatial_size, pixdim, max_voxels, divisor)
+        self.grid["label_values"] = list(self.labels)

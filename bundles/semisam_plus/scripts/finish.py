@@ -1,0 +1,113 @@
+"""The end of a training run of SemiSAM+: what its table compares and its report shows beside what all have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from .answers import GeneralistAnswers
+from .common.finish import Compared
+from .common.finish import Finish as CommonFinish
+from .common.overlay import overlay_png
+from .common.pseudo_label import plain
+from .common.report import Report
+from .evaluation import CLEANED
+
+ANSWERS = "Answers of the generalists"
+METHOD_NAMES = {
+    "supervised": "labels alone",
+    "mean_teacher": "Mean Teacher",
+    "ua_mt": "UA-MT",
+    "dan": "DAN",
+    "dtc": "DTC",
+    "cps": "CPS",
+}
+
+
+class Finish(CommonFinish):
+    """`common.finish.Finish` beside the cleaned specialist and the generalists' own masks, with the last answers."""
+
+    def __init__(self, answers: GeneralistAnswers, method: str, network: nn.Module, **options: Any) -> None:
+        super().__init__(cohort=answers.cohort, network=network, **options)
+        self.answers, self.panel, self.method = answers, answers.panel, METHOD_NAMES.get(method, method)
+        self.title = f"SemiSAM+ ({self.method})" if self.panel.names else self.method
+
+    def compared(self) -> list[Compared]:
+        generalists = [Compared(title, title, f"{title} dice") for title in self.panel.compared]
+        return [
+            Compared("method", self.title, "dice"),
+            Compared("cleaned", "the same, cleaned", f"{CLEANED} dice"),
+            *generalists,
+        ]
+
+    def results(self) -> dict[str, Any]:
+        return {
+            "labeled": len(self.cohort.labeled),
+            "unlabeled": len(self.cohort.unlabeled),
+            "grid": self.cohort.grid,
+            "method": self.method,
+            "generalists": self.panel.names,
+            "learnt_from": len(self.heard()),
+            "dice": self.scores(),
+        }
+
+    def heard(self) -> list[str]:
+        """Return the cases whose last answer passed the gate."""
+        return [case for case in self.answers.answered if self.answers.judgement(case)["weight"] > 0]
+
+    def introduction(self) -> str:
+        names = ", ".join(case["case"] for case in self.cohort.labeled)
+        said = (
+            f"{len(self.cohort.labeled)} labelled volumes ({names}) and {len(self.cohort.unlabeled)} unlabelled ones."
+        )
+        asked = len(self.answers.answered)
+        if asked:
+            said += f" The last answers of {self.panel.name} on {len(self.heard())} of {asked} cases passed the gate."
+        said += "\n\nCleaned is the control: the same prediction smoothed, its largest component of each label alone."
+        if self.panel.names:
+            said += (
+                " The columns of the generalists are what they make of the specialist's own predictions, by kind of "
+                "prompt. A generalist that is worse than the specialist has nothing left to teach."
+            )
+        return said
+
+    def limits(self) -> list[str]:
+        seen = "Public SAMs may have been trained on public test cases: LiteMedSAM and SAM-Med3D on the left atrium."
+        if not self.panel.names:
+            used = "No generalist was asked: this is the base method."
+        else:
+            used = f"Generalists: {self.panel.name}, frozen; used in training and in this report, never in prediction."
+        return [
+            "The model was chosen without any label but those learnt from: it is the last one.",
+            "Agreement compares a generalist with the specialist that prompted it, not with the truth.",
+            used,
+            *([seen] if self.panel.names else []),
+        ]
+
+    def describe(self, page: Report) -> None:
+        answers, names = self.answers, dict(enumerate(self.cohort.labels.values()))
+        judged = {case: answers.judgement(case) for case in answers.answered}
+        if not judged:
+            return
+        ranked = sorted(judged, key=lambda case: -judged[case]["agreement"])
+        rows = [
+            {
+                "case": case,
+                "agreement": judged[case]["agreement"],
+                "disagreement of the masks": judged[case]["disagreement"],
+                **({"agreement of the generalists": judged[case]["mutual"]} if len(self.panel.names) > 1 else {}),
+                "learnt from": "yes" if judged[case]["weight"] > 0 else "no",
+            }
+            for case in ranked
+        ]
+        note = "Agreement is the Dice with the specialist's own prediction, mean over the labels."
+        page.add_table("The last answers, most agreement first", rows, note, section=ANSWERS)
+        images = {item["case"]: item["image"] for item in answers.images}
+        spacing = self.cohort.grid["pixdim"]
+        for word, case in dict.fromkeys([("most", ranked[0]), ("least", ranked[-1])]):
+            answer = answers.load(case)["answer"].argmax(0).int().numpy()
+            image = plain(images[case])[0].float().numpy()
+            picture = overlay_png(image, {"answer": answer}, names, spacing)
+            caption = f"answer on {case}, {word} agreement ({judged[case]['agreement']:.2f})"
+            page.add_overlay(caption, picture, section=ANSWERS)

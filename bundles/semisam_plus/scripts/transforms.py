@@ -1,0 +1,55 @@
+"""What a training step is given beside the image: the label or none, and the generalists' answer or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.transforms import MapTransform
+from monai.transforms.traits import RandomizableTrait
+
+from .answers import GeneralistAnswers
+
+
+class AddLabeledd(MapTransform):
+    """Add `labeled`, whether the item has a `label`; one that has none gets zeros [K, H, W, D], so that items stack.
+
+    Args:
+        classes: K, background included.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(["image"])
+        self.classes = classes
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        labeled = "label" in data
+        label = data["label"] if labeled else torch.zeros(self.classes, *data["image"].shape[1:])
+        return {**data, "label": label, "labeled": torch.tensor(labeled)}
+
+
+class AddAnswersd(MapTransform, RandomizableTrait):
+    """Add `answer` [K, H, W, D], `disagreement` [1, H, W, D] and `answer_weight` of the current round.
+
+    Zeros where there is no answer: labelled items, and every item before the first round. Not cached: the answers
+    change between rounds. The three are left out altogether where `answers` is None.
+    """
+
+    def __init__(self, answers: GeneralistAnswers | None, classes: int) -> None:
+        super().__init__(["case"])
+        self.answers, self.classes = answers, classes
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        if self.answers is None:
+            return dict(data)
+        known = None if bool(data["labeled"]) else self.answers.load(data["case"])
+        if known is None:
+            size = data["image"].shape[1:]
+            known = {"answer": torch.zeros(self.classes, *size), "disagreement": torch.zeros(1, *size), "weight": 0.0}
+        return {
+            **data,
+            "answer": known["answer"],
+            "disagreement": known["disagreement"],
+            "answer_weight": torch.tensor(float(known["weight"])),
+        }

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+from bundle_path import import_bundle
+
+from common.errors import find_input_error
+
+FewLabelCohort = import_bundle("semisam_plus", "cohort").FewLabelCohort
+SIZE = (24, 24, 16)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six training cases, the last without a label, one unlabeled, one validation and one test case."""
+    random = np.random.default_rng(0)
+    label = np.zeros(SIZE, np.uint8)
+    label[6:18, 5:15, 4:12] = 1
+    for index in range(9):
+        voxels = 0.5 * label + 0.05 * random.standard_normal(SIZE)
+        for name, array in (("image", voxels.astype(np.float32)), ("label", label)):
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}_{index}.nii.gz")
+    entries = [{"image": f"image_{i}.nii.gz", "label": f"label_{i}.nii.gz"} for i in range(9)]
+    content = {
+        "name": "tiny",
+        "labels": {"0": "background", "1": "body"},
+        "training": [*entries[:5], {"image": "image_5.nii.gz"}],
+        "unlabeled": [{"image": "image_6.nii.gz"}],
+        "validation": [entries[7]],
+        "test": [entries[8]],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_only_the_chosen_labels_are_opened_and_the_rest_is_stripped(folder):
+    for index in (0, 2, 4):
+        (folder / f"label_{index}.nii.gz").write_bytes(b"never opened")
+    cohort = FewLabelCohort(str(folder), num_labeled=4, labeled=["image_3", "image_1"])
+    assert {case["case"] for case in cohort.labeled} == {"image_1", "image_3"}
+    assert all(set(case) == {"case", "image", "label"} for case in cohort.labeled)
+    assert len(cohort.unlabeled) == 5 and all(set(case) == {"case", "image"} for case in cohort.unlabeled)
+    assert cohort.cases == cohort.labeled + cohort.unlabeled
+    assert [case["case"] for case in cohort.scored] == ["image_8"]
+    assert cohort.grid == {"spatial_size": list(SIZE), "pixdim": [1.0, 1.0, 1.0], "label_values": [0, 1]}
+
+
+def test_draw_is_seeded_and_null_is_everything(folder):
+    def drawn(**options):
+        return [case["case"] for case in FewLabelCohort(str(folder), **options).labeled]
+
+    assert drawn(num_labeled=2, seed=3) == drawn(num_labeled=2, seed=3)
+    assert len({tuple(sorted(drawn(num_labeled=2, seed=seed))) for seed in range(6)}) > 1
+    assert len(drawn()) == 5 == len(drawn(num_labeled="null", labeled="null"))
+    assert drawn(labeled="image_2") == ["image_2"]
+
+
+def test_a_wrong_choice_and_an_empty_mask_are_said(folder):
+    for options, words in (({"num_labeled": 9}, "1 to 5"), ({"labeled": ["image_5"]}, "has no label")):
+        with pytest.raises(ValueError) as error:
+            FewLabelCohort(str(folder), **options)
+        assert words in "\n".join(find_input_error(error.value).problems)
+    empty = nibabel.Nifti1Image(np.zeros(SIZE, np.uint8), np.eye(4))
+    nibabel.save(empty, folder / "label_1.nii.gz")
+    assert FewLabelCohort(str(folder), labeled=["image_0"]).labeled
+    with pytest.raises(ValueError, match=r"label_1\.nii\.gz"):
+        FewLabelCohort(str(folder), labeled=["image_0", "image_1"])
+
+
+def test_validation_is_scored_where_there_is_no_test_label(folder):
+    content = json.loads((folder / "dataset.json").read_text())
+    content["test"] = [content["test"][0]["image"]]
+    (folder / "dataset.json").write_text(json.dumps(content))
+    assert [case["case"] for case in FewLabelCohort(str(folder), num_labeled=1).scored] == ["image_7"]

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import torch
+from bundle_path import import_bundle
+from monai.data import DataLoader, Dataset
+
+module = import_bundle("semisam_plus", "transforms")
+SIZE = (4, 5, 6)
+
+
+class Answers:
+    """Has an answer for one case."""
+
+    def load(self, case: str):
+        if case != "answered":
+            return None
+        return {"answer": torch.full((3, *SIZE), 0.5), "disagreement": torch.ones(1, *SIZE), "weight": 0.25}
+
+
+def items():
+    image = torch.rand(1, *SIZE)
+    return [
+        {"case": "answered", "image": image},
+        {"case": "silent", "image": image},
+        {"case": "labelled", "image": image, "label": torch.ones(3, *SIZE)},
+    ]
+
+
+def test_a_batch_of_labelled_and_unlabelled_items_stacks():
+    with_label = [module.AddLabeledd(3)(item) for item in items()]
+    batch = next(iter(DataLoader(Dataset(with_label, module.AddAnswersd(Answers(), 3)), batch_size=3)))
+    assert batch["labeled"].tolist() == [False, False, True]
+    assert batch["label"].flatten(1).sum(1).tolist() == [0, 0, 3 * 120]
+    assert batch["answer"].shape == (3, 3, *SIZE) and batch["disagreement"].shape == (3, 1, *SIZE)
+    assert batch["answer_weight"].tolist() == [0.25, 0, 0]
+    assert batch["answer"].flatten(1).sum(1).tolist() == [0.5 * 3 * 120, 0, 0]
+
+
+def test_labelled_items_take_no_answer_and_without_generalists_there_is_none():
+    item = module.AddLabeledd(3)({"case": "answered", "image": torch.rand(1, *SIZE), "label": torch.ones(3, *SIZE)})
+    assert float(module.AddAnswersd(Answers(), 3)(item)["answer_weight"]) == 0
+    assert set(module.AddAnswersd(None, 3)(item)) == {"case", "image", "label", "labeled"}
