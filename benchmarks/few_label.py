@@ -72,7 +72,7 @@ class Benchmark:
             "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "output_dir": str(row),
             "ckpt_dir": str(row), "cache_dir": str(self.work), "epochs": epochs, "epoch_length": 50,
             "save_every": 10**6, "answer_cases": arguments.answer_cases,
-            "generalist_from": 1 + max(1, epochs // 4), "answer_every": max(1, epochs // 4),
+            "generalist_from": 1 + max(1, epochs // 2), "answer_every": max(1, epochs // 4),
             "train::trainer::train_handlers": "$[@train::rounds, @train::checkpoint]",
         }  # fmt: skip
         if arguments.spatial_size:
