@@ -99,6 +99,18 @@ def test_boxes_of_main_components_are_answered_where_they_are(axis) -> None:
     )
 
 
+def test_of_many_speckles_only_the_largest_are_asked_about() -> None:
+    q = torch.zeros(2, *GRID)
+    q[1, ::4, ::4, 2] = 0.9  # 32 lone voxels
+    q[1, 1:3, 0, 2] = 0.9  # and one of three
+    q[0] = 1 - q[1]
+    sam = fake_sam()
+    asked = asking("box", sam, members=1, max_components=3)
+    answer = asked.answer(asked.embed(torch.ones(1, 1, *GRID)), q)
+    assert sum(len(seen.boxes) for seen in sam.prompt_encoder.seen) == 3
+    assert answer.members[0, 0, 1, 0, 2] > 0.5
+
+
 def test_members_differ_and_the_first_is_the_plain_box() -> None:
     asked, single = asking(members=4), asking(members=1)
     embedding = asked.embed(torch.ones(1, 1, *GRID))

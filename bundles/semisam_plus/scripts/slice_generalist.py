@@ -65,6 +65,7 @@ class SliceGeneralist(Generalist):
         members: int = 3,
         jitter: float = 0.15,
         component_share: float = 0.2,
+        max_components: int = 4,
         padding: float | None = None,
         min_size: float = 3.0,
         points: int = 1,
@@ -99,6 +100,7 @@ class SliceGeneralist(Generalist):
             _say_once(f"{model.name} understands boxes only: prompt {prompt!r} becomes {self.prompt!r}")
         self.members = 1 if self.kinds == ["mask"] else max(members, len(self.kinds))
         self.padding = MARGIN.get(model.name, 0.0) if padding is None else padding
+        self.max_components = max_components
         self.jitter, self.component_share, self.min_size = jitter, component_share, min_size
         self.points, self.negative_points, self.confidence = points, negative_points, confidence
         self.max_gap, self.min_voxels, self.seed = max_gap, min_voxels, seed
@@ -151,7 +153,7 @@ class SliceGeneralist(Generalist):
 
     def _slice_prompts(self, q: Tensor, generator: torch.Generator) -> list[list[dict[str, Tensor]]]:
         """Return, for each member, the prompts of a slice's map [H, W]: one for each main component."""
-        components = main_components(q > FOREGROUND, self.component_share)
+        components = main_components(q > FOREGROUND, self.component_share)[: self.max_components]
         boxes = bounding_boxes(components, self.padding, self.min_size)
         # the first of each kind is the plain one
         plain = boxes.expand(len(self.kinds) - 1, -1, -1)
