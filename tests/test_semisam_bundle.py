@@ -78,15 +78,17 @@ def test_training_leaves_model_scores_and_report(trained):
     assert "mean of 2 cases never seen" in " ".join(said.split()) and f"model:  {folder}/ckpt/model.pt" in said
     rows = scores(folder / "output" / "metrics.json")
     assert {row["case"] for row in rows} == {"sample_006", "sample_007"}
-    for column in ("dice", "hd95", "cleaned dice", "cleaned hd95", "mobile_sam box dice", "mobile_sam point dice"):
+    asked = [f"mobile_sam {prompt} dice" for prompt in ("box, box+mask", "point")]
+    for column in ("dice", "hd95", "cleaned dice", "cleaned hd95", *asked):
         assert all(column in row for row in rows), column
     manifest = json.loads((folder / "output" / "run.json").read_text(encoding="utf-8"))
     assert manifest["results"]["generalists"] == ["mobile_sam"] and manifest["results"]["labeled"] == 2
-    compared = {"method", "cleaned", "mobile_sam box", "mobile_sam point"}
+    compared = {"method", "cleaned", "mobile_sam box, box+mask", "mobile_sam point"}
     assert all(set(row) == compared for row in manifest["results"]["dice"].values())
     assert {"load volumes", "embed", "ask generalists", "train", "evaluate"} <= set(manifest["stages"])
     page = (folder / "output" / "report.html").read_text(encoding="utf-8")
-    for words in ("Answers of the generalists", "mobile_sam box", "Cleaned is the control", "frozen; used in training"):
+    asked = "mobile_sam box, box+mask"
+    for words in ("Answers of the generalists", asked, "Cleaned is the control", "frozen; used in training"):
         assert words in page, words
 
 
@@ -172,7 +174,7 @@ def test_two_generalists_in_rounds_and_online(cohort, tmp_path, monkeypatch, ans
     options["generalist"] = ["mobile_sam", "lite_medsam"]
     flow, _ = SEMISAM.run(["train.json"], tmp_path, cohort, **options)
     assert set(built) == {"mobile_sam", "lite_medsam"}
-    assert "lite_medsam box dice" in scores(tmp_path / "output" / "metrics.json")[0]
+    assert "lite_medsam box, box+mask dice" in scores(tmp_path / "output" / "metrics.json")[0]
     history = dict(flow.parser.get_parsed_content("train#progress").history["generalist"])
     assert history[2] > 0 and bool(list(tmp_path.rglob("round_*"))) == (answer_every == 1)
 

@@ -25,7 +25,7 @@ def test_cleaned_prediction_stands_beside_the_prediction():
 
 def test_every_generalist_and_prompt_gives_a_mask_of_its_own(tmp_path, monkeypatch):
     built = use_fake_sams(monkeypatch, tmp_path)
-    panel = panel_module.GeneralistPanel("mobile_sam", str(tmp_path / "sam"), compared_prompts=["point"])
+    panel = panel_module.GeneralistPanel("mobile_sam", str(tmp_path / "sam"), prompt="box", compared_prompts=["point"])
     found = module.AddGeneralistsd(panel)(item())
     assert set(found) == {"image", "pred", "mobile_sam box", "mobile_sam point"}
     box, point = (found[f"mobile_sam {kind}"].argmax(0).sum() for kind in ("box", "point"))

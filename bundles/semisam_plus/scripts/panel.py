@@ -15,6 +15,7 @@ from .common.sam.feature_cache import FeatureCache
 from .common.sam.med3d import MED3D_NAMES
 from .generalists import Generalist, SliceGeneralist, VolumeGeneralist, combine, gate
 
+MASK_HELPED_BOX = "box, box+mask"  # members take them in turn; measured a little better than boxes alone
 NOBODY = (None, "null", "None")  # the command line hands over words
 
 
@@ -41,7 +42,7 @@ class GeneralistPanel:
         generalist: name of a SAM family member or SAM-Med3D, several of them, or None for no generalist at all.
         folder: of the embeddings.
         checkpoint, image_size, prompt: for all generalists, or a list with one for each. A prompt of None is a 2D
-            generalist's box, or a 3D one's clicks; a 3D generalist's image size is its own.
+            generalist's box, with and without the mask, or a 3D one's clicks; a 3D generalist's image size is its own.
         compared_prompts: kinds of prompts of 2D generalists whose answers on the scored cases stand in the report too.
         specialist_share: of the specialist's probabilities in the pseudo label, 0 to 1.
         rule: options of `generalists.gate`, such as min_agreement.
@@ -79,7 +80,8 @@ class GeneralistPanel:
                 asked: list[Generalist] = [VolumeGeneralist(name, checkpoint=path, **options)]
             else:
                 options = {**(slice_options or {}), "device": self.device}
-                first = SliceGeneralist(name, prompt=kind or "box", checkpoint=path, image_size=size, **options)
+                kind = kind or MASK_HELPED_BOX
+                first = SliceGeneralist(name, prompt=kind, checkpoint=path, image_size=size, **options)
                 others = [SliceGeneralist(first.slices.sam, prompt=other, **options) for other in compared_prompts]
                 asked = [first, *others]
             self.generalists.append(asked[0])
