@@ -108,6 +108,7 @@ RRL = BundleRun(
         "epochs": 2,
         "instance_steps": 5,
         "coarse_steps": 2,
+        "rounds": 2,
         "bridges": 1,
         "bridge_steps": 2,
         "tta_views": 0,
