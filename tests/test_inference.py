@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from bundle_path import import_bundle
 from ellipsoid import GEOMETRIES, dice, scan, truth, write_itk
 from monai.bundle import ConfigParser, ConfigWorkflow
 
@@ -29,13 +30,12 @@ QUICK = {**CHANNELS, "tta_views": 0, "refine_intensity": 0.0}
 
 @pytest.fixture
 def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Put back what a bundle run changes in its process, so that another bundle's `scripts` can follow."""
+    """Put the bundle's `scripts` in place, and put back what a run changes in its process."""
+    import_bundle("rrl_medsam")
     with monkeypatch.context() as patch:
         patch.setattr(sys, "path", list(sys.path))
         patch.setattr(sys, "excepthook", sys.excepthook)
         yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "scripts"]:
-        del sys.modules[name]
 
 
 @pytest.fixture
@@ -62,12 +62,7 @@ def model(tmp_path_factory) -> Path:
 def save_model(path: Path, label_values: list[int]) -> Path:
     """Write a model.pt of the bundle's own network in which the image alone decides, at half of its range."""
     grid = {"spatial_size": [32, 32, 32], "pixdim": [3.0, 3.0, 3.0], "label_values": label_values}
-    sys.path.insert(0, str(BUNDLE))
-    try:
-        from scripts.network import RRLMedSAMNetwork
-    finally:
-        sys.path.remove(str(BUNDLE))
-    network = RRLMedSAMNetwork(**grid, **CHANNELS)
+    network = import_bundle("rrl_medsam", "network").RRLMedSAMNetwork(**grid, **CHANNELS)
     head = network.general_decoder.head
     with torch.no_grad():
         head.weight.zero_()

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from bundle_path import import_bundle
 from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 
 from common.sample import LABELS, make_sample_cohort
@@ -38,18 +37,11 @@ def default_grid(bundle: str) -> dict:
 
 
 @pytest.fixture
-def inside_bundle(bundle: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Work as from inside the bundle folder, and forget its `scripts` before and afterwards."""
+def inside_bundle(bundle: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Work as from inside the bundle folder."""
     monkeypatch.chdir(BUNDLES[bundle])
-    monkeypatch.syspath_prepend(str(BUNDLES[bundle]))
-    forget_scripts()
-    yield bundle
-    forget_scripts()
-
-
-def forget_scripts() -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "scripts"]:
-        del sys.modules[name]
+    import_bundle(bundle)
+    return bundle
 
 
 @pytest.mark.skipif(not SCHEMA.exists(), reason=f"needs {SCHEMA}")
