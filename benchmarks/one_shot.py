@@ -47,8 +47,8 @@ ROWS: dict[str, tuple[dict[str, Any], int]] = {
     "no prompt": ({"prompt": False, "output": "medical"}, 1),
     "two rounds": ({"rounds": 2}, 2),
     "paper": (
-        {"output": "medical", "keep": 1.0, "instance_steps": 0, "bridges": 0, "ema_every": 1,
-         "online_labels": True, "distillation_weight": 0.1},
+        {"output": "medical", "keep": 1.0, "instance_steps": 0, "bridges": 0, "refine_labels": 0.0,
+         "ema_every": 1, "online_labels": True, "distillation_weight": 0.1},
         2,
     ),
     "no selection": ({"keep": 1.0}, 2),

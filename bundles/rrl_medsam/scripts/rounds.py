@@ -20,7 +20,7 @@ class LabellingRounds:
         rounds: number of rounds that the trainer's epochs are divided into.
     """
 
-    def __init__(self, labeller: AtlasLabeller, sampler: Any, rounds: int = 2) -> None:
+    def __init__(self, labeller: AtlasLabeller, sampler: Any, rounds: int = 1) -> None:
         if rounds < 1:
             raise ValueError(f"rounds is {rounds}; wanted at least 1")
         self.labeller, self.sampler, self.rounds = labeller, sampler, rounds
