@@ -81,8 +81,8 @@ def compare(what: str, got: torch.Tensor, record: dict) -> None:
         assert abs(value.item() - record[name]) <= limit, f"{what}: {name} {value.item()} wanted {record[name]}"
 
 
-@torch.no_grad()
-def check_case(sam: torch.nn.Module, case: dict) -> None:
+def check_encoder(sam: torch.nn.Module, case: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what lies before the neck and the embedding, both checked."""
     image, records = make_image(**case["image"]), case["records"]
     compare("input", image, records["input"])
     before_neck = []
@@ -91,8 +91,15 @@ def check_case(sam: torch.nn.Module, case: dict) -> None:
     handle.remove()
     compare("pre_neck", before_neck[0], records["pre_neck"])
     compare("image_encoder", embedding, records["image_encoder"])
+    compare("dense_pe", sam.prompt_encoder.get_dense_pe(), records["dense_pe"])
+    return before_neck[0], embedding
+
+
+@torch.no_grad()
+def check_case(sam: torch.nn.Module, case: dict) -> torch.Tensor:
+    """Check encoder, prompts and decoder of a SAM; return what lies before the neck."""
+    before_neck, embedding = check_encoder(sam, case)
     position = sam.prompt_encoder.get_dense_pe()
-    compare("dense_pe", position, records["dense_pe"])
     for prompt in case["prompts"]:
         points = prompt["points"] and (torch.tensor(prompt["points"]), torch.tensor(prompt["labels"]))
         boxes = None if prompt["boxes"] is None else torch.tensor(prompt["boxes"])
@@ -100,7 +107,35 @@ def check_case(sam: torch.nn.Module, case: dict) -> None:
         sparse, dense = sam.prompt_encoder(points, boxes, mask)
         compare(f"{prompt['id']} sparse", sparse, prompt["records"]["sparse"])
         compare(f"{prompt['id']} dense", dense, prompt["records"]["dense"])
+        if len(embedding) == 1:
+            image = embedding
+        else:  # one prompt for each image: the decoder repeats one image for all prompts, then adds the dense prompts
+            image, dense = torch.zeros_like(embedding[:1]), embedding + dense
         for kind in ("single", "multi"):
-            logits, iou = sam.mask_decoder(embedding, position, sparse, dense, multimask_output=kind == "multi")
+            logits, iou = sam.mask_decoder(image, position, sparse, dense, multimask_output=kind == "multi")
             compare(f"{prompt['id']} logits {kind}", logits, prompt["records"][f"low_res_logits_{kind}"])
             compare(f"{prompt['id']} iou {kind}", iou, prompt["records"][f"iou_{kind}"])
+    return before_neck
+
+
+@torch.no_grad()
+def check_queries(sam: torch.nn.Module, case: dict) -> None:
+    """Check encoder, prompts and decoder of an EfficientSAM; its queries [B, Q, ...] are prompts on one image."""
+    _, embedding = check_encoder(sam, case)
+    for prompt in case["prompts"]:
+        sparse, dense = sam.prompt_encoder(make_queries(prompt))
+        compare(f"{prompt['id']} sparse", sparse, prompt["records"]["sparse"])
+        for kind in ("single", "multi"):
+            logits, iou = decode_queries(sam, embedding, sparse, dense, multi=kind == "multi")
+            compare(f"{prompt['id']} logits {kind}", logits, prompt["records"][f"low_res_logits_{kind}"])
+            compare(f"{prompt['id']} iou {kind}", iou, prompt["records"][f"iou_{kind}"])
+
+
+def make_queries(prompt: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor(prompt["points"]).flatten(0, 1), torch.tensor(prompt["labels"]).flatten(0, 1)
+
+
+def decode_queries(sam: torch.nn.Module, embedding, sparse, dense, multi: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    position = sam.prompt_encoder.get_dense_pe()
+    logits, iou = sam.mask_decoder(embedding, position, sparse, dense, multimask_output=multi)
+    return logits[None], iou[None]

@@ -34,10 +34,11 @@ def test_every_member_is_built_with_fitting_parts(name) -> None:
         tokens = size // sam.stride
         assert sam.prompt_encoder.image_embedding_size == (tokens, tokens)
         assert sam.prompt_encoder.input_image_size == (size, size)
-        if name in ("lite_medsam", "mobile_sam"):
+        if name in ("lite_medsam", "mobile_sam", "efficient_sam_ti"):
             assert sam.image_encoder(torch.empty(1, 3, size, size)).shape == (1, 256, tokens, tokens)
-    assert sum(p.numel() for p in sam.prompt_encoder.parameters()) == 6220
-    assert sum(p.numel() for p in sam.mask_decoder.parameters()) == 4058340
+    if not name.startswith("efficient_sam"):
+        assert sum(p.numel() for p in sam.prompt_encoder.parameters()) == 6220
+        assert sum(p.numel() for p in sam.mask_decoder.parameters()) == 4058340
 
 
 def test_sam_b_encoder_has_the_published_number_of_parameters() -> None:

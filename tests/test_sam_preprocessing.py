@@ -27,3 +27,8 @@ def test_stretched_to_a_square_where_the_authors_did_so() -> None:
     prepare = Preprocessing(16, min_max=True, keep_aspect=False)
     assert prepare.resized_size(5, 40) == (16, 16)
     assert prepare(torch.rand(1, 1, 5, 40)).shape == (1, 3, 16, 16)
+
+
+def test_a_slice_and_its_neighbours_are_scaled_together() -> None:
+    image = Preprocessing(4, min_max=True)(torch.tensor([0.2, 0.3, 0.6]).view(1, 3, 1, 1).expand(1, 3, 4, 4))
+    torch.testing.assert_close(image[0, :, 0, 0], torch.tensor([0.0, 0.25, 1.0]))

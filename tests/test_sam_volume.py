@@ -102,3 +102,42 @@ def test_other_arguments_are_refused() -> None:
         encode(image, slices=0)
     with pytest.raises(InputError, match="without preprocessing"):
         encode_volume(PoolEncoder(), image)
+
+
+class ThreeChannels(nn.Module):
+    """The mean of each of the three channels."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(image, STRIDE)
+
+
+@pytest.mark.parametrize("axis", [-1, -2, -3])
+def test_neighbouring_slices_as_channels(axis) -> None:
+    image = (torch.arange(6.0) / 10).view(6, 1, 1).expand(6, 32, 32).movedim(0, axis)[None, None]
+    options = {"slice_axis": axis, "preprocessing": Preprocessing(32), "amp": False}
+    found = encode_volume(ThreeChannels(), image, **options, context=2)[0].movedim(axis, 0)[:, :, 1, 1]
+    wanted = torch.tensor([[0, 0, 2], [0, 1, 3], [0, 2, 4], [1, 3, 5], [2, 4, 5], [3, 5, 5]]) / 10
+    torch.testing.assert_close(found, wanted)
+    # the neighbours are those of the volume, also where only some slices are encoded
+    some = encode_volume(ThreeChannels(), image, **options, context=2, slices=[1, 4])[0].movedim(axis, 0)[:, :, 1, 1]
+    torch.testing.assert_close(some, wanted[[1, 4]])
+    grey = encode_volume(ThreeChannels(), image, **options)[0].movedim(axis, 0)[:, :, 1, 1]
+    torch.testing.assert_close(grey, wanted[:, 1:2].expand(-1, 3))
+
+
+def test_batch_items_keep_their_own_neighbours() -> None:
+    image = torch.rand(2, 1, 32, 32, 4)
+    options = {"preprocessing": Preprocessing(32), "amp": False, "context": 1}
+    found = encode_volume(ThreeChannels(), image, **options, batch_size=3)
+    torch.testing.assert_close(found[1:], encode_volume(ThreeChannels(), image[1:], **options))
+
+
+def test_negative_context_is_refused() -> None:
+    with pytest.raises(InputError, match="context -1"):
+        encode(torch.zeros(1, 1, 8, 8, 2), context=-1)
+
+
+def test_another_function_than_the_image_encoder_can_be_asked() -> None:
+    image = torch.rand(1, 1, 32, 32, 2)
+    found = encode(image, encoder=lambda x: F.avg_pool2d(x[:, :1], STRIDE) + 1)
+    torch.testing.assert_close(found, encode(image)[:, :1] + 1)

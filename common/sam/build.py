@@ -7,12 +7,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..errors import InputError
+from ..precision import bf16_autocast
 from .checkpoint import load_strictly, read_tensors
+from .efficient_sam import EfficientViT
+from .efficient_sam_decoder import EfficientMaskDecoder, EfficientPromptEncoder
 from .position_tables import resize_position_tables
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from .samus import IMAGE_SIZE as SAMUS_SIZE
+from .samus import SamusEncoder, samus_tensors
 from .segment_anything_import import load_segment_anything
 from .tiny_vit import TinyViT
 from .weights import find_weights
@@ -47,14 +53,63 @@ class SamModel(nn.Module):
         """Stay in eval mode."""
         return super().train(False)
 
+    def decode(
+        self,
+        embedding: Tensor,
+        points: tuple[Tensor, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+        amp: bool | None = None,
+    ) -> Tensor:
+        """Answer P prompts with low-resolution logits [P, 1, m, m] float32 of the single-mask token.
+
+        Args:
+            embedding: [P, C, h, w], for each prompt that of its image.
+            points: positions [P, M, 2] (x, y) in encoder pixels, pixel i centred at i, and labels [P, M].
+            boxes: [P, 4] x0, y0, x1, y1 in encoder pixels.
+            masks: logits [P, 1, m, m].
+            amp: bfloat16 autocast of the decoder; None follows `bf16_supported`.
+        """
+        # bfloat16 would move positions by pixels
+        sparse, dense = self.prompt_encoder(points, boxes, masks)
+        position = self.prompt_encoder.get_dense_pe()
+        with bf16_autocast(embedding.device, amp):
+            # the decoder repeats one image for all prompts; the images of several come in by the sum it makes first
+            none = torch.zeros_like(embedding[:1])
+            logits, _ = self.mask_decoder(none, position, sparse, embedding + dense, multimask_output=False)
+        return logits.float()
+
+
+def _sam_prompt_parts(image_size: int, tokens: int) -> dict[str, nn.Module]:
+    modeling = load_segment_anything()
+    prompt_encoder = modeling.PromptEncoder(EMBEDDING_CHANNELS, (tokens, tokens), (image_size, image_size), 16)
+    transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=2048, num_heads=8)
+    mask_decoder = modeling.MaskDecoder(transformer_dim=EMBEDDING_CHANNELS, transformer=transformer)
+    return {"prompt_encoder": prompt_encoder, "mask_decoder": mask_decoder}
+
+
+def _efficient_prompt_parts(image_size: int, tokens: int) -> dict[str, nn.Module]:
+    prompt_encoder = EfficientPromptEncoder(EMBEDDING_CHANNELS, tokens, image_size)
+    return {"prompt_encoder": prompt_encoder, "mask_decoder": EfficientMaskDecoder(EMBEDDING_CHANNELS)}
+
 
 @dataclass(frozen=True)
 class FamilyMember:
-    """How to build one member: its image encoder for an image size, its published preprocessing, its stride."""
+    """How to build one member: its image encoder for an image size, its published preprocessing, its stride.
+
+    takes_points: False where the weights answer points with empty masks, because they were trained with boxes only.
+    prompt_parts: image size and tokens a side -> `prompt_encoder` and `mask_decoder`.
+    adapt: what a checkpoint says, and the model that it is for -> what is loaded strictly.
+    any_size: False where the image size is part of the architecture.
+    """
 
     image_encoder: Callable[[int], nn.Module]
     preprocessing: Preprocessing
     stride: int = 16
+    takes_points: bool = True
+    prompt_parts: Callable[[int, int], dict[str, nn.Module]] = _sam_prompt_parts
+    adapt: Callable[[Mapping[str, Tensor], nn.Module], Mapping[str, Tensor]] = resize_position_tables
+    any_size: bool = True
 
 
 def _tiny_vit(image_size: int, **options: int) -> nn.Module:
@@ -75,6 +130,22 @@ def _vit(image_size: int, channels: int, depth: int, heads: int, global_blocks: 
     )
 
 
+def _samus(image_size: int) -> nn.Module:
+    # what SAM's checkpoint doesn't say must be equal in all runs: features are cached under the checkpoint's sha256
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return SamusEncoder()
+
+
+def _efficient_sam(channels: int, heads: int) -> FamilyMember:
+    return FamilyMember(
+        lambda image_size: EfficientViT(channels, heads),
+        Preprocessing(1024, mean=IMAGENET_MEAN, std=IMAGENET_STD, keep_aspect=False),
+        prompt_parts=_efficient_prompt_parts,
+        adapt=lambda tensors, model: tensors,
+    )
+
+
 _SAM = Preprocessing(1024, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 _VIT_B = partial(_vit, channels=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11))
 _VIT_L = partial(_vit, channels=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23))
@@ -83,12 +154,24 @@ _VIT_H = partial(_vit, channels=1280, depth=32, heads=16, global_blocks=(7, 15, 
 FAMILY: dict[str, FamilyMember] = {
     "mobile_sam": FamilyMember(partial(_tiny_vit, num_classes=1000), _SAM),
     "lite_medsam": FamilyMember(
-        partial(_tiny_vit, patch_kernel=1, patch_stride=1), Preprocessing(256, min_max=True), stride=4
+        partial(_tiny_vit, patch_kernel=1, patch_stride=1),
+        Preprocessing(256, min_max=True),
+        stride=4,
+        takes_points=False,
     ),
     "sam_vit_b": FamilyMember(_VIT_B, _SAM),
     "sam_vit_l": FamilyMember(_VIT_L, _SAM),
     "sam_vit_h": FamilyMember(_VIT_H, _SAM),
-    "medsam_vit_b": FamilyMember(_VIT_B, Preprocessing(1024, min_max=True, keep_aspect=False)),
+    "medsam_vit_b": FamilyMember(_VIT_B, Preprocessing(1024, min_max=True, keep_aspect=False), takes_points=False),
+    "samus": FamilyMember(
+        _samus,
+        Preprocessing(SAMUS_SIZE, keep_aspect=False),
+        stride=8,
+        adapt=samus_tensors,
+        any_size=False,
+    ),
+    "efficient_sam_ti": _efficient_sam(192, 3),
+    "efficient_sam_s": _efficient_sam(384, 6),
 }
 
 
@@ -101,8 +184,12 @@ def build_sam(
         name: a key of `FAMILY`.
         checkpoint: file of the weights; None looks where `find_weights` looks.
         image_size: side of the encoder's input in pixels, a multiple of the stride; None is the published size. TinyViT
-            takes any; SAM ViT's position tables are interpolated (224 is exactly one window, the fastest on a CPU).
+            and EfficientSAM take any; SAM ViT's position tables are interpolated (224 is exactly one window, the
+            fastest on a CPU); SAMUS has only its own.
         pretrained: False leaves random weights and reads no file.
+
+    `samus` loads checkpoints of SAMUS and WeakMedSAM, and of SAM ViT-B. The latter leaves SAMUS' own 79 tensors as they
+    were made, always the same, and its features are worth nothing before these were trained.
 
     Raises:
         InputError: unknown name, impossible size, or weights missing, of the wrong sha256, unreadable or not matching.
@@ -113,18 +200,12 @@ def build_sam(
     size = member.preprocessing.image_size if image_size is None else image_size
     if not isinstance(size, int) or size <= 0 or size % member.stride:
         raise InputError(f"{name}: image_size is {size!r}, wanted a positive multiple of {member.stride}")
+    if not member.any_size and size != member.preprocessing.image_size:
+        raise InputError(f"{name}: image_size is {size}, wanted {member.preprocessing.image_size}, its only one")
     # found before the network is built, so that a missing file is said at once
     path = find_weights(name, checkpoint) if pretrained else None
-    parts = {"image_encoder": member.image_encoder(size), **_prompt_parts(size, size // member.stride)}
+    parts = {"image_encoder": member.image_encoder(size), **member.prompt_parts(size, size // member.stride)}
     model = SamModel(name, replace(member.preprocessing, image_size=size), member.stride, parts)
     if path is not None:
-        load_strictly(model, resize_position_tables(read_tensors(path), model), path)
+        load_strictly(model, member.adapt(read_tensors(path), model), path)
     return model
-
-
-def _prompt_parts(image_size: int, tokens: int) -> dict[str, nn.Module]:
-    modeling = load_segment_anything()
-    prompt_encoder = modeling.PromptEncoder(EMBEDDING_CHANNELS, (tokens, tokens), (image_size, image_size), 16)
-    transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=2048, num_heads=8)
-    mask_decoder = modeling.MaskDecoder(transformer_dim=EMBEDDING_CHANNELS, transformer=transformer)
-    return {"prompt_encoder": prompt_encoder, "mask_decoder": mask_decoder}

@@ -40,7 +40,10 @@ class Preprocessing:
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
     def __call__(self, slices: Tensor) -> Tensor:
-        """Turn slices [N, 1, H, W] float in [0, 1] into [N, 3, image_size, image_size]."""
+        """Turn slices [N, 1 or 3, H, W] float in [0, 1] into [N, 3, image_size, image_size].
+
+        Three channels (a slice and its neighbours) are scaled together.
+        """
         rows, columns = self.resized_size(*slices.shape[-2:])
         if slices.shape[-2:] != (rows, columns):
             slices = F.interpolate(slices, (rows, columns), mode="bilinear", align_corners=False, antialias=True)

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..precision import bf16_autocast
 from .build import SamModel
 from .volume import encode_volume
 
@@ -98,16 +97,9 @@ class PromptedSlices:
             points = (self.to_pixels(prompts.points, size), prompts.labels.to(self.device).float())
         boxes = None if prompts.boxes is None else self.to_pixels(prompts.boxes.unflatten(-1, (2, 2)), size).flatten(-2)
         masks = None if prompts.masks is None else self._to_mask_input(prompts.masks.to(self.device).float())
-        # bfloat16 would move positions by pixels
-        sparse, dense = self.sam.prompt_encoder(points, boxes, masks)
-        position = self.sam.prompt_encoder.get_dense_pe()
         own = embedding[prompts.slices.to(embedding.device)].to(self.device)
-        with bf16_autocast(self.device, self.amp):
-            # the decoder repeats one image for all prompts; the images of several come in by the sum it makes first
-            logits, _ = self.sam.mask_decoder(
-                torch.zeros_like(own[:1]), position, sparse, own + dense, multimask_output=False
-            )
-        return self._to_slice(logits.float(), size)[:, 0]
+        logits = self.sam.decode(own, points, boxes, masks, self.amp)
+        return self._to_slice(logits, size)[:, 0]
 
     def to_pixels(self, positions: Tensor, size: tuple[int, int]) -> Tensor:
         """Turn (row, column) [..., 2] of a slice of `size` into the encoder's (x, y), whose pixel i is centred at i."""

@@ -8,12 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of [B, C, H, W]."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+from .neck import make_neck
 
 
 class ConvNorm(nn.Sequential):
@@ -188,15 +183,14 @@ class TinyViT(nn.Module):
         if num_classes:
             self.norm_head = nn.LayerNorm(channels[-1])
             self.head = nn.Linear(channels[-1], num_classes)
-        self.neck = nn.Sequential(
-            nn.Conv2d(channels[-1], outputs, 1, bias=False),
-            ChannelNorm(outputs, eps=1e-6),
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-            ChannelNorm(outputs, eps=1e-6),
-        )
+        self.neck = make_neck(channels[-1], outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """Return the input of the neck [B, 320, H / stride, W / stride]."""
         x = self.patch_embed(x)
         for layer in self.layers:
             x = layer(x)
-        return self.neck(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.neck(self.features(x))

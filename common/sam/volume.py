@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,8 @@ def encode_volume(
     amp: bool | None = None,
     preprocessing: Preprocessing | None = None,
     keep_padding: bool = False,
+    context: int = 0,
+    encoder: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Encode a volume slice by slice and stack the features where the slices lay.
 
@@ -30,7 +32,8 @@ def encode_volume(
     at the fraction f of the image lies at the fraction f of the features.
 
     Args:
-        sam: a `SamModel`, or an image encoder [N, 3, S, S] -> [N, C, s, s] together with `preprocessing`.
+        sam: a `SamModel`, a `SliceBackbone`, or an image encoder [N, 3, S, S] -> [N, C, s, s] together with
+            `preprocessing`.
         image: [B, 1, H, W, D] float in [0, 1].
         slice_axis: the axis along which the volume is cut, -1 (D), -2 (W) or -3 (H), or 4, 3, 2.
         slices: how many evenly spaced slices to encode, or the indices of those wanted; None, or a number of more than
@@ -38,13 +41,16 @@ def encode_volume(
         batch_size: slices encoded at once. More than one does not pay on a CPU.
         amp: bfloat16 autocast; None follows `bf16_supported`.
         keep_padding: return the whole square token grid, as mask decoders need it, instead of the image's part.
+        context: 0 repeats the grey slice in the three channels; c > 0 (2.5D) gives the slices z - c, z and z + c, the
+            edge repeated.
+        encoder: asked instead of `sam.image_encoder`, such as `SliceBackbone.features` for what lies before the neck.
 
     Returns:
         [B, C, h, w, D'] float32 for slice_axis -1; for another axis D' stands in its place. Gradients flow if the
         encoder asks for them; a frozen SAM builds no graph.
 
     Raises:
-        InputError: image or axis of another kind than the above.
+        InputError: image, axis or context of another kind than the above.
     """
     if image.ndim != 5 or image.shape[1] != 1 or not image.is_floating_point():
         found = f"{image.dtype} {tuple(image.shape)}"
@@ -52,14 +58,19 @@ def encode_volume(
     axis = slice_axis + 5 if slice_axis < 0 else slice_axis
     if axis not in (2, 3, 4):
         raise InputError(f"encode_volume: found slice_axis {slice_axis}, wanted -1, -2 or -3")
+    if context < 0:
+        raise InputError(f"encode_volume: found context {context}, wanted 0 or more slices")
     preprocessing = preprocessing or getattr(sam, "preprocessing", None)
     if preprocessing is None:
         raise InputError("encode_volume: found an encoder without preprocessing, wanted a SamModel or `preprocessing`")
-    encoder = getattr(sam, "image_encoder", sam)
+    encoder = encoder or getattr(sam, "image_encoder", sam)
 
     image = image.as_subclass(Tensor)  # a MetaTensor would drag its history through every step
     index = wanted_slices(image.shape[axis], slices).to(image.device)
-    planes = image.index_select(axis, index).movedim(axis, 1)  # [B, D', 1, rows, columns]
+    steps = torch.tensor([-context, 0, context] if context else [0], device=image.device)
+    around = (index[:, None] + steps).clamp(0, image.shape[axis] - 1)  # [D', channels]
+    planes = image.index_select(axis, around.flatten()).movedim(axis, 1)[:, :, 0]  # [B, D' * channels, rows, columns]
+    planes = planes.unflatten(1, around.shape)
     batch, depth = planes.shape[:2]
     planes = planes.flatten(0, 1)
     rows, columns = preprocessing.resized_size(*planes.shape[-2:])

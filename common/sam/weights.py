@@ -46,6 +46,7 @@ class Weights:
 
 
 _SEGMENT_ANYTHING = "github.com/facebookresearch/segment-anything, section 'Model Checkpoints'"
+_EFFICIENT_SAM = "github.com/yformer/EfficientSAM, folder 'weights' (the S weights lie in a zip)"
 
 KNOWN_WEIGHTS: dict[str, Weights] = {
     "mobile_sam": Weights(
@@ -78,6 +79,10 @@ KNOWN_WEIGHTS: dict[str, Weights] = {
     "sam_vit_l": Weights("sam_vit_l_0b3195.pth", "Apache-2.0", _SEGMENT_ANYTHING),
     "sam_vit_h": Weights("sam_vit_h_4b8939.pth", "Apache-2.0", _SEGMENT_ANYTHING),
     "medsam_vit_b": Weights("medsam_vit_b.pth", "Apache-2.0", "github.com/bowang-lab/MedSAM"),
+    # WeakMedSAM starts SAMUS from SAM; a checkpoint of SAMUS or WeakMedSAM is given by its path
+    "samus": Weights("sam_vit_b_01ec64.pth", "Apache-2.0", _SEGMENT_ANYTHING),
+    "efficient_sam_ti": Weights("efficient_sam_vitt.pt", "Apache-2.0", _EFFICIENT_SAM),
+    "efficient_sam_s": Weights("efficient_sam_vits.pt", "Apache-2.0", _EFFICIENT_SAM),
     "sam_med3d": Weights("sam_med3d.pth", "Apache-2.0", "github.com/uni-medical/SAM-Med3D, the readme's checkpoints"),
     "sam_med3d_turbo": Weights(
         "sam_med3d_turbo.pth", "Apache-2.0", "github.com/uni-medical/SAM-Med3D (Hugging Face: blueyo0/SAM-Med3D)"
