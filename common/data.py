@@ -27,8 +27,9 @@ class Datalist:
     """The content of one `dataset.json`, checked for everything that can be seen without opening an image.
 
     A case is a dict with `case` (id, unique), `image` (absolute path), `label` (absolute path, only where the case has
-    one) and whatever other keys its entry had, unchanged. `labels` maps the value in a mask to its name, sorted by
-    value and including 0; class k of a network is the k-th value. `other` holds the top-level keys not read here.
+    one) and whatever other keys its entry had, unchanged but that a path in `slice_labels` is absolute too. `labels`
+    maps the value in a mask to its name, sorted by value and including 0; class k of a network is the k-th value.
+    `other` holds the top-level keys not read here.
     """
 
     name: str
@@ -153,6 +154,25 @@ def few_labeled(
     return _split(datalist, [ids[index] for index in order[:num_labeled]], "labeled case")
 
 
+def weakly_labeled(datalist: Datalist) -> list[Case]:
+    """Return the training cases with `case`, `image` and `slice_labels` alone: no transform can reach their masks.
+
+    Raises:
+        InputError: one line for each training case without `slice_labels`, and one that says how to derive them.
+    """
+    lacking = [case["case"] for case in datalist.training if case.get("slice_labels") is None]
+    if lacking:
+        shown = lacking[:SHOWN_CANDIDATES]
+        problems = [f"{datalist.directory}: training case {case} has no slice_labels" for case in shown]
+        more = f"and {len(lacking) - len(shown)} more: " if len(lacking) > len(shown) else ""
+        problems.append(
+            f"{more}wanted slice_labels for every training case; where there are masks, derive them: "
+            f"python -m tools.slice_labels {datalist.directory}"
+        )
+        raise InputError(problems)
+    return [{key: case[key] for key in ("case", "image", "slice_labels")} for case in datalist.training]
+
+
 def _split(datalist: Datalist, ids: Sequence[str], kind: str) -> tuple[list[Case], list[Case]]:
     """Return the labelled training cases of these ids, in their order, and all others, stripped."""
     candidates = {case["case"]: case for case in labeled_cases(datalist)}
@@ -235,6 +255,8 @@ def _read_group(entries: Any, group: str, directory: Path, file: str, problems: 
         if image is None or (has_label and label is None):
             continue
         kept = {key: value for key, value in entry.items() if key not in ("case", "image", "label")}
+        if isinstance(kept.get("slice_labels"), str):
+            kept["slice_labels"] = _resolve(kept["slice_labels"], "slice_labels", where, directory, problems)
         cases.append({"case": case_id(image), "image": image, **({"label": label} if label else {}), **kept})
     return cases
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
+from .presence_bits import read_slice_labels
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 SPACING_TOLERANCE = 1e-3  # relative
@@ -44,6 +45,7 @@ def require_sound(
     dataset_dir: str | Path | None = None,
     needs_foreground: Collection[str] = (),
     read_labels: bool = True,
+    slice_labels: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Check all cases of all groups, also against each other.
@@ -58,6 +60,7 @@ def require_sound(
         cases,
         label_values,
         read_labels=read_labels,
+        slice_labels=slice_labels,
         progress=progress,
         dataset_dir=dataset_dir,
         needs_foreground=needs_foreground,
@@ -73,6 +76,7 @@ def check_cases(
     progress: Progress | None = None,
     dataset_dir: str | Path | None = None,
     needs_foreground: Collection[str] = (),
+    slice_labels: bool = False,
 ) -> list[str]:
     """Open every image, and every label that a case has, and return one line for each problem.
 
@@ -83,6 +87,7 @@ def check_cases(
         progress: wraps the list of cases while it is walked, as `rich.progress.track` and `tqdm.tqdm` do.
         dataset_dir: folder that the paths in the lines are relative to.
         needs_foreground: ids of the cases (the atlas) whose mask must not be empty.
+        slice_labels: hold the `slice_labels` of the cases that have them against labels and image.
     """
     problems: list[str] = []
     digests: dict[bytes, str] = {}
@@ -95,6 +100,8 @@ def check_cases(
             earlier = digests.setdefault(digest + str(image.array.shape).encode(), image_name)
             if earlier != image_name:
                 problems.append(f"{image_name}: the same voxels as {earlier}; wanted every scan once")
+            if slice_labels and case.get("slice_labels") is not None:
+                problems += _check_slice_labels(case["slice_labels"], image, label_values, image_name)
         if read_labels and "label" in case:
             label_name = _relative(case["label"], dataset_dir)
             label = _try_read(case["label"], label_name, problems)
@@ -135,6 +142,26 @@ def read_volume(path: str | Path) -> Volume:
     if abs(np.linalg.det(volume.affine[:3, :3] / spacing)) < 1e-3:
         raise Unreadable(f"the affine is singular: {volume.affine[:3, :3].round(4).tolist()}; wanted an invertible one")
     return volume
+
+
+def read_geometry(path: str | Path) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Return (shape in voxels, affine to RAS mm) of a volume as stored, from its header where the format has one.
+
+    Raises:
+        Unreadable: as `read_volume`, of which this looks at the header only; a DICOM folder is read as a whole.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.name.lower().endswith(NIFTI_SUFFIXES):
+        volume = read_volume(path)
+        return volume.array.shape, volume.affine
+    import nibabel
+
+    try:
+        image = nibabel.load(path)
+    except Exception as error:  # nibabel raises many kinds for a broken file
+        raise Unreadable(f"not a readable NIfTI file ({_first_line(error)})") from error
+    _require_3d(image.shape, image.get_data_dtype())
+    return image.shape, np.asarray(image.affine, dtype=float)
 
 
 def _require_3d(shape: Sequence[int], dtype: np.dtype) -> None:
@@ -241,6 +268,14 @@ def _check_label(label: Volume, label_values: Collection[int], needs_foreground:
     if needs_foreground and not values.any():
         problems.append("the mask is empty; wanted at least one labelled voxel in the atlas")
     return problems
+
+
+def _check_slice_labels(entry: Any, image: Volume, labels: Collection[int], image_name: str) -> list[str]:
+    try:
+        read_slice_labels(entry, image.array.shape, labels, image_name)
+    except InputError as error:
+        return error.problems
+    return []
 
 
 def _compare_grids(label: Volume, image: Volume, image_name: str) -> list[str]:

@@ -18,9 +18,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from .errors import InputError
+from .presence_bits import derive_slice_labels, ras_axes, slice_labels_entry
 
 LABELS = {"0": "background", "1": "liver", "2": "portal_vessel", "3": "stomach", "4": "spleen", "5": "kidney"}
-VERSION = 1  # raise it when the same arguments give other voxels
+VERSION = 2  # raise it when the same arguments give other files; folders of an earlier version are made anew
 FLOW_GRID, FLOW_REACH = 40, 1.4  # the velocity field's nodes per axis, and how far it reaches in template units
 AXIS_CODES = ("LPS", "RAS", "LAS", "RPI", "PSR")
 NOMINAL_SPACING = 1.75  # mm; spatial_size counts voxels of this size
@@ -36,10 +37,12 @@ def make_sample_cohort(
 ) -> Path:
     """Generate the synthetic cohort into `folder`, unless it is already there, and return the folder.
 
-    Files: `dataset.json` (MSD layout, a label for every case), int16 images and uint8 labels as .nii.gz. Voxels are
-    1.5 to 2 mm, axis codes, obliqueness and size vary from case to case; `spatial_size` is the extent in voxels of
-    1.75 mm before that variation. The same arguments give the same bytes. The folder appears whole or not at all: it
-    is built beside its place and renamed, so that processes may race; missing files of a damaged cohort are put back.
+    Files: `dataset.json` (MSD layout, a label for every case, typical `locations` of the labels), int16 images and
+    uint8 labels as .nii.gz, and axial `slice_labels` of the training cases as .json. Voxels are 1.5 to 2 mm, axis
+    codes, obliqueness and size vary from case to case; `spatial_size` is the extent in voxels of 1.75 mm before that
+    variation. Above and below the organs slices are empty: on each organ's slices it is about a third to a half of
+    all. The same arguments give the same bytes. The folder appears whole or not at all: it is built beside its place
+    and renamed, so that processes may race; missing files of a damaged cohort are put back.
 
     Raises:
         InputError: on counts or sizes that make no cohort, and where the folder holds another data set.
@@ -76,7 +79,14 @@ def make_sample_cohort(
 def sample_dataset_dir(folder: str | os.PathLike) -> str:
     """Return `folder` as a string, with a sample cohort in it: the one found there, else the default one, made now."""
     folder = Path(folder).absolute()
-    return str(folder if _is_complete(folder) else make_sample_cohort(folder))
+    if _is_complete(folder):
+        return str(folder)
+    given = {}
+    if (folder / "dataset.json").exists():  # damaged, or of an earlier version: the same cohort again
+        found = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["generator"]
+        given = {f"num_{part}": found[part] for part in ("training", "validation", "test")}
+        given |= {"seed": found["seed"], "spatial_size": tuple(found["spatial_size"])}
+    return str(make_sample_cohort(folder, **given))
 
 
 def _is_complete(folder: Path, generator: dict | None = None) -> bool:
@@ -90,15 +100,16 @@ def _is_complete(folder: Path, generator: dict | None = None) -> bool:
     try:
         dataset = json.loads(file.read_text(encoding="utf-8"))
         found = dataset["generator"]
+        current = found["version"] == VERSION
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file}: found a data set that is not a generated one, wanted an empty folder") from error
-    if generator is not None and found != generator:
+    if generator is not None and found | {"version": VERSION} != generator:
         raise InputError(
             f"{file}: found the sample cohort {found}, wanted {generator}; delete it or choose another folder"
         )
     cases = [case for part in ("training", "validation", "test") for case in dataset[part]]
-    files = [folder / case[key] for case in cases for key in ("image", "label")]
-    return all(file.is_file() and file.stat().st_size > 0 for file in files)
+    files = [folder / case[key] for case in cases for key in ("image", "label", "slice_labels") if key in case]
+    return current and all(file.is_file() and file.stat().st_size > 0 for file in files)
 
 
 def _move_into_place(building: Path, folder: Path) -> None:
@@ -123,6 +134,7 @@ def _write_cohort(folder: Path, generator: dict) -> None:
         "licence": "Apache-2.0",
         "modality": {"0": "synthetic MRI"},
         "labels": LABELS,
+        "locations": nominal_locations(tuple(generator["spatial_size"])),
         "generator": generator,
     }
     index = 0
@@ -139,6 +151,11 @@ def _write_cohort(folder: Path, generator: dict) -> None:
                 nifti.set_qform(affine, code=1)
                 nifti.header.set_xyzt_units("mm", "sec")
                 nib.save(nifti, folder / case[key])
+            if part == "training":
+                bits = derive_slice_labels(label, ras_axes(affine).index(2), map(int, LABELS))
+                case["slice_labels"] = f"slice_labels/sample_{index:03d}.json"
+                (folder / "slice_labels").mkdir(exist_ok=True)
+                (folder / case["slice_labels"]).write_text(json.dumps(slice_labels_entry(bits, map(int, LABELS))))
             dataset[part].append(case)
             index += 1
     (folder / "dataset.json").write_text(json.dumps(dataset, indent=1) + "\n")
@@ -153,10 +170,32 @@ def make_case(index: int, seed: int, spatial_size: tuple[int, int, int]) -> tupl
     points = (voxels @ affine[:3, :3].T + affine[:3, 3] - _CENTRE) / half_extent  # template units
     voxel = float(np.mean(np.abs(np.linalg.norm(affine[:3, :3], axis=0)) / half_extent))
     surfaces = _anatomy(_deform(random, points))
+    return _acquire(random, surfaces, points, voxel), _paint(surfaces, shape), affine
+
+
+def nominal_locations(spatial_size: tuple[int, int, int]) -> dict[str, dict]:
+    """Return each label's box in the template, as fractions of the image along R and A, and its volume in ml.
+
+    It is what a user would say once of a data set; no case's mask is looked at. Along S, where slice labels say more,
+    the box is open.
+    """
+    axes = [(2 * np.arange(n) + 1) / n - 1 for n in spatial_size]
+    label = _paint(_anatomy(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)), spatial_size)
+    locations = {}
+    for value in (value for value in LABELS if value != "0"):
+        where = np.argwhere(label == int(value))
+        box = np.stack([where.min(0), where.max(0) + 1], axis=1) / np.asarray(spatial_size)[:, None]
+        box[2] = 0, 1
+        volume = len(where) * NOMINAL_SPACING**3 / 1000
+        locations[value] = {"box": box.round(2).tolist(), "volume_ml": round(volume, 1)}
+    return locations
+
+
+def _paint(surfaces: dict[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     label = np.zeros(shape, np.uint8)
     for value in (1, 3, 4, 5, 2):  # the vessel last, for it runs inside the liver
         label[surfaces[LABELS[str(value)]] < 0] = value
-    return _acquire(random, surfaces, points, voxel), label, affine
+    return label
 
 
 _CENTRE = np.array([4.0, -12.0, 30.0])  # mm; scanners seldom put the origin in the middle of the body

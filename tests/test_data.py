@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data import case_id, few_labeled, labeled_cases, one_labeled, read_datalist
+from common.data import case_id, few_labeled, labeled_cases, one_labeled, read_datalist, weakly_labeled
 from common.errors import InputError
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -298,3 +298,29 @@ def test_real_data_sets(name, counts):
     datalist = read_datalist(SHARED / "data" / name)
     assert (len(datalist.training), len(datalist.validation), len(datalist.test)) == counts
     assert all("label" in case for case in datalist.training + datalist.validation + datalist.test)
+
+
+def test_slice_labels_file_is_resolved_and_masks_are_dropped(tmp_path):
+    bits = {"axis": 2, "labels": {"1": None}}
+    training = [pair("a") | {"slice_labels": "slice_labels/a.json", "note": 1}, pair("b") | {"slice_labels": bits}]
+    content = {"labels": LABELS, "training": training}
+    folder = make_dataset(tmp_path / "data", content, (*files_of("a", "b"), "slice_labels/a.json"))
+    datalist = read_datalist(folder)
+    assert datalist.training[0]["slice_labels"] == str(folder / "slice_labels/a.json")
+    cases = weakly_labeled(datalist)
+    assert [sorted(case) for case in cases] == [["case", "image", "slice_labels"]] * 2
+    assert cases[1]["slice_labels"] == bits
+    training[1]["slice_labels"] = "../b.json"
+    assert any("b.json leads outside" in line for line in problems_of(tmp_path / "data", content, files_of("a")))
+
+
+def test_cases_without_slice_labels_are_named(tmp_path):
+    names = [f"scan{index:02d}" for index in range(13)]
+    training = [pair(name) for name in names]
+    training[4]["slice_labels"] = {"axis": 2, "labels": {"1": None}}
+    datalist = read_datalist(make_dataset(tmp_path, {"labels": LABELS, "training": training}, files_of(*names)))
+    with pytest.raises(InputError) as caught:
+        weakly_labeled(datalist)
+    assert len(caught.value.problems) == 11 and "scan00 has no slice_labels" in caught.value.problems[0]
+    assert "scan04" not in str(caught.value)
+    assert caught.value.problems[-1].startswith("and 2 more: ") and "tools.slice_labels" in caught.value.problems[-1]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from common.data_check import check_cases, read_volume, require_sound
+from common.data_check import Unreadable, check_cases, read_geometry, read_volume, require_sound
 from common.errors import InputError
 
 SHAPE = (8, 9, 7)
@@ -331,3 +331,25 @@ def test_real_scans():
 
     datalist = read_datalist(folder)
     assert check_cases(datalist.training[:10] + datalist.test[:5], datalist.labels, dataset_dir=folder) == []
+
+
+def test_slice_labels_are_held_against_the_image_where_that_is_asked_for(tmp_path):
+    case = make_case(tmp_path) | {"slice_labels": {"axis": 1, "labels": {"1": [0, 1]}}}
+    assert check(tmp_path, case) == []
+    said = only(check(tmp_path, case, slice_labels=True))
+    assert said.startswith("images/a.nii.gz: slice_labels: label 1 (liver) has 2 bits; wanted 9")
+    case["slice_labels"]["labels"]["1"] = {"first": 0, "last": 8}
+    assert check(tmp_path, case, slice_labels=True) == []
+
+
+def test_geometry_is_read_from_the_header(tmp_path):
+    case = make_case(tmp_path)
+    mha = tmp_path / "a.mha"
+    SimpleITK.WriteImage(SimpleITK.ReadImage(case["image"]), str(mha))
+    for path in (case["image"], mha):
+        shape, affine = read_geometry(path)
+        assert tuple(shape) == SHAPE and np.allclose(affine, np.diag([1.0, 1.5, 2.0, 1.0]))
+    broken = tmp_path / "b.nii.gz"
+    broken.write_bytes(b"none")
+    with pytest.raises(Unreadable, match="not a readable NIfTI file"):
+        read_geometry(broken)

@@ -7,8 +7,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from common.data import read_datalist, weakly_labeled
 from common.errors import InputError
-from common.sample import FLOW_GRID, LABELS, _deform, make_case, make_sample_cohort, sample_dataset_dir
+from common.presence_bits import derive_slice_labels, ras_axes, read_slice_labels
+from common.sample import (
+    FLOW_GRID,
+    LABELS,
+    VERSION,
+    _deform,
+    make_case,
+    make_sample_cohort,
+    nominal_locations,
+    sample_dataset_dir,
+)
 
 TINY = {"num_training": 1, "num_validation": 0, "num_test": 1, "spatial_size": (16, 16, 16)}
 
@@ -69,11 +80,57 @@ def test_deformation_never_folds():
         assert determinant.std() > 0.02  # it deforms at all
 
 
+def test_training_cases_have_axial_slice_labels_that_say_something(tiny_cohort):
+    datalist = read_datalist(tiny_cohort)
+    assert not any("slice_labels" in case for case in datalist.validation + datalist.test)
+    bits = []
+    for case in weakly_labeled(datalist):
+        label = nib.load(case["image"].replace("images", "labels"))
+        found = read_slice_labels(case["slice_labels"], label.shape, datalist.labels, case["case"])
+        assert ras_axes(label.affine)[found.axis] == 2
+        expected = derive_slice_labels(np.asarray(label.dataobj), found.axis, datalist.labels)
+        assert np.array_equal(found.bits, expected.bits)
+        bits.append(found.bits)
+    share = np.concatenate(bits, axis=1).mean(1)
+    assert share.min() > 0.25 and share.max() < 0.6
+    assert not np.concatenate(bits, axis=1).any(0).all()  # empty ends
+
+
+def test_locations_are_typical_for_the_cases_without_being_drawn_from_them(tiny_cohort):
+    datalist = read_datalist(tiny_cohort)
+    assert datalist.other["locations"] == nominal_locations((32, 32, 32))
+    volumes, boxes = [], []
+    for case in datalist.training:
+        label = nib.as_closest_canonical(nib.load(case["label"]))
+        voxels = np.asarray(label.dataobj)
+        volumes.append([(voxels == v).sum() * np.prod(label.header.get_zooms()) / 1000 for v in range(1, 6)])
+        where = [np.argwhere(voxels == v)[:, :2] for v in range(1, 6)]
+        boxes.append([np.stack([w.min(0), w.max(0) + 1], 1) / np.array(voxels.shape[:2])[:, None] for w in where])
+    for index, said in enumerate(datalist.other["locations"][str(value)] for value in range(1, 6)):
+        assert said["box"][2] == [0, 1]
+        assert np.abs(np.mean(boxes, axis=0)[index] - said["box"][:2]).max() < 0.12
+        assert 0.6 < np.mean(volumes, axis=0)[index] / said["volume_ml"] < 1.5
+
+
+def test_a_cohort_of_an_earlier_version_is_made_anew(tmp_path):
+    folder = make_sample_cohort(tmp_path / "c", **TINY)
+    written = (folder / "dataset.json").read_bytes()
+    dataset = json.loads(written)
+    dataset["generator"]["version"] = VERSION - 1
+    for case in dataset["training"]:
+        (folder / case.pop("slice_labels")).unlink()
+    for remake in (sample_dataset_dir, lambda folder: make_sample_cohort(folder, **TINY)):
+        (folder / "dataset.json").write_text(json.dumps(dataset))
+        remake(folder)
+        assert (folder / "dataset.json").read_bytes() == written
+        assert (folder / "slice_labels/sample_000.json").is_file()
+
+
 def test_same_arguments_same_bytes_and_another_seed_others(tmp_path):
     first, second = (make_sample_cohort(tmp_path / name, **TINY) for name in ("a", "b"))
     other = make_sample_cohort(tmp_path / "c", seed=1, **TINY)
     files = sorted(path.relative_to(first) for path in first.rglob("*.*") if path.is_file())
-    assert len(files) == 5
+    assert len(files) == 6
     for file in files:
         assert (first / file).read_bytes() == (second / file).read_bytes()
         assert (first / file).read_bytes() != (other / file).read_bytes()
