@@ -13,8 +13,8 @@ class Killed(BaseException):
 
 
 def kill_at(bundle: str, patch: pytest.MonkeyPatch, place: str, number: int, when: str) -> None:
-    """Raise at the checkpoint of an epoch of a stage, or at the n-th label of a round."""
-    if place.startswith("round"):
+    """Raise at the checkpoint of an epoch of a stage, or (`when` empty) at the n-th label of a bank (round_1)."""
+    if not when:  # a bank
         bank = import_bundle(bundle, "common.pseudo_label").PseudoLabelBank
         save, count = bank.save, []
 

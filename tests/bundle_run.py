@@ -132,6 +132,24 @@ SEMISAM = BundleRun(
     },
     {"generalist": None},
 )
+WEAK = BundleRun(
+    "weakmedsam",
+    {
+        "max_voxels": 8192,
+        "channels": [4, 8],
+        "strides": [2],
+        "backbone_image_size": 64,
+        "subclasses": 2,
+        "hidden": 8,
+        "classify_epochs": 1,
+        "rounds": 2,
+        "appearance_epochs": 1,
+        "epochs": 2,
+        "epoch_length": 3,
+        "device": "cpu",
+    },
+    {"backbone": None},
+)
 
 
 def command(

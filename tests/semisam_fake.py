@@ -10,6 +10,8 @@ from bundle_path import import_bundle
 from bundle_run import FakeSam
 from torch import Tensor, nn
 
+from common.sam.build import SamModel
+
 
 class FakePromptEncoder(nn.Module):
     """Hands the first position of each prompt on as a box (x, y, x, y) in pixels; a point is a box of 12 pixels."""
@@ -48,6 +50,8 @@ class FakePromptedSam(FakeSam):
         self.name = name
         self.prompt_encoder, self.mask_decoder = FakePromptEncoder(), FakeMaskDecoder()
         self.requires_grad_(False)
+
+    decode = SamModel.decode
 
 
 def use_fake_sams(patch: Any, folder: Path) -> dict[str, FakePromptedSam]:

@@ -16,7 +16,7 @@ from monai.bundle.properties import InferProperties, TrainProperties
 CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
 SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]
 LONGEST = {"train.json": 220, "inference.json": 120, "evaluate.json": 40, "multi_gpu_train.json": 40}
-LONGEST |= {"paper.json": 40, "published.json": 40, "published_inference.json": 20}
+LONGEST |= {"paper.json": 40, "paper_inference.json": 20, "published.json": 40, "published_inference.json": 20}
 BUNDLE_NAMES = sorted({path.parents[1].name for path in CONFIGS})
 NO_SETTINGS = {"_desc_", "imports", "bundle_root", "ckpt_dir", "ckpt_path", "output_dir", "cache_dir", "device"}
 NO_SETTINGS |= {"resume", "resuming", "online", "rank", "seed"}
@@ -24,8 +24,9 @@ NO_SETTINGS |= {"resume", "resuming", "online", "rank", "seed"}
 SHARED = {
     "rrl_medsam": {"percentiles", "channels", "strides", "norm", "prompt", "output", "tta_views"},
     "semisam_plus": {"percentiles", "method", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
+    "weakmedsam": {"percentiles", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
 }
-TRAINING_ONLY = {"rrl_medsam": "registration", "semisam_plus": "generalist"}
+TRAINING_ONLY = {"rrl_medsam": "registration", "semisam_plus": "generalist", "weakmedsam": "backbone"}
 
 
 def name_of(path: Path) -> str:
@@ -162,3 +163,15 @@ def test_published_protocol_is_served_as_it_was_trained():
     parser.update({"ckpt_path": "no such file", "bundle_root": str(BUNDLES / "semisam_plus")})
     assert type(parser.get_parsed_content("network_def").body).__name__ == "VNet"
     assert parser.get_parsed_content("inferer").roi_size == served["roi_size"]
+
+
+def test_papers_network_is_served_as_it_was_trained():
+    trained, served = read("weakmedsam", "paper.json"), read("weakmedsam", "paper_inference.json")
+    assert set(served) == {"_desc_", "network_def::body"}
+    assert trained["network_def::body"]["network"] == served["network_def::body"]["network"]
+    parser = ConfigParser()
+    names = ("inference.json", "paper_inference.json")
+    parser.read_config([str(BUNDLES / "weakmedsam" / "configs" / name) for name in names])
+    import_bundle("weakmedsam")
+    parser.update({"ckpt_path": "no such file", "bundle_root": str(BUNDLES / "weakmedsam")})
+    assert type(parser.get_parsed_content("network_def").body).__name__ == "SliceBySlice"

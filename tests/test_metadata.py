@@ -12,15 +12,17 @@ from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_
 from common.sample import LABELS, make_sample_cohort
 
 ROOT = Path(__file__).resolve().parents[1]
-BUNDLES = {name: ROOT / "bundles" / name for name in ("rrl_medsam", "semisam_plus")}
+BUNDLES = {name: ROOT / "bundles" / name for name in ("rrl_medsam", "semisam_plus", "weakmedsam")}
 SCHEMA = ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"
-SMALL = {"rrl_medsam": {"channels": [4, 4, 8, 8]}, "semisam_plus": {"channels": [4, 8], "strides": [2]}}
+SMALL = {"rrl_medsam": {"channels": [4, 4, 8, 8]}}
+SMALL |= {name: {"channels": [4, 8], "strides": [2]} for name in ("semisam_plus", "weakmedsam")}
 CARD = {
     "rrl_medsam": ("OASIS", "CT-lung", "tools/datasets.py oasis", "2504.20501"),
     "semisam_plus": ("cleaned", "SAM-Med3D", "published.json", "not been run", "2502.20749"),
+    "weakmedsam": ("slice_labels", "not bits alone", "slice index alone", "has not been run", "2503.04106"),
 }
 CONFIGS = {f"{name}.json" for name in ("train", "inference", "evaluate", "multi_gpu_train", "metadata")}
-CONFIGS |= {"paper.json", "published.json", "published_inference.json"}
+CONFIGS |= {"paper.json", "paper_inference.json", "published.json", "published_inference.json"}
 
 
 @pytest.fixture(params=BUNDLES)

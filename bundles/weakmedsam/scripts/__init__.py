@@ -1,0 +1,1 @@
+"""WeakMedSAM: segmentation from one bit per slice and label."""

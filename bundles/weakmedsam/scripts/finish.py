@@ -1,0 +1,113 @@
+"""The end of a training run of WeakMedSAM: controls beside the model, presence, the paper's metric, what taught it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from .cohort import WeakCohort
+from .common.finish import Compared
+from .common.finish import Finish as CommonFinish
+from .common.report import CASES, SUMMARY, Report
+from .features import SliceFeatures
+from .labeller import PseudoLabeller
+from .review import COLUMNS as PICTURES
+from .review import FOLDER, MEANING, Review, supervision
+from .slice_parity import COLUMNS
+
+PSEUDO_LABELS = "Pseudo labels"
+PICTURED = 6
+
+
+class Finish(CommonFinish):
+    """`common.finish.Finish` beside the centre ellipse and the prior alone, with the pseudo labels it learnt from."""
+
+    title = "WeakMedSAM"
+
+    def __init__(
+        self, cohort: WeakCohort, labeller: PseudoLabeller, features: SliceFeatures, review: Review, network: nn.Module,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(cohort=cohort, network=network, **options)
+        self.labeller, self.features, self.review = labeller, features, review
+
+    def compared(self) -> list[Compared]:
+        return [
+            Compared("method", self.title, "dice"),
+            Compared("prior", "prior + bits", "prior dice"),
+            Compared("centre", "centre ellipse + bits", "centre dice"),
+            Compared("gain", "gain over prior", against="prior"),
+        ]
+
+    def results(self) -> dict[str, Any]:
+        return {
+            "supervision": supervision(self.labeller),
+            "positive_share": {self.cohort.labels[v]: share for v, share in self.cohort.positive_share.items()},
+            "slice_axis": self.cohort.slice_axis,
+            "training_cases": len(self.cohort.cases),
+            "learnt_from": len(self.labeller.selected),
+            "rejected": list(self.cohort.reject),
+            "backbone": self.features.name,
+            "prior": self.labeller.prior,
+            "grid": self.cohort.grid,
+            "dice": self.scores(),
+            "auc": self.means("auc"),
+            "index_auc": self.means("index auc"),
+            "slice_metric_of_the_paper": {name: self.means(name) for name in COLUMNS},
+        }
+
+    def means(self, column: str) -> dict[str, float]:
+        """Return the mean of a column by label name, {} where nothing could be scored."""
+        if not self.metrics.table.rows:
+            return {}
+        summary = self.metrics.table.summary()
+        return {name: columns[column]["mean"] for name, columns in summary.items() if column in columns}
+
+    def introduction(self) -> str:
+        return (
+            f"{len(self.cohort.cases)} volumes without a mask. {supervision(self.labeller)} "
+            f"{self.cohort.describe_share()}: the nearer to all or to none, the less a bit says.\n\n"
+            f"The network learnt from {len(self.labeller.selected)} pseudo labels, the prior {self.labeller.prior!r}. "
+            "Both controls, the prior alone and an ellipse in the centre, are told on which slices the structure is; "
+            "the network is not. A result below them is no result."
+        )
+
+    def limits(self) -> list[str]:
+        used = f"Backbone: {self.features.name}, used in training only." if self.features.name else (
+            "No SAM was used: the prior is a place, not an image feature."
+        )  # fmt: skip
+        return [
+            "The model was chosen without any mask: it is the last one. Settings are chosen without masks too.",
+            "Agreement, consistency and volume of a pseudo label compare it with itself, not with the truth.",
+            "Bits can't tell a structure from another that begins and ends on the same slices.",
+            used,
+        ]
+
+    def describe(self, page: Report) -> None:
+        presence = [
+            {"label": name, "model": value, "slice index alone": self.means("index auc").get(name, math.nan)}
+            for name, value in self.means("auc").items()
+        ]
+        if presence:
+            note = "Mean over cases that have slices of both kinds. The slice index looks at no image."
+            page.add_table("Is it on this slice? Area under the ROC curve", presence, note, section=SUMMARY)
+            found = {name: self.means(name) for name in COLUMNS}
+            rows = [
+                {"label": name} | {column: found[column].get(name) for column in COLUMNS} for name in found[COLUMNS[0]]
+            ]
+            note = (
+                "Each slice by itself, in pixels, an empty prediction on an empty slice counting 1 and misses left out "
+                "of the distances: a network that finds nothing scores the share of empty slices. For comparison with "
+                "the paper only, never with a volume Dice."
+            )
+            page.add_table("The paper's per-slice metric", rows, note, section=CASES)
+        page.add_text(
+            f"Every pseudo label has a volume and a section of its own in {FOLDER}/ and {FOLDER}/report.html beside "
+            "this page.", section=PSEUDO_LABELS,
+        )  # fmt: skip
+        page.add_table("What the network learnt from", self.review.rows(), MEANING, section=PSEUDO_LABELS)
+        for item in list(self.review.images)[:PICTURED]:
+            caption = f"{item['case']}: {', '.join(PICTURES)}"
+            page.add_overlay(caption, self.review.picture(item), section=PSEUDO_LABELS)

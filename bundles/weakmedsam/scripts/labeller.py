@@ -1,0 +1,343 @@
+"""Pseudo labels from presence bits: a prior, what tissue looks like, a random walk, a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from torch import Tensor, nn
+
+from .cohort import WeakCohort
+from .common.cam import SCOPES, cam_volume
+from .common.errors import InputError
+from .common.pseudo_label import PseudoLabelBank, plain
+from .common.slice_labels import slice_bits
+from .common.thresholds import above, area_thresholds, fixed_thresholds, otsu_thresholds
+from .expected_size import choose_threshold, shares_by_box, shares_by_volume
+from .judgement import judge
+from .learned_location import LearnedLocation
+from .location import centre_prior, location_prior
+from .organs import choose_groups
+from .walks import Walk
+
+PRIORS = ("auto", "box", "cam", "centre")
+TRUST = 0.94  # of a learnt location; what is left is spread over all voxels, so that appearance can overrule it
+FLOOR = 0.02
+BOX_TRUST = 0.6  # of a box: it says little about the corners of a structure
+LOCATION_WEIGHT = 0.5  # of a learnt location: without the prior beside it labels drift from round to round
+COARSE_PASSES = 3  # an activation map's tokens are many voxels wide
+CERTAIN = 1e-6  # nearer to 0 or 1 a map is not told apart; a trained network is sure of most voxels to 1e-3
+
+
+class PseudoLabeller:
+    """Make, renew and keep the pseudo labels of all training cases.
+
+    A map of where a label may be (the prior) comes from a typical box, from the classifier's activation map or from
+    nothing but the centre. Rounds of an appearance network add what the tissue there looks like, and the mean label of
+    all cases becomes the next round's location. A walk spreads the result along what looks alike, a threshold cuts it.
+    Slices whose bit is 0 are exact background throughout.
+
+    Args:
+        cohort: of the training cases.
+        images: items with `case`, `image` MetaTensor [1, H, W, D] in [0, 1] and `presence` [P, H, W, D].
+        walk: of the labels of each round but the first, and of the final ones.
+        features: where the prior is `cam`: `features(case)` [n, D, h, w].
+        classifier: where the prior is `cam`: features [n, D, h, w] -> logits, maps [n, P, h, w].
+        prior: `box` (every label needs one in the datalist's `locations`), `cam`, `centre`, or `auto`: box where every
+            label has one, else cam.
+        rounds: of the appearance network; 0 for the published form. None: 0 for `cam`, which they did not help, else 4.
+        learn_location: once the labels of round 2 are there, their mean over all selected cases is a location beside
+            the prior, and so on from round to round.
+        walk_passes: how often a map is walked and cut anew; None: 3 for `cam`, whose maps are coarse, else 1.
+        sharing: which labels have one appearance, see `choose_groups`; `groups` is the answer.
+        threshold: see `choose_threshold`.
+        map_scope: `volume` or `slice`, over which an activation map is normalised.
+        ignore_band: scores closer than this to the threshold (0.5) in positive slices teach nothing.
+        folder: of the labels on disk.
+        resume: keep what an interrupted run of the same settings has left, and make what is missing.
+
+    Raises:
+        InputError: a setting that is unknown, or that needs what the datalist or the config doesn't have.
+    """
+
+    def __init__(
+        self,
+        cohort: WeakCohort,
+        images: Sequence[Mapping[str, Any]],
+        walk: Walk,
+        folder: str,
+        features: Any = None,
+        classifier: nn.Module | None = None,
+        prior: str = "auto",
+        rounds: int | None = None,
+        learn_location: bool = True,
+        walk_passes: int | None = None,
+        sharing: str = "auto",
+        threshold: str | float = "auto",
+        map_scope: str = "volume",
+        ignore_band: float = 0.2,
+        device: str | torch.device = "cpu",
+        resume: bool = False,
+    ) -> None:
+        problems = []
+        # the command line hands over words
+        rounds, walk_passes = (None if value in ("null", "None") else value for value in (rounds, walk_passes))
+        if prior not in PRIORS:
+            problems.append(f"prior is {prior!r}; wanted one of {', '.join(PRIORS)}")
+        if map_scope not in SCOPES:
+            problems.append(f"map_scope is {map_scope!r}; wanted one of {', '.join(SCOPES)}")
+        if rounds is not None and int(rounds) < 0:
+            problems.append(f"rounds is {rounds}; wanted 0 or more")
+        if walk_passes is not None and int(walk_passes) < 1:
+            problems.append(f"walk_passes is {walk_passes}; wanted 1 or more")
+        if not 0 <= ignore_band < 0.5:
+            problems.append(f"ignore_band is {ignore_band}; wanted 0 or more, and less than 0.5, which ignores all")
+        if problems:
+            raise InputError(problems)
+        self.cohort, self.images, self.walk = cohort, images, walk
+        self.features, self.classifier = features, classifier
+        self.values = [value for value in cohort.labels if value != 0]
+        self.boxes = [cohort.locations[value].box for value in self.values]
+        self.sizes = [cohort.locations[value].volume_ml for value in self.values]
+        self.prior = ("cam" if None in self.boxes else "box") if prior == "auto" else prior
+        coarse = self.prior == "cam"
+        self.rounds = (0 if coarse else 4) if rounds is None else int(rounds)
+        self.walk_passes = (COARSE_PASSES if coarse else 1) if walk_passes is None else int(walk_passes)
+        self.learn_location, self.map_scope = learn_location, map_scope
+        bits = (found.bits for found in cohort.slice_labels.values())
+        self.groups = choose_groups(sharing, bits, len(self.values))
+        self.threshold = choose_threshold(threshold, self.prior, self.sizes)
+        self.ignore_band, self.device, self.resume = ignore_band, torch.device(device), resume
+        missing = [value for value, box in zip(self.values, self.boxes, strict=True) if box is None]
+        if self.prior == "box" and missing:
+            raise InputError(f"prior is box, but locations has none for label {', '.join(map(str, missing))}")
+        if self.needs_classifier and features is None:
+            raise InputError("prior is cam, but there are no features; wanted them and a classifier, or another prior")
+        self.round = 0
+        self._root = Path(folder)
+        self._identity: str | None = None
+        self._shares: list[float] | None = None
+
+    @property
+    def needs_classifier(self) -> bool:
+        """Whether the prior is the classifier's activation map."""
+        return self.prior == "cam"
+
+    @property
+    def cases(self) -> list[str]:
+        return [item["case"] for item in self.images]
+
+    @property
+    def selected(self) -> list[str]:
+        """Cases to learn from: those that the datalist does not reject."""
+        return [case for case in self.cases if case not in self.cohort.reject]
+
+    def training_indices(self) -> list[int]:
+        """Return the positions of the selected cases among the images."""
+        chosen = set(self.selected)
+        return [index for index, case in enumerate(self.cases) if case in chosen]
+
+    # --- stages
+
+    def start(self) -> None:
+        """Make the prior of every case, and from it the soft labels of round 1."""
+        # what was made by other settings must not be gone on with
+        identity = (self.cohort.grid, self.prior, self.boxes, self.sizes, self.threshold, self.map_scope)
+        identity += (self.rounds, self.learn_location, self.walk_passes, self.groups, self.ignore_band)
+        identity += (self.walk.settings,)
+        self._identity = sha256(repr(identity).encode()).hexdigest()[:8]
+        if not self.resume:  # what an earlier run has left must not be found by a resumption of this one
+            if idist.get_rank() == 0:
+                for stale in self._root.glob("*/*/*.safetensors"):
+                    stale.unlink(missing_ok=True)
+            idist.barrier()
+        bank = self._bank("prior")
+        for item in self._missing(bank):
+            bank.save(item["case"], {"maps": self.make_prior(item).half()})
+        for item in self._missing(self._bank("round_1")):
+            self._keep_round(1, item, bank.load(item["case"])["maps"])
+        idist.barrier()
+        self.round = 1
+
+    @torch.no_grad()
+    def make_prior(self, item: Mapping[str, Any]) -> Tensor:
+        """Return the prior [P, H, W, D] in [0, 1] of a case, 0 in its negative slices."""
+        image, presence = item["image"], self.presence(item)
+        axis = self.cohort.slice_axis
+        if self.prior == "box":
+            maps = torch.stack([location_prior(image, box, axis) for box in self.boxes])
+        elif self.prior == "centre":
+            maps = centre_prior(image, axis).expand(len(self.values), -1, -1, -1)
+        else:
+            features = self.features.features(item["case"]).to(self.device)
+            training = self.classifier.training
+            found = self.classifier.eval()(features)[1].float().cpu()  # [n, P, h, w]
+            self.classifier.train(training)
+            maps = cam_volume(found, slice_bits(presence, axis), image.shape[1:], axis, self.map_scope)
+        return maps * presence
+
+    def presence(self, item: Mapping[str, Any]) -> Tensor:
+        """Return the bits of a case as a plain volume [P, H, W, D], float32."""
+        return plain(item["presence"]).float()
+
+    @torch.no_grad()
+    def renew(self, number: int, network: nn.Module | None) -> None:
+        """Make the soft labels of round `number` with the appearance network, image [B, 1, H, W, D] -> logits.
+
+        Without rounds of it the network is None, and round 2 is the prior, walked, which a location is learnt from.
+
+        A resumed run may enter at any round: labels on disk are kept, as the network has gone on learning since they
+        were made. Rounds before that are not there (other settings) are made with the network as it is.
+        """
+        if self.round == 0:
+            raise RuntimeError("pseudo labels: renew before start")
+        for current in range(self.round + 1, number + 1):
+            missing = self._missing(self._bank(f"round_{current}"))
+            location = self._learn_location(current) if missing else None
+            for item in missing:
+                self._keep_round(current, item, self._combine(item, network, location))
+            idist.barrier()
+            self.round = current
+
+    @torch.no_grad()
+    def finish(self, network: nn.Module | None = None) -> None:
+        """Make the final labels: `target` [K, H, W, D], `weight` [1, H, W, D], and the numbers that judge them."""
+        bank = self._bank("labels")
+        missing = self._missing(bank)
+        network = network if self.rounds else None
+        # a location says nothing of the scan itself: without a network it can only add to an activation map
+        last = self.rounds or (2 if self.learn_location and self.prior == "cam" else 1)
+        self.renew(last, network)
+        location = self._learn_location(last + 1) if missing else None
+        for item in missing:
+            presence, prior = self.presence(item), self._bank("prior").load(item["case"])["maps"]
+            walked = self.spread(item, self._combine(item, network, location), presence)
+            target, weight = self.cut(walked, presence)
+            judged = self.judge(target, prior, presence)
+            kept = {"target": target.half(), "weight": weight.half(), "maps": walked.half()}
+            bank.save(item["case"], kept, **judged)
+        idist.barrier()
+
+    def target(self, case: str) -> Tensor:
+        """Return the soft labels [P, H, W, D] of the current round."""
+        return self._bank(f"round_{self.round}").load(case)["maps"]
+
+    def load(self, case: str) -> dict[str, Tensor]:
+        """Return the final `target`, `weight` and soft `maps` of a case."""
+        return self._bank("labels").load(case)
+
+    def judgement(self, case: str) -> dict[str, Any]:
+        """Return what `finish` noted of a case."""
+        return self._bank("labels").judgement(case)
+
+    # --- steps
+
+    def _combine(self, item: Mapping[str, Any], network: nn.Module | None, location: LearnedLocation | None) -> Tensor:
+        """Return the posterior [P, H, W, D] of prior, location and appearance; the prior itself where it is alone."""
+        image, presence = item["image"], self.presence(item)
+        prior = self._bank("prior").load(item["case"])["maps"]
+        if network is None and location is None:
+            return prior
+        if self.prior == "cam":  # it is of this very scan, and a location only adds to it
+            evidence = torch.logit(prior, eps=1e-3)
+        else:
+            evidence = torch.logit(BOX_TRUST * prior + FLOOR) * (1 if location is None else 1 - LOCATION_WEIGHT)
+        if location is not None:
+            place = TRUST * location.prior(image, presence) + FLOOR
+            evidence = evidence + LOCATION_WEIGHT * torch.logit(place)
+        if network is not None:
+            training = network.training
+            network.eval()
+            logits = network(plain(image).float()[None].to(self.device))[0].float().cpu()  # [G, H, W, D]
+            evidence = evidence + logits[self.groups]
+            network.train(training)
+        return torch.sigmoid(evidence) * presence
+
+    def _learn_location(self, number: int) -> LearnedLocation | None:
+        """Return the mean label of the round before, over selected cases; None in the first rounds or where off."""
+        if not self.learn_location or number <= 2:
+            return None
+        before = self._bank(f"round_{number - 1}")
+        found = LearnedLocation(self.cohort.slice_axis)
+        found.fit(
+            (item["image"], self.presence(item), (before.load(item["case"])["maps"] > 0.5).float())
+            for item in self.images
+            if item["case"] not in self.cohort.reject
+        )
+        return found
+
+    def _keep_round(self, number: int, item: Mapping[str, Any], maps: Tensor) -> None:
+        presence = self.presence(item)
+        maps = self.calibrate(maps, presence)
+        if number > 1:
+            maps = self.spread(item, maps, presence)
+        self._bank(f"round_{number}").save(item["case"], {"maps": maps.half()})
+
+    def spread(self, item: Mapping[str, Any], maps: Tensor, presence: Tensor) -> Tensor:
+        """Walk maps [P, H, W, D] of a case and cut them anew, `walk_passes` times; calibrated."""
+        for _ in range(self.walk_passes):
+            maps = self.calibrate(self.walk(item, maps, presence), presence)
+        return maps
+
+    def calibrate(self, maps: Tensor, presence: Tensor) -> Tensor:
+        """Shift maps [P, H, W, D] in [0, 1] on the scale of logits so that their threshold becomes 0.5."""
+        thresholds = self.thresholds(maps, presence > 0.5).view(-1, 1, 1, 1)
+        logits = torch.logit(maps.float(), eps=CERTAIN)
+        return torch.sigmoid(logits - torch.logit(thresholds, eps=CERTAIN)) * presence
+
+    def thresholds(self, maps: Tensor, inside: Tensor) -> Tensor:
+        """Return where each map [P, H, W, D] is cut, [P]."""
+        if self.threshold in ("size", "box"):
+            return area_thresholds(maps, inside, self.shares())
+        if self.threshold == "otsu":
+            return otsu_thresholds(maps, inside)
+        return fixed_thresholds(maps, self.threshold)
+
+    def shares(self) -> list[float]:
+        """Return the share of a positive slice that each label is expected to cover, by its volume or by its box."""
+        if self._shares is None:
+            axis, grid = self.cohort.slice_axis, self.cohort.grid
+            if self.threshold == "box":
+                self._shares = shares_by_box(self.boxes, [item["image"] for item in self.images], axis)
+            else:
+                presences = (self.presence(item) for item in self.images)
+                self._shares = shares_by_volume(self.sizes, presences, grid["spatial_size"], grid["pixdim"], axis)
+        return self._shares
+
+    def cut(self, maps: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `target` [K, H, W, D], one-hot, and `weight` [1, H, W, D] of calibrated maps [P, H, W, D]."""
+        found = maps > 0.5
+        # a voxel of several labels is the smallest one's: the larger one may enclose it, as an organ does its vessels
+        size = found.flatten(1).sum(1).view(-1, 1, 1, 1)
+        best = torch.where(found, size, size.max() + 1).argmin(0) + 1
+        best = torch.where(found.any(0), best, 0)
+        target = nn.functional.one_hot(best, len(maps) + 1).movedim(-1, 0).float()
+        doubt = ((maps - 0.5).abs() < self.ignore_band) & (presence > 0.5)
+        # a voxel's own label that is surely there settles it, however near another one is to its threshold
+        settled = (target[1:].bool() & (maps > 0.5 + self.ignore_band)).any(0)
+        return target, (~doubt.any(0) | settled)[None].float()
+
+    def judge(self, target: Tensor, prior: Tensor, presence: Tensor) -> dict[str, Any]:
+        """Return what can be said without truth of a pseudo label `target` [K, H, W, D]; see `judgement.judge`."""
+        inside = presence > 0.5
+        there = above(prior, self.thresholds(prior, inside), inside)
+        return judge(target[1:] > 0.5, there, self.values, self.cohort.grid["pixdim"], self.cohort.slice_axis)
+
+    # --- places
+
+    def _bank(self, name: str) -> PseudoLabelBank:
+        if self._identity is None:
+            raise RuntimeError("pseudo labels: nothing was made yet, start comes first")
+        return PseudoLabelBank(self._root / self._identity / name)
+
+    def _missing(self, bank: PseudoLabelBank) -> list[Mapping[str, Any]]:
+        """Return this process's share of the cases, without those that a resumed run finds in a bank."""
+        return [item for item in self._own() if not (self.resume and item["case"] in bank)]
+
+    def _own(self) -> Iterator[Mapping[str, Any]]:
+        """Yield this process's share of the cases."""
+        yield from list(self.images)[idist.get_rank() :: idist.get_world_size()]

@@ -1,0 +1,252 @@
+"""Settings, priors, thresholds and the cut of `PseudoLabeller`; its rounds are in test_weak_labeller_rounds.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from bundle_path import import_bundle
+from torch import Tensor
+from weak_fake import SIZE, SPACING, one_hot, presence, structures
+from weak_labeller import BOXES, Bright, Classifier, Features, dice, location, make
+
+InputError = import_bundle("weakmedsam", "common.errors").InputError
+
+VOXEL_ML = SPACING[0] * SPACING[1] * SPACING[2] / 1000
+
+
+# --- settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"prior": "atlas"}, "prior is 'atlas'; wanted one of auto, box, cam, centre"),
+        ({"prior": "box", "boxes": (BOXES[0], None)}, "prior is box, but locations has none for label 4"),
+        ({"prior": "cam"}, "no features"),
+        ({"threshold": "area"}, "threshold is 'area'"),
+        ({"threshold": 1.0}, "threshold is 1.0"),
+        ({"threshold": "size", "sizes": (1.0, None)}, "threshold is size"),
+        ({"rounds": -1}, "rounds is -1"),
+        ({"walk_passes": 0}, "walk_passes is 0; wanted 1 or more"),
+        ({"sharing": "organ"}, "sharing is 'organ'; wanted one of auto, each, union"),
+        ({"map_scope": "case"}, "map_scope is 'case'; wanted one of volume, slice"),
+        ({"ignore_band": 0.5}, "ignore_band is 0.5"),
+        ({"ignore_band": -0.1}, "ignore_band is -0.1"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path, settings, words):
+    with pytest.raises(InputError) as error:
+        make(tmp_path, **settings)
+    assert words in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_several_problems_together(tmp_path):
+    with pytest.raises(InputError) as error:
+        make(tmp_path, prior="atlas", rounds=-2, walk_passes=0, ignore_band=2)
+    assert len(error.value.problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "prior", "threshold"),
+    [
+        ({}, "box", "box"),
+        ({"sizes": (1.0, 2.0)}, "box", "size"),
+        ({"boxes": (BOXES[0], None), "features": Features()}, "cam", "otsu"),
+        ({"prior": "centre", "sizes": (1.0, None)}, "centre", "otsu"),
+        ({"prior": "centre", "sizes": (1.0, 2.0)}, "centre", "size"),
+    ],
+)
+def test_what_auto_chooses(tmp_path, settings, prior, threshold):
+    labeller = make(tmp_path, **{"prior": "auto", "threshold": "auto", **settings})
+    assert (labeller.prior, labeller.threshold, labeller.needs_classifier) == (prior, threshold, prior == "cam")
+
+
+@pytest.mark.parametrize("word", [None, "null", "None"])
+@pytest.mark.parametrize(("prior", "rounds", "passes"), [("box", 4, 1), ("centre", 4, 1), ("cam", 0, 3)])
+def test_an_activation_map_is_walked_thrice_and_has_no_rounds_unless_told(tmp_path, word, prior, rounds, passes):
+    settings = {"prior": prior, "features": Features(), "classifier": Classifier()}
+    labeller = make(tmp_path, rounds=word, walk_passes=word, **settings)
+    assert (labeller.rounds, labeller.walk_passes) == (rounds, passes)
+    told = make(tmp_path, rounds="2", walk_passes=5, **settings)
+    assert (told.rounds, told.walk_passes) == (2, 5)
+
+
+def test_labels_share_a_map_by_the_slices_that_they_are_on(tmp_path):
+    assert make(tmp_path).groups == [0, 1]  # on two slices both
+    assert make(tmp_path, sharing="union").groups == [0, 0]
+    behind = np.zeros((2, SIZE[2]), dtype=bool)
+    behind[0, 2:5] = behind[1, 5:8] = True
+    assert make(tmp_path, bits=behind).groups == [0, 0]
+    assert make(tmp_path, bits=behind, sharing="each").groups == [0, 1]
+
+
+def test_nothing_before_the_start(tmp_path):
+    labeller = make(tmp_path)
+    for early in (lambda: labeller.load("case_0"), lambda: labeller.finish(Bright())):
+        with pytest.raises(RuntimeError, match="start comes first"):
+            early()
+    with pytest.raises(RuntimeError, match="renew before start"):
+        labeller.renew(2, Bright())
+
+
+# --- priors
+
+
+def test_box_prior_is_the_ellipse_on_positive_slices(tmp_path):
+    labeller = make(tmp_path, prior="box")
+    item = labeller.images[0]
+    maps = labeller.make_prior(item)
+    wanted = torch.stack([location.location_prior(item["image"], box, 2) for box in BOXES]) * presence()
+    assert maps.shape == (2, *SIZE) and maps.equal(wanted) and type(maps) is Tensor
+    assert maps[0, ..., 3].amax() > 0.9 and maps[0, ..., 6].eq(0).all()
+
+
+def test_centre_prior_is_one_ellipse_for_all_labels(tmp_path):
+    labeller = make(tmp_path, prior="centre", boxes=(None, None))
+    maps, bits = labeller.make_prior(labeller.images[1]), presence()
+    wanted = location.centre_prior(labeller.images[1]["image"], 2)
+    assert maps.shape == (2, *SIZE) and maps.equal(wanted * bits)
+
+
+@pytest.mark.parametrize("scope", ["volume", "slice"])
+def test_activation_maps_lie_where_the_classifier_looked(tmp_path, scope):
+    labeller = make(tmp_path, prior="cam", features=Features(), classifier=Classifier(), map_scope=scope)
+    labeller.classifier.train()
+    maps, bits = labeller.make_prior(labeller.images[0]), presence()
+    assert labeller.classifier.training  # it is left as it was
+    assert maps.shape == (2, *SIZE) and maps[bits == 0].eq(0).all() and 0 <= maps.amin() and maps.amax() <= 1
+    # token (1, 0) of 4 x 3 is rows 4 to 7 and columns 0 to 3, token (3, 2) rows 12 to 15 and columns 8 to 11
+    for own, rows, columns in zip(maps, (slice(4, 8), slice(12, 16)), (slice(0, 4), slice(8, 12)), strict=True):
+        assert own[rows, columns].sum() > 0.5 * own.sum() and own.amax() > 0.9
+
+
+# --- thresholds
+
+
+def test_the_expected_size_is_what_is_left_above_one_half(tmp_path):
+    labeller = make(tmp_path, threshold="size", sizes=(20 * 4 * VOXEL_ML, 30 * 5 * VOXEL_ML))  # 4 and 5 positive slices
+    assert labeller.shares() == pytest.approx([20 / (SIZE[0] * SIZE[1]), 30 / (SIZE[0] * SIZE[1])])
+    maps = torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(0)) * presence()
+    assert (labeller.calibrate(maps, presence()) > 0.5).flatten(1).sum(1).tolist() == [80, 150]
+
+
+def test_without_a_size_the_box_says_how_much(tmp_path):
+    labeller = make(tmp_path, threshold="auto")
+    shares = labeller.shares()
+    sides = [0.4 * 0.5, 0.4 * 0.6]
+    assert shares == pytest.approx([torch.pi / 4 * area for area in sides], rel=0.15)
+    maps = torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(0)) * presence()
+    found = (labeller.calibrate(maps, presence()) > 0.5).flatten(1).sum(1).tolist()
+    assert found == [round(share * n) for share, n in zip(shares, presence().flatten(1).sum(1).tolist(), strict=True)]
+
+
+def test_otsu_parts_two_kinds_and_a_number_is_a_number(tmp_path):
+    bits = presence()
+    maps = (0.1 + 0.2 * one_hot()[1:] + 0.02 * torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(0))) * bits
+    otsu = make(tmp_path, threshold="otsu").calibrate(maps, bits)
+    assert (otsu > 0.5).float().equal(one_hot()[1:])
+    assert make(tmp_path, threshold=0.05).calibrate(maps, bits)[bits > 0].gt(0.5).all()
+    assert make(tmp_path, threshold=0.6).calibrate(maps, bits).lt(0.5).all()
+
+
+def test_calibration_moves_the_threshold_to_one_half_and_keeps_the_order(tmp_path):
+    labeller, bits = make(tmp_path, threshold=0.3), torch.ones(1, 1, 1, 7)
+    maps = torch.tensor([0.0, 0.1, 0.299, 0.3, 0.301, 0.8, 1.0]).view(1, 1, 1, 7)
+    found = labeller.calibrate(maps, bits).flatten()
+    assert found[3] == pytest.approx(0.5, abs=1e-6) and found.diff().gt(0).all()
+    assert found[:3].lt(0.5).all() and found[4:].gt(0.5).all() and found[0] < 1e-3 and found[-1] > 1 - 1e-3
+    half = make(tmp_path, threshold=0.5).calibrate(maps, bits)
+    assert torch.allclose(half, maps, atol=1e-5)  # 0.5 is there already
+
+
+def test_what_the_network_is_all_too_sure_of_is_still_cut_at_its_size(tmp_path):
+    labeller, bits = make(tmp_path, threshold="size", sizes=(20 * 4 * VOXEL_ML, 30 * 5 * VOXEL_ML)), presence()
+    logits = 7.5 + 3 * torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(0))  # from 0.9994 on
+    for sure in (logits, -logits):
+        found = labeller.calibrate(torch.sigmoid(sure) * bits, bits)
+        assert (found > 0.5).flatten(1).sum(1).tolist() == pytest.approx([80, 150], abs=2)  # some are equal
+
+
+@pytest.mark.parametrize("threshold", ["otsu", "size"])
+def test_a_map_that_says_nothing_and_a_label_that_is_not_there(tmp_path, threshold):
+    labeller, bits = make(tmp_path, threshold=threshold, sizes=(0.2, 0.3)), presence()
+    bits[1] = 0
+    maps = torch.rand(2, *SIZE, generator=torch.Generator().manual_seed(0)) * bits
+    if threshold == "otsu":
+        maps[0] = 0.7 * bits[0]
+    found = labeller.calibrate(maps, bits)
+    assert found.isfinite().all() and found[1].eq(0).all()
+    assert int((found[0] > 0.5).sum()) == (
+        0 if threshold == "otsu" else round(labeller.shares()[0] * int(bits[0].sum()))
+    )
+
+
+# --- cutting
+
+
+@pytest.mark.parametrize("small", [1, 2])
+def test_cut_gives_a_voxel_of_several_labels_to_the_smallest_and_leaves_doubt_out(tmp_path, small):
+    columns = [  # the large label, the small one, whose the voxel is, its weight
+        (0.10, 0.29, "none", 1),
+        (0.50, 0.50, "none", 0),
+        (0.80, 0.80, "small", 1),
+        (0.95, 0.75, "small", 1),  # however much surer the large one is, it encloses the small one
+        (0.90, 0.60, "small", 0),  # which is in doubt here
+        (0.90, 0.45, "large", 1),  # surely there
+        (0.60, 0.45, "large", 0),
+        (0.60, 0.90, "small", 1),
+        (0.10, 0.80, "small", 1),
+        (0.80, 0.10, "large", 1),
+        (0.35, 0.10, "none", 0),
+        (0.00, 0.00, "none", 1),  # a negative slice
+    ]
+    large = 3 - small
+    maps = torch.zeros(2, 1, 1, len(columns))
+    maps[large - 1, 0, 0], maps[small - 1, 0, 0] = torch.tensor([[c[0] for c in columns], [c[1] for c in columns]])
+    sizes = (maps > 0.5).flatten(1).sum(1)
+    assert sizes[small - 1] < sizes[large - 1]
+    bits = torch.ones_like(maps)
+    bits[..., -1] = 0
+    target, weight = make(tmp_path, ignore_band=0.2).cut(maps, bits)
+    assert target.shape == (3, *maps.shape[1:]) and weight.shape == (1, *maps.shape[1:])
+    names = {"none": 0, "small": small, "large": large}
+    assert target.argmax(0).flatten().tolist() == [names[c[2]] for c in columns] and target.sum(0).eq(1).all()
+    assert weight.flatten().tolist() == [c[3] for c in columns]
+
+
+def test_which_label_is_smaller_is_asked_of_each_case(tmp_path):
+    labeller, bits = make(tmp_path, ignore_band=0.0), torch.ones(2, 1, 1, 6)
+    first = torch.tensor([[0.9, 0.9, 0.0, 0.0, 0.0, 0.0], [0.6, 0.6, 0.6, 0.6, 0.0, 0.0]]).view(2, 1, 1, 6)
+    for maps, wanted in ((first, [1, 1, 2, 2, 0, 0]), (first.flip(0), [2, 2, 1, 1, 0, 0])):
+        assert labeller.cut(maps, bits)[0].argmax(0).flatten().tolist() == wanted
+    equal = torch.tensor([[0.6, 0.6, 0.0], [0.0, 0.9, 0.9]]).view(2, 1, 1, 3)
+    assert labeller.cut(equal, bits[..., :3])[0].argmax(0).flatten().tolist() == [1, 1, 2]  # the first of two
+
+
+def test_a_label_that_is_nowhere_takes_no_voxel(tmp_path):
+    maps = torch.zeros(2, 1, 1, 4)
+    maps[1, ..., :2] = 0.9
+    assert make(tmp_path).cut(maps, torch.ones_like(maps))[0].argmax(0).flatten().tolist() == [2, 2, 0, 0]
+
+
+def test_doubt_is_only_where_the_label_may_be_and_none_without_a_band(tmp_path):
+    maps, bits = torch.full((2, 1, 1, 4), 0.45), torch.ones(2, 1, 1, 4)
+    bits[:, ..., 2:] = 0
+    bits[1, ..., 1] = 0
+    assert make(tmp_path, ignore_band=0.2).cut(maps, bits)[1].flatten().tolist() == [0, 0, 1, 1]
+    assert make(tmp_path, ignore_band=0).cut(maps, bits)[1].eq(1).all()
+
+
+def test_judgement_is_by_label_value(tmp_path):
+    labeller = make(tmp_path, prior="box", threshold=0.5)
+    item = labeller.images[0]
+    prior = labeller.make_prior(item)
+    judged = labeller.judge(one_hot(), prior, presence())
+    assert set(judged) == {"volume_ml", "agreement", "z_consistency"}
+    counts = [int((structures() == k).sum()) for k in (1, 2)]
+    assert judged["volume_ml"] == {"1": pytest.approx(counts[0] * VOXEL_ML), "4": pytest.approx(counts[1] * VOXEL_ML)}
+    wanted = [dice(own, label) for own, label in zip(prior, one_hot()[1:], strict=True)]
+    assert list(judged["agreement"].values()) == pytest.approx(wanted)
+    # cylinders of 4 and 5 equal slices: pairs within over pairs with an end
+    assert judged["z_consistency"] == {"1": pytest.approx(3 / 4), "4": pytest.approx(4 / 5)}

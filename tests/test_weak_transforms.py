@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+from bundle_path import import_bundle
+from monai.transforms.traits import RandomizableTrait
+from weak_fake import FakeLabeller, cohort
+
+module = import_bundle("weakmedsam", "transforms")
+
+
+def test_items_get_what_their_stage_learns_from():
+    features = SimpleNamespace(tuned=False, features=lambda case: torch.full((3, 2, 2, 2), float(case[-1])))
+    item = module.AddFeaturesd(features)({"case": "case_1", "image": 0})
+    assert item["features"].unique().tolist() == [1.0] and item["image"] == 0
+    children = SimpleNamespace(child=lambda case: {"case_1": torch.eye(3)}[case])
+    assert torch.equal(module.AddChildd(children)(item)["child"], torch.eye(3))
+    labelled = module.AddPseudoLabeld(FakeLabeller(cohort()))(item)
+    assert labelled["target"].shape[0] == 3 and labelled["weight"].shape[0] == 1 and "features" in labelled
+
+
+def test_a_tuned_backbone_sees_the_image_itself():
+    features = SimpleNamespace(tuned=True)
+    assert set(module.AddFeaturesd(features)({"case": "case_1", "image": 0})) == {"case", "image"}
+
+
+def test_nothing_of_it_is_cached():
+    names = (module.AddFeaturesd, module.AddChildd, module.AddPseudoLabeld)
+    assert all(issubclass(name, RandomizableTrait) for name in names)
