@@ -84,16 +84,14 @@ class PseudoLabeller:
         resume: bool = False,
     ) -> None:
         problems = []
-        # the command line hands over words
-        rounds, walk_passes = (None if value in ("null", "None") else value for value in (rounds, walk_passes))
+        rounds, walk_passes = read_count(rounds), read_count(walk_passes)
         if prior not in PRIORS:
             problems.append(f"prior is {prior!r}; wanted one of {', '.join(PRIORS)}")
         if map_scope not in SCOPES:
             problems.append(f"map_scope is {map_scope!r}; wanted one of {', '.join(SCOPES)}")
-        if rounds is not None and int(rounds) < 0:
-            problems.append(f"rounds is {rounds}; wanted 0 or more")
-        if walk_passes is not None and int(walk_passes) < 1:
-            problems.append(f"walk_passes is {walk_passes}; wanted 1 or more")
+        for name, value, least in (("rounds", rounds, 0), ("walk_passes", walk_passes, 1)):
+            if value is not None and (not isinstance(value, int) or value < least):
+                problems.append(f"{name} is {value!r}; wanted {least} or more")
         if not 0 <= ignore_band < 0.5:
             problems.append(f"ignore_band is {ignore_band}; wanted 0 or more, and less than 0.5, which ignores all")
         if problems:
@@ -105,8 +103,8 @@ class PseudoLabeller:
         self.sizes = [cohort.locations[value].volume_ml for value in self.values]
         self.prior = ("cam" if None in self.boxes else "box") if prior == "auto" else prior
         coarse = self.prior == "cam"
-        self.rounds = (0 if coarse else 4) if rounds is None else int(rounds)
-        self.walk_passes = (COARSE_PASSES if coarse else 1) if walk_passes is None else int(walk_passes)
+        self.rounds = (0 if coarse else 4) if rounds is None else rounds
+        self.walk_passes = (COARSE_PASSES if coarse else 1) if walk_passes is None else walk_passes
         self.learn_location, self.map_scope = learn_location, map_scope
         bits = (found.bits for found in cohort.slice_labels.values())
         self.groups = choose_groups(sharing, bits, len(self.values))
@@ -341,3 +339,9 @@ class PseudoLabeller:
     def _own(self) -> Iterator[Mapping[str, Any]]:
         """Yield this process's share of the cases."""
         yield from list(self.images)[idist.get_rank() :: idist.get_world_size()]
+
+
+def read_count(value: Any) -> Any:
+    """Return a number or None where the command line has handed over a word for it; anything else as it is."""
+    word = str(value)
+    return None if word in ("null", "None") else int(word) if word.isdigit() else value
