@@ -4,7 +4,6 @@ import pytest
 import torch
 from monai.networks.nets import BasicUNet, DynUNet, SegResNet, SegResNetDS, UNet, VNet
 from semisam_batch import Specialist
-from torch import nn
 
 
 def dynunet(**deep):
@@ -46,24 +45,3 @@ def test_torchscript(name):
     torch.manual_seed(0)
     network, image = specialist(BODIES[name]()).eval(), torch.rand(1, 1, 16, 16, 16)
     torch.testing.assert_close(torch.jit.script(network)(image), network(image))
-
-
-def test_the_grid_travels_in_the_state_dict():
-    network = specialist(nn.Conv3d(1, 3, 1))
-    state = network.state_dict()
-    assert state["spatial_size"].tolist() == [16, 16, 16] and state["pixdim"].tolist() == [1, 1.5, 2]
-    assert state["label_values"].tolist() == [0, 1, 2]
-    assert {name for name in state if not name.startswith("body.")} == {"spatial_size", "pixdim", "label_values"}
-
-
-@pytest.mark.parametrize(
-    ("size", "pixdim", "values", "text"),
-    [
-        ((16, 0, 16), (1, 1, 1), (0, 1), "spatial_size"),
-        ((16, 16, 16), (1, -1, 1), (0, 1), "pixdim"),
-        ((16, 16, 16), (1, 1, 1), (0,), "label_values is"),
-    ],
-)
-def test_wrong_arguments(size, pixdim, values, text):
-    with pytest.raises(ValueError, match=text):
-        Specialist(nn.Conv3d(1, 2, 1), size, pixdim, values)
