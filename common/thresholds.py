@@ -40,20 +40,6 @@ def area_thresholds(maps: Tensor, inside: Tensor, share: Sequence[float]) -> Ten
     return torch.stack(found)
 
 
-def volume_thresholds(maps: Tensor, inside: Tensor, volume_ml: Sequence[float], pixdim: Sequence[float]) -> Tensor:
-    """Return, for each map, the value above which lies a volume in millilitres; see `area_thresholds`.
-
-    Args:
-        volume_ml: P volumes; a larger one than `inside` has takes all of it.
-        pixdim: voxel size, mm.
-    """
-    if len(volume_ml) != len(maps):
-        raise InputError(f"volume: found {len(volume_ml)} volumes, wanted {len(maps)}")
-    voxel_ml = float(np.prod(pixdim)) / 1000
-    counts = [max(round(float(volume) / voxel_ml), 0) for volume in volume_ml]
-    return torch.stack([_value_above(v, min(n, len(v))) for v, n in zip(_values(maps, inside), counts, strict=True)])
-
-
 def otsu_thresholds(maps: Tensor, inside: Tensor) -> Tensor:
     """Return, for each map [P, H, W, D], Otsu's threshold of its values `inside` (bool), [P] float32.
 
@@ -79,25 +65,6 @@ def fixed_thresholds(maps: Tensor, value: float = 0.5) -> Tensor:
 def above(maps: Tensor, thresholds: Tensor, inside: Tensor) -> Tensor:
     """Return where maps [P, H, W, D] are above their threshold [P] and `inside`, bool [P, H, W, D]."""
     return (maps.as_subclass(Tensor) > _spatial(thresholds, maps)) & inside.as_subclass(Tensor).bool()
-
-
-def half_at(maps: Tensor, thresholds: Tensor, inside: Tensor | None = None) -> Tensor:
-    """Stretch maps in [0, 1] so that their threshold becomes 0.5, 0 and 1 stay; 0 outside of `inside`.
-
-    The distance to 0.5 is then a confidence, for soft labels and for a band that is left out of learning.
-
-    Returns:
-        [P, H, W, D] float32; 0 where the threshold is infinite.
-    """
-    maps = maps.as_subclass(Tensor).float()
-    level = _spatial(thresholds, maps)
-    finite = level.clamp(0, 1)
-    low = 0.5 * maps / finite.clamp_min(1e-8)
-    high = 0.5 + 0.5 * (maps - finite) / (1 - finite).clamp_min(1e-8)
-    # what is above stays so after rounding
-    stretched = torch.where(maps > level, high.clamp(0.5 + 1e-4, 1), low.clamp(0, 0.5))
-    stretched = torch.where(level == float("inf"), 0.0, stretched)
-    return stretched if inside is None else stretched * inside.as_subclass(Tensor).bool()
 
 
 def hysteresis(maps: Tensor, low: float, high: float, inside: Tensor | None = None) -> Tensor:

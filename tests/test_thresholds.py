@@ -10,10 +10,8 @@ from common.thresholds import (
     above,
     area_thresholds,
     fixed_thresholds,
-    half_at,
     hysteresis,
     otsu_thresholds,
-    volume_thresholds,
 )
 
 
@@ -55,14 +53,6 @@ def test_shares_that_cannot_be():
     for share in ([0.5], [0.5, 1.2]):
         with pytest.raises(InputError, match="wanted 2 numbers"):
             area_thresholds(maps, inside, share)
-    with pytest.raises(InputError, match="wanted 2"):
-        volume_thresholds(maps, inside, [1.0], (1, 1, 1))
-
-
-def test_volume_in_millilitres():
-    maps, inside = maps_and_bits()
-    thresholds = volume_thresholds(maps, inside, [0.4, 99.0], (1.0, 2.0, 2.0))
-    assert above(maps, thresholds, inside).flatten(1).sum(1).tolist() == [100, 300]
 
 
 def test_otsu_parts_two_heaps_inside():
@@ -75,23 +65,6 @@ def test_otsu_parts_two_heaps_inside():
     assert float(otsu_thresholds(maps, inside)) < 0.25
     assert math.isinf(otsu_thresholds(torch.ones_like(maps), inside)[0])
     assert math.isinf(otsu_thresholds(maps, torch.zeros_like(inside))[0])
-
-
-def test_half_at_moves_the_threshold_to_the_middle():
-    maps = torch.tensor([0.0, 0.1, 0.2, 0.6, 1.0]).view(1, 5, 1, 1)
-    stretched = half_at(maps, torch.tensor([0.2]))
-    assert stretched.flatten().tolist() == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0])
-    inside = torch.tensor([True, True, True, True, False]).view(1, 5, 1, 1)
-    assert half_at(maps, torch.tensor([0.2]), inside).flatten()[-1] == 0
-    assert half_at(maps, torch.tensor([math.inf])).eq(0).all()
-    assert half_at(maps, torch.tensor([-math.inf])).ge(0.5).all()
-
-
-@pytest.mark.parametrize("share", [0.0, 0.08, 1.0])
-def test_half_at_and_above_agree(share):
-    maps, inside = maps_and_bits()
-    thresholds = area_thresholds(maps, inside, [share, 0.3])
-    assert (half_at(maps, thresholds, inside) > 0.5).equal(above(maps, thresholds, inside))
 
 
 def test_hysteresis_keeps_what_touches_a_sure_voxel():

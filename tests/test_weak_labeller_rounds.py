@@ -68,7 +68,10 @@ def test_without_rounds_the_prior_is_walked_and_cut_and_no_network_asked(tmp_pat
     class Halve:
         settings = "halve"
 
-        def __call__(self, item, maps, bits):
+        def edges(self, item):
+            return None
+
+        def __call__(self, item, maps, bits, edges=None):
             return maps / 2
 
     labeller = make(tmp_path, rounds=0, walk=Halve(), ignore_band=0.0)
@@ -86,7 +89,10 @@ def test_the_first_labels_are_the_prior_and_each_later_one_is_walked(tmp_path):
     class Watched:
         settings = "watched"
 
-        def __call__(self, item, maps, bits):
+        def edges(self, item):
+            return None
+
+        def __call__(self, item, maps, bits, edges=None):
             walked.append((item["case"], bool(torch.isfinite(maps).all())))
             return maps
 

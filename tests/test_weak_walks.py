@@ -117,6 +117,18 @@ def test_prompts_ask_the_backbone_about_the_case(item, guide):
     assert walked.shape == (1, *SIZE) and not torch.allclose(walked, make("blur")(item, seed(), whole()), atol=1e-3)
 
 
+def test_edges_serve_several_walks_of_a_case(item):
+    known = features()
+    walk = make("points", features=known, count=3)
+    edges = walk.edges(item)
+    for maps in (seed(), seed() / 2):
+        assert torch.equal(
+            walk(item, maps, whole(), edges), make("points", features=features(), count=3)(item, maps, whole())
+        )
+    assert known.asked == ["a"]  # the SAM once, for both
+    assert make("none").edges(item) is None
+
+
 def test_a_backbone_that_ignores_points_is_asked_for_boxes(item):
     known = features()
     known.backbone.takes_points = False

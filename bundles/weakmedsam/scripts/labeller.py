@@ -277,8 +277,9 @@ class PseudoLabeller:
 
     def spread(self, item: Mapping[str, Any], maps: Tensor, presence: Tensor) -> Tensor:
         """Walk maps [P, H, W, D] of a case and cut them anew, `walk_passes` times; calibrated."""
+        edges = self.walk.edges(item)  # a guide of SAM masks is dear
         for _ in range(self.walk_passes):
-            maps = self.calibrate(self.walk(item, maps, presence), presence)
+            maps = self.calibrate(self.walk(item, maps, presence, edges), presence)
         return maps
 
     def calibrate(self, maps: Tensor, presence: Tensor) -> Tensor:

@@ -61,25 +61,32 @@ class Walk:
         along = [sigma_mm if axis == slice_axis else None for axis in range(3)]
         self.sigma_mm = None if sigma_mm is None else along
 
-    def __call__(self, item: Mapping[str, Any], maps: Tensor, presence: Tensor) -> Tensor:
+    def __call__(self, item: Mapping[str, Any], maps: Tensor, presence: Tensor, edges: Tensor | None = None) -> Tensor:
         """Return the walked maps [P, H, W, D] of a case, each within its own positive slices.
 
         Args:
             item: `case` and `image` [1, H, W, D].
             maps: [P, H, W, D] in [0, 1].
             presence: [P, H, W, D].
+            edges: of `edges(item)`, where the same case is walked several times; None makes them.
         """
-        if self.guide == "none" or not self.steps:
+        edges = self.edges(item) if edges is None else edges
+        if edges is None:
             return maps * presence
-        like = self.make_guide(item)
-        beta = 0.0 if self.guide == "blur" else self.beta
-        edges = edge_weights(
-            like, self.offsets, beta, pixdim=self.pixdim, sigma_mm=self.sigma_mm, legacy_border=self.legacy
-        )
         walked = walk(
             maps, edges, self.offsets, self.steps, self.restart, averaging=not self.legacy, rescale=self.legacy
         )
         return walked * presence
+
+    def edges(self, item: Mapping[str, Any]) -> Tensor | None:
+        """Return the weights [n_offsets, H, W, D] of a case's edges; None where there is no walk."""
+        if self.guide == "none" or not self.steps:
+            return None
+        beta = 0.0 if self.guide == "blur" else self.beta
+        return edge_weights(
+            self.make_guide(item), self.offsets, beta, pixdim=self.pixdim, sigma_mm=self.sigma_mm,
+            legacy_border=self.legacy,
+        )  # fmt: skip
 
     @property
     def settings(self) -> tuple[Any, ...]:
