@@ -102,7 +102,8 @@ class Benchmark:
         parser["cohort"] = cohort
         parser["images"] = self.items(cohort)
         start = time.process_time()
-        answers = parser.get_parsed_content("answers")
+        answers, trial = parser.get_parsed_content("answers"), parser.get_parsed_content("trial")
+        trial.run()
         answers.prepare()
         embedded = time.process_time()
         parser.get_parsed_content("train::trainer").run()
@@ -113,6 +114,7 @@ class Benchmark:
             "cost": {name: round(seconds, 1) for name, seconds in cost.items()},
             "labeled": [case["case"] for case in cohort.labeled],
             "answers": {"asked": len(answers.answered), "heard": len(heard)},
+            "trial": trial.summary(),
             "cases": self.score(network, parser.get_parsed_content("inferer"), answers.panel),
         }
 

@@ -16,7 +16,7 @@ Finish = import_bundle("semisam_plus", "finish").Finish
 WEIGHTS = {"case_1": 1.0, "case_2": 0.0}
 
 
-def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), scored: bool = True) -> Finish:
+def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), scored=True, silenced=()) -> Finish:
     table = MetricsTable({1: "organ"})
     if scored:
         given = {"cleaned dice": {1: 0.7}, "mobile_sam box dice": {1: 0.5}}
@@ -30,8 +30,12 @@ def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), score
         grid={"pixdim": [1, 1, 1]},
     )
     panel = SimpleNamespace(
-        names=list(names), name=" and ".join(names), compared={"mobile_sam box": None} if names else {}
+        names=list(names),
+        name=" and ".join(names),
+        compared={"mobile_sam box": None} if names else {},
+        teachers=[name for name in names if name not in silenced],
     )
+    lines = [{"generalist": name, "mean gain": -0.05, "teaches": name not in silenced} for name in names]
     answer = torch.zeros(2, 8, 8, 8)
     answer[1, 2:6, 2:6, 2:6] = 1
     answers = SimpleNamespace(
@@ -44,6 +48,7 @@ def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), score
     )
     finish = Finish(
         answers=answers,
+        trial=SimpleNamespace(rows=lines, summary=lambda: lines),
         method="ua_mt",
         network=nn.Linear(2, 2),
         manifest=RunManifest(folder),
@@ -79,6 +84,14 @@ def test_two_generalists_are_compared_with_each_other(tmp_path):
 def test_base_method_alone_is_called_by_its_name(tmp_path, scored, capsys):
     finish = finished(tmp_path, names=(), answered=(), scored=scored)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert finish.title == "UA-MT" and "UA-MT on cohort" in page and "No generalist was asked" in page
+    assert finish.title == "UA-MT" and "UA-MT on cohort" in page and "No generalist taught" in page
     assert "SemiSAM+" not in page and "Answers of the generalists" not in page
     assert ("no case with a label to score" in capsys.readouterr().out) == (not scored)
+
+
+def test_base_method_is_what_is_left_where_the_generalist_is_silenced(tmp_path):
+    finish = finished(tmp_path, answered=(), silenced=("mobile_sam",))
+    assert list(finish.rows()[0])[1] == "UA-MT" and finish.manifest.results["teachers"] == []
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for words in ("mobile_sam was not learnt from", "-0.050", "Trial of the generalists", "No generalist taught"):
+        assert words in page, words

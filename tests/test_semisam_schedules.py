@@ -39,20 +39,9 @@ def test_beta_of_the_papers_table(form, share, wanted):
     assert top * schedules.ramp_down(units - left, units, length) == pytest.approx(wanted, rel=0.015, abs=6e-5)
 
 
-def test_in_steps_and_in_their_units_it_is_one_law():
-    assert schedules.ramp_up(4500, 30000) == pytest.approx(schedules.ramp_up(30, 200))
-
-
 def test_ends_are_clipped_and_no_length_means_no_ramp():
-    assert schedules.ramp_up(-3, 10) == schedules.ramp_up(0, 10) == pytest.approx(math.exp(-5))
-    assert schedules.ramp_up(11, 10) == 1 == schedules.ramp_up(0, 0)
     assert schedules.ramp_down(0, 10, 0) == 1 == schedules.ramp_down(5, 10, 4)
     assert schedules.ramp_down(12, 10, 4) == pytest.approx(math.exp(-5))
-
-
-def test_teacher_alpha_starts_as_a_copy_and_then_as_a_plain_mean():
-    assert [schedules.teacher_alpha(t, 0.99) for t in (0, 1, 3)] == [0, 0.5, 0.75]
-    assert schedules.teacher_alpha(1000, 0.99) == 0.99 > schedules.teacher_alpha(98, 0.99)
 
 
 def test_entropy_threshold():

@@ -55,12 +55,17 @@ class GeneralistAnswers:
         self.cohort, self.images, self.panel, self.inferer = cohort, images, panel, inferer
         self.cases_per_round, self.keep, self.keep_rounds = cases_per_round, keep, keep_rounds
         self.device, self.resume = torch.device(device), resume
-        # what was answered by others, on another grid or to another specialist must not be gone on with
-        identity = repr((panel.identity, cohort.grid, [case["case"] for case in cohort.labeled]))
-        self.folder = Path(folder) / sha256(identity.encode()).hexdigest()[:8]
+        self._folder = Path(folder)
         self.round = 0
         self._bank: dict[str, PseudoLabelBank] = {}
         self._chosen: set[str] = set()
+
+    @property
+    def folder(self) -> Path:
+        """Where these answers lie: what others said, or on another grid or to another specialist, lies elsewhere."""
+        # not known before the trial has silenced whom it silences
+        identity = repr((self.panel.identity, self.cohort.grid, [case["case"] for case in self.cohort.labeled]))
+        return self._folder / sha256(identity.encode()).hexdigest()[:8]
 
     def bank(self, number: int) -> PseudoLabelBank:
         """Return the answers of a round (from 1)."""
@@ -68,7 +73,7 @@ class GeneralistAnswers:
 
     def prepare(self) -> None:
         """Embed the volumes of the first round, and drop the answers of an earlier run unless it is resumed."""
-        if not self.panel.names:
+        if not self.panel.teaching:
             return
         if not self.resume:
             for stale in self.folder.glob("*/*.safetensors"):
@@ -93,8 +98,8 @@ class GeneralistAnswers:
         self.enter(number)
 
     def asked(self, number: int) -> list[dict]:
-        """Return the cases of a round: a window that moves over the unlabelled cases from round to round."""
-        cases = self.cohort.unlabeled
+        """Return the cases of a round: a window that moves over the unlabelled cases; none where nobody teaches."""
+        cases = self.cohort.unlabeled if self.panel.teaching else []
         count = min(self.cases_per_round or len(cases), len(cases))
         return [cases[((number - 1) * count + i) % len(cases)] for i in range(count)]
 

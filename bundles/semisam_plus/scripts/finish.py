@@ -13,6 +13,7 @@ from .common.overlay import overlay_png
 from .common.pseudo_label import plain
 from .common.report import Report
 from .evaluation import CLEANED
+from .trial import GeneralistTrial
 
 ANSWERS = "Answers of the generalists"
 METHOD_NAMES = {
@@ -28,10 +29,17 @@ METHOD_NAMES = {
 class Finish(CommonFinish):
     """`common.finish.Finish` beside the cleaned specialist and the generalists' own masks, with the last answers."""
 
-    def __init__(self, answers: GeneralistAnswers, method: str, network: nn.Module, **options: Any) -> None:
+    def __init__(
+        self, answers: GeneralistAnswers, trial: GeneralistTrial, method: str, network: nn.Module, **options: Any
+    ) -> None:
         super().__init__(cohort=answers.cohort, network=network, **options)
-        self.answers, self.panel, self.method = answers, answers.panel, METHOD_NAMES.get(method, method)
-        self.title = f"SemiSAM+ ({self.method})" if self.panel.names else self.method
+        self.answers, self.trial = answers, trial
+        self.panel, self.method = answers.panel, METHOD_NAMES.get(method, method)
+
+    @property
+    def title(self) -> str:
+        """What was trained: the base method alone where no generalist was heard."""
+        return f"SemiSAM+ ({self.method})" if self.panel.teachers else self.method
 
     def compared(self) -> list[Compared]:
         generalists = [Compared(title, title, f"{title} dice") for title in self.panel.compared]
@@ -48,6 +56,8 @@ class Finish(CommonFinish):
             "grid": self.cohort.grid,
             "method": self.method,
             "generalists": self.panel.names,
+            "teachers": self.panel.teachers,
+            "trial": self.trial.summary(),
             "learnt_from": len(self.heard()),
             "dice": self.scores(),
         }
@@ -61,6 +71,11 @@ class Finish(CommonFinish):
         said = (
             f"{len(self.cohort.labeled)} labelled volumes ({names}) and {len(self.cohort.unlabeled)} unlabelled ones."
         )
+        for line in self.trial.summary():
+            said += (
+                f" {line['generalist']} {'teaches' if line['teaches'] else 'was not learnt from'}: prompted with "
+                f"damaged masks of the labelled volumes, it changed their Dice by {line['mean gain']:+.3f}."
+            )
         asked = len(self.answers.answered)
         if asked:
             said += f" The last answers of {self.panel.name} on {len(self.heard())} of {asked} cases passed the gate."
@@ -74,10 +89,11 @@ class Finish(CommonFinish):
 
     def limits(self) -> list[str]:
         seen = "Public SAMs may have been trained on public test cases: LiteMedSAM and SAM-Med3D on the left atrium."
-        if not self.panel.names:
-            used = "No generalist was asked: this is the base method."
+        if not self.panel.teachers:
+            used = "No generalist taught: this is the base method."
         else:
-            used = f"Generalists: {self.panel.name}, frozen; used in training and in this report, never in prediction."
+            taught = " and ".join(self.panel.teachers)
+            used = f"Generalists: {taught}, frozen; used in training and in this report, never in prediction."
         return [
             "The model was chosen without any label but those learnt from: it is the last one.",
             "Agreement compares a generalist with the specialist that prompted it, not with the truth.",
@@ -86,6 +102,9 @@ class Finish(CommonFinish):
         ]
 
     def describe(self, page: Report) -> None:
+        if self.trial.rows:
+            note = "Masks of labelled volumes, damaged to a known Dice, as prompts; below it, the Dice of the answers."
+            page.add_table("Trial of the generalists", self.trial.summary(), note, section=ANSWERS)
         answers, names = self.answers, dict(enumerate(self.cohort.labels.values()))
         judged = {case: answers.judgement(case) for case in answers.answered}
         if not judged:

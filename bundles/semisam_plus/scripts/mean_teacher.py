@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .common.ema import average_into
 from .common.errors import InputError
+from .common.schedules import teacher_alpha
 from .network import Specialist
 from .objective import SemiSupervisedObjective, no_loss
-from .schedules import teacher_alpha
 
 
 class MeanTeacher(SemiSupervisedObjective):

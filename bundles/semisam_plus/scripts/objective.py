@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from .common.errors import InputError
 from .common.losses import SoftDiceCE
+from .common.schedules import ramp_up
 from .generalist_loss import GeneralistLoss
 from .network import Specialist
-from .schedules import ramp_down, ramp_up
+from .schedules import ramp_down
 
 # image [N, 1, ...], probabilities [N, K, ...] -> answer [N, K, ...], disagreement [N, 1, ...], answer_weight [N]
 AskGeneralists = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]

@@ -88,12 +88,27 @@ class GeneralistPanel:
             for one in asked:  # the one that teaches comes first, and stays where two have the same prompt
                 self.compared.setdefault(f"{name} {one.prompt}", (number, one))
         self.disks = [FeatureCache(folder, **one.identity) for one in self.generalists]
-        self.identity = repr((self.names, *chosen, specialist_share, self.rule, slice_options, volume_options))
+        self.teaching = list(range(len(self.names)))
+        self._settings = (*chosen, specialist_share, self.rule, slice_options, volume_options)
 
     @property
     def name(self) -> str:
         """The generalists' names in words; "" for none."""
         return " and ".join(self.names)
+
+    @property
+    def teachers(self) -> list[str]:
+        """Names of the generalists that are learnt from."""
+        return [self.names[number] for number in self.teaching]
+
+    @property
+    def identity(self) -> str:
+        """What an answer depends on beside the image and the specialist."""
+        return repr((self.names, self.teaching, *self._settings))
+
+    def silence(self, number: int) -> None:
+        """Learn nothing more from a generalist; it is still compared in the report."""
+        self.teaching.remove(number)
 
     @torch.no_grad()
     def embed(self, image: Tensor) -> list[Tensor]:
@@ -105,8 +120,14 @@ class GeneralistPanel:
 
     @torch.no_grad()
     def ask(self, embeddings: Sequence[Tensor], specialist: Tensor) -> Consultation:
-        """Return what the generalists say of an embedded volume to a specialist's probabilities [K, H, W, D]."""
-        answers = [one.answer(e, specialist) for one, e in zip(self.generalists, embeddings, strict=True)]
+        """Return what the teaching ones say of an embedded volume to a specialist's probabilities [K, H, W, D].
+
+        Where nobody teaches, the specialist's own opinion comes back with weight 0.
+        """
+        if not self.teaching:
+            own = specialist.detach().float()
+            return Consultation(own, torch.zeros_like(own[:1]), weight=0.0, agreement=1.0, mutual=1.0)
+        answers = [self.generalists[number].answer(embeddings[number], specialist) for number in self.teaching]
         own, disagreement = combine(answers, specialist)
         opinions = [combine([answer], specialist)[0] for answer in answers]
         between = [agreement(a, b) for i, a in enumerate(opinions) for b in opinions[:i]]
@@ -134,6 +155,11 @@ class GeneralistPanel:
             said.append(self.ask(embeddings, own))
         answer, disagreement = (torch.stack([getattr(s, part) for s in said]) for part in ("answer", "disagreement"))
         return answer, disagreement, answer.new_tensor([s.weight for s in said])
+
+
+def number_or_none(value: Any) -> Any:
+    """Return None for the words that the command line hands over in its place."""
+    return None if value in NOBODY else value
 
 
 def each(value: Any) -> list:
