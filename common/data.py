@@ -173,6 +173,34 @@ def weakly_labeled(datalist: Datalist) -> list[Case]:
     return [{key: case[key] for key in ("case", "image", "slice_labels")} for case in datalist.training]
 
 
+def given_label_slices(datalist: Datalist) -> dict[str, list[int]]:
+    """Return the `label_slices` of the training cases that have some: case -> indices, sorted.
+
+    They say on which slices, along the axis of the case's `slice_labels` and counted from 0, its label file carries
+    masks; whatever else stands in that file means nothing.
+
+    Raises:
+        InputError: one line for each that is no list of different whole numbers, or whose case has no label.
+    """
+    given, problems = {}, []
+    for case in datalist.training:
+        indices = case.get("label_slices")
+        if indices is None:
+            continue
+        where = f"{datalist.directory}: training case {case['case']}"
+        if not isinstance(indices, list) or not indices or any(type(i) is not int or i < 0 for i in indices):
+            problems.append(f"{where}: label_slices is {_shown(indices)}; wanted indices from 0, such as [3, 17]")
+        elif len(set(indices)) < len(indices):
+            problems.append(f"{where}: label_slices is {_shown(indices)}; wanted every slice once")
+        elif "label" not in case:
+            problems.append(f"{where} has label_slices but no label; wanted the file with the masks of these slices")
+        else:
+            given[case["case"]] = sorted(indices)
+    if problems:
+        raise InputError(problems)
+    return given
+
+
 def _split(datalist: Datalist, ids: Sequence[str], kind: str) -> tuple[list[Case], list[Case]]:
     """Return the labelled training cases of these ids, in their order, and all others, stripped."""
     candidates = {case["case"]: case for case in labeled_cases(datalist)}

@@ -24,6 +24,7 @@ SMALLEST_SPACING = 1e-6  # mm
 SHOWN_VALUES = 5
 
 Case = Mapping[str, Any]
+Geometry = tuple[tuple[int, ...], np.ndarray]  # shape in voxels, affine to RAS mm
 Progress = Callable[[Sequence[Case]], Iterable[Case]]
 
 
@@ -107,9 +108,10 @@ def check_cases(
             label = _try_read(case["label"], label_name, problems)
             if label is None:
                 continue
-            found = _check_label(label, label_values, case.get("case") in needs_foreground)
+            found = check_mask(label.array, label_values, case.get("case") in needs_foreground)
             if image is not None:
-                found += _compare_grids(label, image, image_name)
+                grids = [(volume.array.shape, volume.affine) for volume in (label, image)]
+                found += compare_grids(*grids, image_name)
             problems += [f"{label_name}: {problem}" for problem in found]
     return problems
 
@@ -162,6 +164,43 @@ def read_geometry(path: str | Path) -> tuple[tuple[int, int, int], np.ndarray]:
         raise Unreadable(f"not a readable NIfTI file ({_first_line(error)})") from error
     _require_3d(image.shape, image.get_data_dtype())
     return image.shape, np.asarray(image.affine, dtype=float)
+
+
+def check_mask(array: np.ndarray, label_values: Collection[int], needs_foreground: bool = False) -> list[str]:
+    """Return what is wrong with the values of a mask, or of some slices of one; no line where nothing is."""
+    values = np.unique(array)
+    if not np.isfinite(values).all():
+        return ["the mask has NaN or Inf; wanted whole numbers"]
+    fractional = values[values != np.rint(values)]
+    if fractional.size:
+        return [f"the mask has fractional values ({_numbers(fractional)}); wanted whole numbers"]
+    problems = []
+    unknown = sorted({int(value) for value in values} - set(label_values))
+    if unknown:
+        wanted = ", ".join(str(value) for value in sorted(label_values))
+        problems.append(f"the mask has the values {_numbers(unknown)}; wanted only those declared: {wanted}")
+    if needs_foreground and not values.any():
+        problems.append("the mask is empty; wanted at least one labelled voxel in the atlas")
+    return problems
+
+
+def compare_grids(label: Geometry, image: Geometry, image_name: str) -> list[str]:
+    """Return in what the (shape, affine) of a label differs from that of its image, a line each."""
+    problems = []
+    (found, affine), (wanted, image_affine) = label, image
+    if tuple(found) != tuple(wanted):
+        problems.append(f"shape {tuple(found)}; wanted {tuple(wanted)} as in {image_name}")
+    found, wanted = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, image_affine))
+    if (abs(found - wanted) > SPACING_TOLERANCE * wanted).any():
+        problems.append(f"spacing {_numbers(found)} mm; wanted {_numbers(wanted)} mm as in {image_name}")
+    found, wanted = affine[:3, :3] / found, image_affine[:3, :3] / wanted
+    if abs(found - wanted).max() > DIRECTION_TOLERANCE:
+        rows = [direction.round(4).tolist() for direction in (found, wanted)]
+        problems.append(f"direction {rows[0]}; wanted {rows[1]} as in {image_name}")
+    found, wanted = affine[:3, 3], image_affine[:3, 3]
+    if abs(found - wanted).max() > ORIGIN_TOLERANCE:
+        problems.append(f"origin {_numbers(found)} mm; wanted {_numbers(wanted)} mm as in {image_name}")
+    return problems
 
 
 def _require_3d(shape: Sequence[int], dtype: np.dtype) -> None:
@@ -253,47 +292,12 @@ def _check_image(image: Volume) -> list[str]:
     return [f"every voxel is {low:g}; wanted an image with contrast"] if low == high else []
 
 
-def _check_label(label: Volume, label_values: Collection[int], needs_foreground: bool) -> list[str]:
-    values = np.unique(label.array)
-    if not np.isfinite(values).all():
-        return ["the mask has NaN or Inf; wanted whole numbers"]
-    fractional = values[values != np.rint(values)]
-    if fractional.size:
-        return [f"the mask has fractional values ({_numbers(fractional)}); wanted whole numbers"]
-    problems = []
-    unknown = sorted({int(value) for value in values} - set(label_values))
-    if unknown:
-        wanted = ", ".join(str(value) for value in sorted(label_values))
-        problems.append(f"the mask has the values {_numbers(unknown)}; wanted only those declared: {wanted}")
-    if needs_foreground and not values.any():
-        problems.append("the mask is empty; wanted at least one labelled voxel in the atlas")
-    return problems
-
-
 def _check_slice_labels(entry: Any, image: Volume, labels: Collection[int], image_name: str) -> list[str]:
     try:
         read_slice_labels(entry, image.array.shape, labels, image_name)
     except InputError as error:
         return error.problems
     return []
-
-
-def _compare_grids(label: Volume, image: Volume, image_name: str) -> list[str]:
-    problems = []
-    found, wanted = label.array.shape, image.array.shape
-    if found != wanted:
-        problems.append(f"shape {found}; wanted {wanted} as in {image_name}")
-    found, wanted = (np.linalg.norm(volume.affine[:3, :3], axis=0) for volume in (label, image))
-    if (abs(found - wanted) > SPACING_TOLERANCE * wanted).any():
-        problems.append(f"spacing {_numbers(found)} mm; wanted {_numbers(wanted)} mm as in {image_name}")
-    found, wanted = label.affine[:3, :3] / found, image.affine[:3, :3] / wanted
-    if abs(found - wanted).max() > DIRECTION_TOLERANCE:
-        rows = [direction.round(4).tolist() for direction in (found, wanted)]
-        problems.append(f"direction {rows[0]}; wanted {rows[1]} as in {image_name}")
-    found, wanted = label.affine[:3, 3], image.affine[:3, 3]
-    if abs(found - wanted).max() > ORIGIN_TOLERANCE:
-        problems.append(f"origin {_numbers(found)} mm; wanted {_numbers(wanted)} mm as in {image_name}")
-    return problems
 
 
 def _try_read(path: str | Path, name: str, problems: list[str]) -> Volume | None:

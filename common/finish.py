@@ -13,7 +13,7 @@ import ignite.distributed as idist
 from monai.engines import Evaluator
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 from .checkpoint import atomic_save
 from .evaluation import NativeGridMetrics
@@ -73,7 +73,7 @@ class Finish:
         if main:
             if self.ckpt_path.exists():  # an earlier run's model is kept
                 os.replace(self.ckpt_path, self.ckpt_path.with_suffix(".previous.pt"))
-            atomic_save(self.network.state_dict(), self.ckpt_path)
+            atomic_save(self.weights(), self.ckpt_path)
         if self.cohort.scored:
             self.manifest.measure("evaluate", self.evaluator.run)
         if main:
@@ -84,6 +84,10 @@ class Finish:
             print(f"report: {self.report()}")
 
     # --- what a bundle says
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return what model.pt holds."""
+        return self.network.state_dict()
 
     def compared(self) -> list[Compared]:
         """Return the columns of the comparison, in their order."""

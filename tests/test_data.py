@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from common.data import case_id, few_labeled, labeled_cases, one_labeled, read_datalist, weakly_labeled
+from common.data import (
+    case_id,
+    few_labeled,
+    given_label_slices,
+    labeled_cases,
+    one_labeled,
+    read_datalist,
+    weakly_labeled,
+)
 from common.errors import InputError
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -324,3 +332,21 @@ def test_cases_without_slice_labels_are_named(tmp_path):
     assert len(caught.value.problems) == 11 and "scan00 has no slice_labels" in caught.value.problems[0]
     assert "scan04" not in str(caught.value)
     assert caught.value.problems[-1].startswith("and 2 more: ") and "tools.slice_labels" in caught.value.problems[-1]
+
+
+def test_label_slices_are_read_and_checked(tmp_path):
+    names = "abcdefgh"
+    given = [[17, 3], None, [], [3, 3], [-1], ["3"], 4, [True]]
+    training = [pair(name) | {"label_slices": slices} for name, slices in zip(names, given, strict=True)]
+    files = files_of(*names)
+    datalist = read_datalist(make_dataset(tmp_path, {"labels": LABELS, "training": training[:2]}, files))
+    assert given_label_slices(datalist) == {"a": [3, 17]}
+    del training[7]["label"]
+    training[7]["label_slices"] = [2]
+    datalist = read_datalist(make_dataset(tmp_path, {"labels": LABELS, "training": training}, files))
+    with pytest.raises(InputError) as caught:
+        given_label_slices(datalist)
+    lines = caught.value.problems
+    assert [line.split("training case ")[1][0] for line in lines] == list("cdefgh")
+    assert "label_slices is []; wanted indices" in lines[0] and "wanted every slice once" in lines[1]
+    assert 'label_slices is ["3"]' in lines[3] and "has label_slices but no label" in lines[5]

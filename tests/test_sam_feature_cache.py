@@ -100,3 +100,21 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, image) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="wanted a folder to write features to"):
         open_cache(tmp_path / "file" / "cache").get(image, Counter())
+
+
+def test_a_row_is_read_without_the_others_and_computed_where_the_file_is_no_good(tmp_path):
+    cache, image, asked = FeatureCache(tmp_path, "sam", "abc"), torch.rand(1, 1, 4, 4, 3), []
+
+    def compute(x):
+        asked.append(x)
+        return torch.arange(12.0).view(3, 4)
+
+    assert torch.equal(cache.get_row(image, 1, compute), torch.tensor([4.0, 5, 6, 7])) and len(asked) == 1
+    assert torch.equal(cache.get_row(image, -1, compute), torch.tensor([8.0, 9, 10, 11])) and len(asked) == 1
+    with pytest.raises(IndexError):
+        cache.get_row(image, 3, compute)
+    cache.path(image).write_bytes(b"damaged")
+    assert cache.get_row(image, 0, compute).dtype == torch.float32 and len(asked) == 2
+    other = image + 1
+    cache.path(image).rename(cache.path(other))  # the features of another image
+    assert cache.get_row(other, 2, compute).shape == (4,) and len(asked) == 3

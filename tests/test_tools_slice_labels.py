@@ -89,6 +89,14 @@ def test_bits_go_into_the_datalist_where_it_lies_elsewhere(folder, tmp_path):
     assert "[0,1,1,1,0" in (tmp_path / "bits.json").read_text()
 
 
+def test_masks_stay_where_they_are_asked_for(folder, tmp_path, capsys):
+    assert main([str(folder), "--keep-labels", "--output", str(tmp_path / "both.json")]) == 0
+    datalist, found = bits_of(folder, tmp_path / "both.json")
+    assert all(case["label"] == str(folder / f"label_{index}.nii.gz") for index, case in enumerate(datalist.training))
+    assert np.array_equal(found["image_2"].bits[0], (ras_mask(2) == 1).any((0, 1)))
+    assert "3 training cases with slice labels and masks" in capsys.readouterr().out
+
+
 def test_array_axis_and_two_clicks(folder, capsys):
     assert main([str(folder), "--axis", "2", "--two-clicks", "--output", "clicks.json"]) == 0
     entry = json.loads((folder / "slice_labels/image_0.json").read_text())

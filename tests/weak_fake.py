@@ -86,9 +86,11 @@ class SimpleEncoder(nn.Module):
         return self._encode(x)[1]
 
 
-def use_fake_backbone(patch: Any, folder: Path) -> FakeBackbone:
-    """Let `SliceFeatures` build a FakeBackbone, whose weights are said to be a file in `folder`."""
-    features, backbone = import_bundle("weakmedsam", "features"), FakeBackbone()
+def use_fake_backbone(patch: Any, folder: Path, module: Any = None) -> FakeBackbone:
+    """Let `SliceFeatures` (of the bundle, or of a module) build a FakeBackbone, whose weights are said to be a file in
+    `folder`.
+    """
+    features, backbone = module or import_bundle("weakmedsam", "common.sam.slice_features"), FakeBackbone()
     weights = folder / "fake_sam.pt"
     weights.parent.mkdir(parents=True, exist_ok=True)
     weights.write_bytes(b"fake")

@@ -4,10 +4,11 @@
     python -m tools.slice_labels DIR --axis coronal      the slices may lie along another axis in every file
     python -m tools.slice_labels DIR --axis 2            axis 0, 1 or 2 of the array, whatever its orientation
     python -m tools.slice_labels DIR --two-clicks        only the first and the last slice of each label
+    python -m tools.slice_labels DIR --keep-labels       bits beside the masks, for draws of a few slices
 
 Bits go to DIR/slice_labels/<case>.json, where a person can mend them; where the written datalist lies outside DIR, they
-stand inside it and DIR stays as it is. In the written datalist no training case has a mask, so that none can be opened;
-validation and test cases keep theirs for scoring. Training masks are opened here and nowhere else.
+stand inside it and DIR stays as it is. In the written datalist no training case has a mask, so that none can be opened,
+unless --keep-labels asks for them; validation and test cases keep theirs for scoring.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def write_bits(
     output: Path,
     about: str,
     two_clicks: bool = False,
+    keep_labels: bool = False,
 ) -> None:
     """Write the slice labels and then the datalist, each file atomically; a broken run leaves no datalist.
 
@@ -82,6 +84,7 @@ def write_bits(
         content: of the datalist they come from, as parsed.
         output: the datalist to write; slice labels become files where it lies in the data set's folder.
         about: where the bits come from; kept in the datalist as `slice_labels_source`.
+        keep_labels: let the training cases keep their masks.
     """
     from common.atomic_write import write_atomic
     from common.presence_bits import slice_labels_entry
@@ -89,7 +92,7 @@ def write_bits(
     inside = output.resolve().is_relative_to(datalist.directory.resolve())
     training = []
     for given, case in zip(content["training"], datalist.training, strict=True):
-        entry = {key: value for key, value in given.items() if key != "label"}
+        entry = {key: value for key, value in given.items() if keep_labels or key != "label"}
         if case["case"] in bits:
             derived = slice_labels_entry(bits[case["case"]], datalist.labels, two_clicks)
             entry["slice_labels"] = derived
@@ -143,6 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, metavar="DIR", help="folder of a data set with dataset.json")
     parser.add_argument("--axis", choices=[*AXES, *ARRAY_AXES], default="axial", help="of the slices, default axial")
     parser.add_argument("--two-clicks", action="store_true", help="keep only first and last slice of each label")
+    parser.add_argument("--keep-labels", action="store_true", help="let the training cases keep their masks")
     parser.add_argument("--datalist", default="dataset.json", metavar="FILE", help="to read, default dataset.json")
     parser.add_argument(
         "--output",
@@ -168,13 +172,14 @@ def main(arguments: list[str] | None = None) -> int:
         content = json.loads(source.read_text(encoding="utf-8-sig"))
         which = f"array axis {given.axis}" if given.axis in ARRAY_AXES else f"{given.axis} slices"
         about = f"training masks, {which}" + (", first and last slice" if given.two_clicks else "")
-        write_bits(content, datalist, bits, output, about, given.two_clicks)
+        write_bits(content, datalist, bits, output, about, given.two_clicks, given.keep_labels)
         read_datalist(given.directory, output.absolute())
     except InputError as error:
         print(*(f"error: {line}" for line in error.problems), sep="\n", file=sys.stderr)
         return 1
     print(*describe(datalist, bits, given.two_clicks), sep="\n")
-    print(f"{output}: {len(bits)} training cases with slice labels and no mask; run with --datalist {output}")
+    masks = "masks" if given.keep_labels else "no mask"
+    print(f"{output}: {len(bits)} training cases with slice labels and {masks}; run with --datalist {output}")
     return 0
 
 

@@ -75,6 +75,21 @@ class FeatureCache:
             self.hits += 1
         return feature.to(image.device, torch.float32)
 
+    def get_row(self, image: Tensor, row: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return one row of the first axis of what `get` returns, without reading the others from disk.
+
+        Of a row only the key of its file is held against the image: whoever wants many rows has had `get` check the
+        whole once.
+        """
+        key = self.key(image)
+        try:
+            with safe_open(self._file(key), framework="pt") as file:
+                if (file.metadata() or {}).get("key") == key:
+                    return file.get_slice("feature")[row].to(image.device, torch.float32)
+        except (SafetensorError, OSError, ValueError, KeyError, IndexError):
+            pass  # missing or damaged
+        return self.get(image, compute)[row]
+
     def _file(self, key: str) -> Path:
         return self.folder / f"{self.sam_name}_{key[:32]}.safetensors"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from .common.evaluation import MetricsTable, case_metrics
 from .common.native_grid import ToNativeGridd
 from .common.pseudo_label import plain
-from .features import SliceFeatures
+from .common.sam.slice_features import SliceFeatures
 from .labeller import PseudoLabeller
 from .location import centre_prior
 from .presence import NativeSlices, SliceIndex, presence_auc

@@ -11,7 +11,7 @@ from .cohort import WeakCohort
 from .common.finish import Compared
 from .common.finish import Finish as CommonFinish
 from .common.report import CASES, SUMMARY, Report
-from .features import SliceFeatures
+from .common.sam.slice_features import SliceFeatures
 from .labeller import PseudoLabeller
 from .review import COLUMNS as PICTURES
 from .review import FOLDER, MEANING, Review, supervision

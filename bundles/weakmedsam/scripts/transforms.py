@@ -1,4 +1,4 @@
-"""What a training step is given beside the image: features and sub-classes, or the pseudo label."""
+"""What the classifier's training is given beside the image: features and sub-classes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
 
 from .clusters import SubClasses
-from .features import SliceFeatures
-from .labeller import PseudoLabeller
+from .common.sam.slice_features import SliceFeatures
 
 
 class AddFeaturesd(MapTransform, RandomizableTrait):
@@ -35,15 +34,3 @@ class AddChildd(MapTransform, RandomizableTrait):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         return {**data, "child": self.clusters.child(data["case"])}
-
-
-class AddPseudoLabeld(MapTransform, RandomizableTrait):
-    """Add a case's pseudo label: `target` [K, H, W, D] and `weight` [1, H, W, D], 0 where it is in doubt."""
-
-    def __init__(self, labeller: PseudoLabeller) -> None:
-        super().__init__(["case"])
-        self.labeller = labeller
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        known = self.labeller.load(data["case"])
-        return {**data, "target": known["target"], "weight": known["weight"]}

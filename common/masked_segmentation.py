@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.losses import DiceLoss
+from monai.transforms import MapTransform
+from monai.transforms.traits import RandomizableTrait
 from torch import Tensor, nn
+
+
+class AddPseudoLabeld(MapTransform, RandomizableTrait):
+    """Add a case's pseudo label: `target` [K, H, W, D] and `weight` [1, H, W, D], 0 where it is in doubt.
+
+    Not cached: the pseudo label may change while volumes are kept.
+
+    Args:
+        labeller: has `load(case)` -> {"target", "weight"}.
+    """
+
+    def __init__(self, labeller: Any) -> None:
+        super().__init__(["case"])
+        self.labeller = labeller
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        known = self.labeller.load(data["case"])
+        return {**data, "target": known["target"], "weight": known["weight"]}
 
 
 class SegmentObjective(nn.Module):
@@ -15,9 +36,8 @@ class SegmentObjective(nn.Module):
     Args:
         network: image [B, 1, H, W, D] -> logits [B, K, H, W, D].
         dice_weight: of the Dice of the foreground beside the cross entropy; 0 leaves it out.
-        class_weights: of each class in the cross entropy; None: equal. A single foreground weight of 1 and background
-            weight of 10 is what the released code has. As there, the sum is divided by the number of voxels and not
-            by that of the weights.
+        class_weights: of each class in the cross entropy, background first; a short list ends with its last one
+            repeated; None: equal. The sum is divided by the number of voxels and not by that of the weights.
 
     forward: {"image" [B, 1, H, W, D], "target" [B, K, H, W, D] probabilities, "weight" [B, 1, H, W, D]} ->
         {"loss", "cross_entropy", "dice"}; "dice" only where it counts.
