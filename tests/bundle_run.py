@@ -89,7 +89,9 @@ class BundleRun:
 
         def ignore(directory: str, names: list[str]) -> set[str]:
             unwanted = left if Path(directory) == self.folder else set()
-            return {name for name in names if name in unwanted or name == "__pycache__" or ".pt" in name}
+            return {
+                name for name in names if name in unwanted or name == "__pycache__" or ".pt" in name or ".safe" in name
+            }
 
         return Path(shutil.copytree(self.folder, folder, symlinks=False, ignore=ignore))
 
@@ -149,6 +151,29 @@ WEAK = BundleRun(
         "device": "cpu",
     },
     {"backbone": None},
+)
+ADA = BundleRun(
+    "ada_sam",
+    {
+        "num_label_slices": 3,
+        "max_voxels": 8192,
+        "channels": [4, 8],
+        "strides": [2],
+        "sam_image_size": 64,
+        "views": 1,
+        "hidden": 8,
+        "classify_epochs": 1,
+        "classify_length": 3,
+        "classify_others": 4,
+        "adapt_epochs": 2,
+        "adapt_length": 2,
+        "labeled_batch": 2,
+        "unlabeled_batch": 2,
+        "epochs": 2,
+        "epoch_length": 3,
+        "device": "cpu",
+    },
+    {},
 )
 
 

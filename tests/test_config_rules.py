@@ -17,6 +17,7 @@ CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
 SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]
 LONGEST = {"train.json": 220, "inference.json": 120, "evaluate.json": 40, "multi_gpu_train.json": 40}
 LONGEST |= {"paper.json": 40, "paper_inference.json": 20, "published.json": 40, "published_inference.json": 20}
+LONGEST |= {"sam_inference.json": 40}
 BUNDLE_NAMES = sorted({path.parents[1].name for path in CONFIGS})
 NO_SETTINGS = {"_desc_", "imports", "bundle_root", "ckpt_dir", "ckpt_path", "output_dir", "cache_dir", "device"}
 NO_SETTINGS |= {"resume", "resuming", "online", "rank", "seed"}
@@ -25,8 +26,9 @@ SHARED = {
     "rrl_medsam": {"percentiles", "channels", "strides", "norm", "prompt", "output", "tta_views"},
     "semisam_plus": {"percentiles", "method", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
     "weakmedsam": {"percentiles", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
+    "ada_sam": {"percentiles", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
 }
-TRAINING_ONLY = {"rrl_medsam": "registration", "semisam_plus": "generalist", "weakmedsam": "backbone"}
+TRAINING_ONLY = {"rrl_medsam": "registration", "semisam_plus": "generalist", "weakmedsam": "backbone", "ada_sam": "sam"}
 
 
 def name_of(path: Path) -> str:
@@ -175,3 +177,18 @@ def test_papers_network_is_served_as_it_was_trained():
     import_bundle("weakmedsam")
     parser.update({"ckpt_path": "no such file", "bundle_root": str(BUNDLES / "weakmedsam")})
     assert type(parser.get_parsed_content("network_def").body).__name__ == "SliceBySlice"
+
+
+def test_ada_sam_itself_is_served_as_it_was_trained():
+    trained, served = read("ada_sam", "train.json"), read("ada_sam", "sam_inference.json")
+    numbers = set(served) & set(trained["settings"])
+    assert {"sam", "sam_image_size", "context", "head", "hidden", "feedback", "passes"} <= numbers
+    assert all(served[key] == trained[key] for key in numbers)
+    assert {"lora_rank", "sam_checkpoint", "views"} & set(served) == set()  # folded into the weights, or of training
+    trained_only = {"sam", "slice_size", "classes", "lora_rank"}
+    for key, different in (("ada", trained_only), ("inference", {"network", "slice_axis"})):
+        assert {k: v for k, v in served[key].items() if k not in different} == {
+            k: v for k, v in trained[key].items() if k not in different
+        }
+    assert served["network_def"] == trained["ada_volume"]
+    assert served["sam_model"]["pretrained"] is False

@@ -12,17 +12,18 @@ from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_
 from common.sample import LABELS, make_sample_cohort
 
 ROOT = Path(__file__).resolve().parents[1]
-BUNDLES = {name: ROOT / "bundles" / name for name in ("rrl_medsam", "semisam_plus", "weakmedsam")}
+BUNDLES = {name: ROOT / "bundles" / name for name in ("rrl_medsam", "semisam_plus", "weakmedsam", "ada_sam")}
 SCHEMA = ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"
 SMALL = {"rrl_medsam": {"channels": [4, 4, 8, 8]}}
-SMALL |= {name: {"channels": [4, 8], "strides": [2]} for name in ("semisam_plus", "weakmedsam")}
+SMALL |= {name: {"channels": [4, 8], "strides": [2]} for name in ("semisam_plus", "weakmedsam", "ada_sam")}
 CARD = {
     "rrl_medsam": ("OASIS", "CT-lung", "tools/datasets.py oasis", "2504.20501"),
     "semisam_plus": ("cleaned", "SAM-Med3D", "published.json", "not been run", "2502.20749"),
     "weakmedsam": ("slice_labels", "not bits alone", "slice index alone", "has not been run", "2503.04106"),
+    "ada_sam": ("label_slices", "num_label_slices", "own prompts", "sha256", "has not been run", "2507.01828"),
 }
 CONFIGS = {f"{name}.json" for name in ("train", "inference", "evaluate", "multi_gpu_train", "metadata")}
-CONFIGS |= {"paper.json", "paper_inference.json", "published.json", "published_inference.json"}
+CONFIGS |= {"paper.json", "paper_inference.json", "published.json", "published_inference.json", "sam_inference.json"}
 
 
 @pytest.fixture(params=BUNDLES)

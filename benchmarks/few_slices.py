@@ -1,0 +1,315 @@
+"""Masks on a few slices: what each part of ADA-SAM brings, and what a UNet makes of the same slices.
+
+    python -m benchmarks.few_slices DATASET_DIR --datalist BITS.json --output results.json --work FOLDER --slices 5
+
+`--datalist` is what `python -m tools.slice_labels DATASET_DIR --keep-labels` has written: bits for all slices, masks of
+which a seeded draw may be opened. All rows of a draw learn from the same slices. A row that trains ADA-SAM is scored by
+several ways of segmenting a volume with it; "oracle" takes its boxes from the truth of the test case and is a bound, no
+result. Rows that are there already are not run again, so an interrupted benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.losses import DiceCELoss
+from monai.networks.nets import UNet
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "bundles" / "ada_sam"
+sys.path[:0] = [str(BUNDLE)]
+
+from scripts.common.atomic_write import write_atomic  # noqa: E402
+from scripts.common.checkpoint import seed_epoch  # noqa: E402
+from scripts.common.evaluation import case_metrics  # noqa: E402
+from scripts.common.native_grid import ToNativeGridd  # noqa: E402
+from scripts.common.pseudo_label import plain  # noqa: E402
+from scripts.common.sampling import StreamSampler  # noqa: E402
+
+BARE = {"negative_weight": 0, "consistency_weight": 0, "prompt_weight": 0}
+# name -> overrides of train.json
+ADAPTED: dict[str, dict[str, Any]] = {
+    "CAM boxes": BARE,
+    "+ negatives": {"consistency_weight": 0, "prompt_weight": 0},
+    "+ teacher": {"prompt_weight": 0},
+    "+ prompt consistency": {},
+    "+ feedback": {"feedback": True},
+    "+ feedback gt": {"feedback": "gt"},
+    "no training": {"adapt_epochs": 0},
+}
+UNET_2D, UNET_3D, ALL_MASKS = "2D UNet", "3D UNet", "all masks"
+ROWS = [UNET_2D, UNET_3D, *ADAPTED]
+# ways of segmenting a volume -> options of VolumeInference
+SLICE_BY_SLICE = {
+    "presence_sigma": 0.0, "longest_run": False, "cam_sigma": 0.0, "box_median": 1, "passes": 1, "propagate": False,
+    "smooth": 0.0, "largest_component": False,
+}  # fmt: skip
+WAYS: dict[str, dict[str, Any]] = {
+    "slices": SLICE_BY_SLICE,
+    "volume, one pass": {"passes": 1, "propagate": False},
+    "volume": {"passes": 2, "propagate": False},
+    "volume + propagation": {"passes": 2, "propagate": True},
+    "whole": {"first_prompt": "whole", "passes": 2, "propagate": False},
+    "both": {"first_prompt": "both", "passes": 2, "propagate": False},
+}
+
+
+class Benchmark:
+    """All rows of one data set."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments, self.work = arguments, Path(arguments.work)
+        parser = self.parser(num_label_slices=1)
+        self.values = parser.get_parsed_content("cohort").grid["label_values"]
+        test = parser.get_parsed_content("validate::dataset")
+        self.test = [test[index] for index in range(min(len(test), arguments.test_cases or len(test)))]
+        self.heads: dict[str, dict[str, Tensor]] = {}
+
+    def parser(self, **overrides: Any) -> ConfigParser:
+        parser = ConfigParser()
+        parser.read_config(str(BUNDLE / "configs" / "train.json"))
+        row, arguments = self.work / "row", self.arguments
+        fixed: dict[str, Any] = {
+            "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "datalist": arguments.datalist,
+            "output_dir": str(row), "ckpt_dir": str(row), "cache_dir": str(self.work), "save_every": 10**6,
+            "labeller::folder": str(row / "labels"),
+            **{f"{stage}::trainer::train_handlers": [f"@{stage}::checkpoint"] for stage in ("classify", "adapt")},
+            "train::trainer::train_handlers": ["@train::checkpoint"],
+        }  # fmt: skip
+        if arguments.spatial_size:
+            fixed |= {"spatial_size": arguments.spatial_size, "pixdim": arguments.pixdim}
+        for key, value in {**fixed, **json.loads(arguments.settings), **overrides}.items():
+            parser[key] = value
+        return parser
+
+    def run(self, name: str, slices: int, draw: int, segment: bool) -> dict[str, Any]:
+        """Train a row, and where wanted a segmenter on its pseudo labels; score all of it."""
+        shutil.rmtree(self.work / "row", ignore_errors=True)
+        seed_epoch(draw, "build", 0)
+        parser = self.parser(num_label_slices=slices, seed=draw, **ADAPTED.get(name, {}))
+        images = parser.get_parsed_content("images")
+        images.set_data(parser.get_parsed_content("cohort").cases)
+        result: dict[str, Any] = {"row": name, "slices": slices, "draw": draw}
+        result["annotated"] = parser.get_parsed_content("cohort").label_slices
+        cost: dict[str, float] = {}
+        clock = time.process_time()
+
+        def done(stage: str) -> None:
+            nonlocal clock
+            cost[stage], clock = time.process_time() - clock, time.process_time()
+
+        ways: dict[str, Callable[[dict[str, Any]], Tensor]]
+        if name in (UNET_3D, ALL_MASKS):
+            parser["labeller"] = OnlyMasks(images, len(self.values), everything=name == ALL_MASKS)
+            ways = {"": self.train_segmenter(parser)}
+            done("train")
+        else:
+            features = parser.get_parsed_content("features")
+            features.prepare(images)
+            parser.get_parsed_content("slices").prepare()
+            done("features")
+            self.classify(parser)
+            done("classify")
+            if name == UNET_2D:
+                ways = self.train_slices(parser)
+                done("train")
+            else:
+                if parser.get("adapt_epochs"):
+                    parser.get_parsed_content("adapt::trainer").run()
+                done("adapt")
+                ways = self.ways(parser)
+                if segment:
+                    parser.get_parsed_content("labeller").run()
+                    done("label")
+                    ways["segmenter"] = self.train_segmenter(parser)
+                    done("train")
+        result["cases"] = [self.score(item, ways) for item in self.test]
+        done("score")
+        result["cost"] = {stage: round(seconds, 1) for stage, seconds in cost.items()}
+        return result
+
+    def classify(self, parser: ConfigParser) -> None:
+        """Train the head on the bits, once for all rows of a draw with the same settings of it."""
+        names = ("sam", "sam_image_size", "context", "head", "hidden", "pooling", "seed", "classify_epochs", "feedback")
+        key = json.dumps([parser.get(name) for name in names])
+        head = parser.get_parsed_content("ada").head
+        if key not in self.heads:
+            parser.get_parsed_content("classify::trainer").run()
+            self.heads[key] = {name: value.clone() for name, value in head.state_dict().items()}
+        head.load_state_dict(self.heads[key])
+
+    def ways(self, parser: ConfigParser) -> dict[str, Callable[[dict[str, Any]], Tensor]]:
+        """Return the ways of segmenting a volume with the adapted ADA-SAM: test item -> probabilities [K, H, W, D]."""
+        network, features = parser.get_parsed_content("ada"), parser.get_parsed_content("features")
+        kind, axis = type(parser.get_parsed_content("inference")), parser.get_parsed_content("cohort").slice_axis
+        size = parser.get_parsed_content("grid")["spatial_size"]
+        values = {"label_values": self.values}
+
+        def embeddings(item: dict[str, Any]) -> Tensor:
+            features.note("scored", item["image"])
+            return features.embedding("scored")
+
+        def own(inference: Any) -> Callable[[dict[str, Any]], Tensor]:
+            return lambda item: inference(embeddings(item), size).probabilities
+
+        ways = {title: own(kind(network, axis, **options, **values)) for title, options in WAYS.items()}
+        oracle = kind(network, axis, **values)
+        ways["oracle"] = lambda item: oracle.oracle(embeddings(item), self.truth(item)).probabilities
+        return ways
+
+    def truth(self, item: dict[str, Any]) -> Tensor:
+        """Return the truth of a test case on the grid, bool [P, H, W, D]."""
+        from monai.transforms import ResampleToMatch
+
+        classes = torch.stack([plain(item["label"])[0] == value for value in self.values[1:]]).float()
+        label = item["label"].clone()
+        label.set_array(classes)
+        return plain(ResampleToMatch(mode="nearest")(label, item["image"])) > 0.5
+
+    def train_segmenter(self, parser: ConfigParser) -> Callable[[dict[str, Any]], Tensor]:
+        """Train the bundle's 3D segmenter on whatever the labeller has."""
+        parser.get_parsed_content("train::trainer").run()
+        network, inferer = parser.get_parsed_content("network").eval(), parser.get_parsed_content("inferer")
+        return lambda item: inferer(plain(item["image"]).float()[None], network).softmax(1)[0]
+
+    def train_slices(self, parser: ConfigParser) -> dict[str, Callable[[dict[str, Any]], Tensor]]:
+        """Train a 2D UNet on the slices with masks, half of each batch slices without any class."""
+        classes, axis = len(self.values), parser.get_parsed_content("cohort").slice_axis
+        network = UNet(2, 1, classes, (16, 32, 64, 128), (2, 2, 2), num_res_units=2, norm="instance")
+        slices, table = parser.get_parsed_content("slices"), parser.get_parsed_content("table")
+        slices.transform.features.tuned = True  # augmented anew each time, and no embedding
+        empty = [number for number in table.others if not table.rows[number].bits.any()]
+        streams = []
+        for kind, indices, size in ((1, table.annotated, 8), (2, empty, 2)):
+            if indices:
+                count = self.arguments.unet_steps * size
+                sampler = StreamSampler(slices, count, seed=100 * parser.get("seed") + kind)
+                sampler.subset = indices
+                streams.append(torch.utils.data.DataLoader(slices, size, sampler=sampler))
+        optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, self.arguments.unet_steps, 0.9)
+        loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
+        for batches in zip(*streams, strict=True):
+            image = torch.cat([batch["image"][:, :1] for batch in batches])
+            mask = torch.cat([batch["mask"].clamp_min(0) for batch in batches])  # no class: background
+            optimizer.zero_grad()
+            loss(network(image), mask[:, None]).backward()
+            optimizer.step()
+            schedule.step()
+        slices.transform.features.tuned = False
+        network.eval()
+        return {"": lambda item: self.by_slices(network, item, axis), "gated": self.gated(parser, network, axis)}
+
+    @staticmethod
+    @torch.no_grad()
+    def by_slices(network: nn.Module, item: dict[str, Any], axis: int) -> Tensor:
+        """Return the probabilities [K, H, W, D] of a 2D network, slice by slice."""
+        planes = plain(item["image"]).float().movedim(axis + 1, 0)  # [n, 1, rows, columns]
+        return network(planes).softmax(1).movedim(0, axis + 1)
+
+    def gated(self, parser: ConfigParser, network: nn.Module, axis: int) -> Callable[[dict[str, Any]], Tensor]:
+        """Return the 2D network where the head, smoothed along the slices, says that a class is there."""
+        inference, features = parser.get_parsed_content("inference"), parser.get_parsed_content("features")
+        size = parser.get_parsed_content("grid")["spatial_size"]
+
+        def segment(item: dict[str, Any]) -> Tensor:
+            features.note("scored", item["image"])
+            found = inference(features.embedding("scored"), size)
+            shape = [len(self.values) - 1, 1, 1, 1]
+            shape[axis + 1] = -1
+            probabilities = self.by_slices(network, item, axis)
+            foreground = probabilities[1:] * found.gate.reshape(shape)
+            return torch.cat([1 - foreground.sum(0, keepdim=True), foreground])
+
+        return segment
+
+    def score(self, item: dict[str, Any], ways: dict[str, Callable[[dict[str, Any]], Tensor]]) -> dict[str, Any]:
+        """Return Dice and HD95 (mm), mean over the labels, of every way on the native grid of a test case."""
+        row: dict[str, Any] = {"case": item["case"]}
+        for title, segment in ways.items():
+            both = {"pred": segment(item), "image": item["image"]}
+            native = ToNativeGridd("pred", self.values)(both)["pred"]
+            spacing = item["label"].pixdim.tolist()
+            found = case_metrics(native[0], item["label"][0], spacing, self.values).values()
+            for key in ("dice", "hd95"):
+                row[f"{title} {key}".strip()] = sum(scores[key] for scores in found) / len(found)
+        return row
+
+
+class OnlyMasks:
+    """Stand for the labeller where nothing but the masks teaches, and the bits where a class is not.
+
+    Args:
+        images: with `label`, `annotated` and `presence` on the common grid.
+        classes: K.
+        everything: every voxel counts: the upper bound, where all slices have masks.
+    """
+
+    def __init__(self, images: Any, classes: int, everything: bool) -> None:
+        self.items, self.classes, self.everything = {item["case"]: item for item in images}, classes, everything
+
+    def load(self, case: str) -> dict[str, Tensor]:
+        item = self.items[case]
+        label = plain(item["label"])[0].round().long()
+        target = torch.nn.functional.one_hot(label, self.classes).movedim(-1, 0).float()
+        empty = plain(item["presence"]).sum(0, keepdim=True) < 0.5
+        known = torch.ones_like(empty) if self.everything else (plain(item["annotated"]) > 0.5) | empty
+        return {"target": target, "weight": known.float()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset_dir")
+    parser.add_argument("--datalist", required=True, help="of tools.slice_labels --keep-labels")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--work", required=True, help="folder for embeddings and a row's files")
+    parser.add_argument("--slices", type=int, action="append", help="slices with masks; may be given several times")
+    parser.add_argument("--draws", type=int, default=3, help="draws of the slices, each with its own seed")
+    parser.add_argument("--rows", default="", help="names, parted by ';'; default: all")
+    parser.add_argument("--segment", default="+ teacher", help="rows whose pseudo labels teach a segmenter")
+    parser.add_argument("--unet-steps", type=int, default=400)
+    parser.add_argument("--test-cases", type=int, help="default: all")
+    parser.add_argument("--settings", default="{}", help="further overrides of train.json, for all rows, as JSON")
+    parser.add_argument("--spatial-size", type=json.loads)
+    parser.add_argument("--pixdim", type=json.loads)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    output = Path(arguments.output)
+    results: dict[str, Any] = {"arguments": vars(arguments), "rows": []}
+    if output.exists():
+        results = json.loads(output.read_text(encoding="utf-8"))
+    done = {(row["slices"], row["draw"], row["row"]) for row in results["rows"]}
+    benchmark = Benchmark(arguments)
+    rows = arguments.rows.split(";") if arguments.rows else ROWS
+    segment = arguments.segment.split(";")
+    wanted = [
+        (slices, draw, row)
+        for draw in range(arguments.draws)
+        for slices in arguments.slices or [5, 20, 50, 100]
+        for row in rows
+    ]
+    for slices, draw, name in wanted:
+        if (slices, draw, name) in done:
+            continue
+        row = benchmark.run(name, slices, draw, name in segment)
+        results["rows"].append(row)
+        write_atomic(output, json.dumps(results, indent=1))
+        cases = row["cases"]
+        keys = [key for key in cases[0] if key.endswith("dice")]
+        shown = "  ".join(f"{key} {sum(case[key] for case in cases) / len(cases):.3f}" for key in keys)
+        print(f"{slices} slices, draw {draw}, {name:22s} {shown}  {row['cost']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

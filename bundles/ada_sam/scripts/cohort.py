@@ -1,0 +1,124 @@
+"""Volumes with a presence bit for every slice and masks on a few: which slices these are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from .common.data import Case, Datalist, given_label_slices, labeled_cases
+from .common.data_check import read_geometry
+from .common.errors import InputError
+from .common.label_slices import draw_label_slices, read_label_slices
+from .common.presence_bits import foreground_values
+from .common.weak_supervision import PresenceCohort
+
+
+class FewSlicesCohort(PresenceCohort):
+    """Read and check a data set for learning from masks on a few slices and presence bits on all.
+
+    Of the masks of the training cases only the chosen slices are looked at; those of other cases are never opened.
+
+    Args:
+        dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor: see `PresenceCohort`.
+        num_label_slices: how many positive slices are drawn from the training cases that have a label (where the
+            datalist has `label_slices` for one, from these); None: all `label_slices` of the datalist.
+        seed: of the draw.
+
+    Attributes, besides those of `PresenceCohort`:
+        cases: case, image, slice_labels, and of those with masks label and label_slices too.
+        label_slices: case -> indices of its slices with masks as stored, sorted; only cases that have some.
+
+    Raises:
+        InputError: everything that is wrong with the data set, one line a problem; also a mask that has a label on a
+            slice whose bit says that it is absent, as miscounted slices do.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str,
+        datalist: str = "dataset.json",
+        num_label_slices: int | None = None,
+        seed: int = 0,
+        spatial_size: Sequence[int] | None = None,
+        pixdim: Sequence[float] | None = None,
+        max_voxels: int = 98304,
+        divisor: int = 8,
+    ) -> None:
+        self.num_label_slices = None if num_label_slices in ("null", "None") else num_label_slices
+        self._files: dict[str, str] = {}
+        self._given: dict[str, list[int]] = {}
+        super().__init__(dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor)
+        self.label_slices: dict[str, list[int]] = self._given if self.num_label_slices is None else self._draw(seed)
+        self.cases: list[Case] = [self._with_masks(case) for case in self.cases]
+        self._masks_show = self._check_masks()
+
+    def read_further(self, content: Datalist, name: str) -> None:
+        self._files = {case["case"]: case["label"] for case in labeled_cases(content)}
+        self._given = given_label_slices(content)
+        if self.num_label_slices is None and not self._given:
+            raise InputError(
+                f"{name}: no training case has label_slices, and num_label_slices is null; wanted one of the two"
+            )
+
+    @property
+    def slice_size(self) -> tuple[int, int]:
+        """Rows and columns of a slice on the common grid."""
+        rows, columns = (n for axis, n in enumerate(self.grid["spatial_size"]) if axis != self.slice_axis)
+        return rows, columns
+
+    def describe(self) -> str:
+        """Return one sentence on what is learnt from."""
+        masks = sum(map(len, self.label_slices.values()))
+        names = (f"{self.labels[value]} on {self._masks_show[value]}" for value in foreground_values(self.labels))
+        slices = sum(found.bits.shape[1] for found in self.slice_labels.values())
+        given = sum(map(len, self._given.values()))
+        drawn = f", drawn from the datalist's {given}" if self.num_label_slices is not None and given else ""
+        return (
+            f"masks on {masks} slices of {len(self.label_slices)} cases ({', '.join(names)}{drawn}); presence bits on "
+            f"all {slices} slices of {len(self.cases)} cases: {self.describe_share()}"
+        )
+
+    def _draw(self, seed: int) -> dict[str, list[int]]:
+        bits = {case: self.slice_labels[case].bits for case in self._files}
+        drawn: dict[str, list[int]] = {}
+        for case, index in draw_label_slices(bits, self.num_label_slices, int(seed), among=self._given):
+            drawn.setdefault(case, []).append(index)
+        return {case["case"]: sorted(drawn[case["case"]]) for case in self.cases if case["case"] in drawn}
+
+    def _with_masks(self, case: Case) -> Case:
+        indices = self.label_slices.get(case["case"])
+        return case if indices is None else {**case, "label": self._files[case["case"]], "label_slices": indices}
+
+    def _check_masks(self) -> dict[int, int]:
+        """Open the chosen slices; return on how many of them each label has voxels."""
+        problems: list[str] = []
+        shown: Counter[int] = Counter()
+        values = foreground_values(self.labels)
+        for case in (case for case in self.cases if "label" in case):
+            name, indices, found = case["case"], case["label_slices"], self.slice_labels[case["case"]]
+            grid = read_geometry(case["image"])
+            try:
+                masks = read_label_slices(case["label"], found.axis, indices, self.labels, grid, name)
+            except InputError as error:
+                problems += error.problems
+                continue
+            for index, mask in zip(indices, np.moveaxis(masks, found.axis, 0), strict=True):
+                for row, value in enumerate(values):
+                    has = bool((mask == row + 1).any())
+                    shown[value] += has
+                    if has and not found.bits[row, index]:
+                        problems.append(
+                            f"{name}: the mask has label {value} ({self.labels[value]}) on slice {index}, which its "
+                            "slice_labels call free of it; wanted both to agree"
+                        )
+        if problems:
+            raise InputError(problems)
+        lacking = [value for value in values if not shown[value]]
+        if lacking and self.num_label_slices is None:
+            raise InputError(
+                f"label {value} ({self.labels[value]}) is on no slice that has a mask; wanted it on some"
+                for value in lacking
+            )
+        return {value: shown[value] for value in values}

@@ -1,0 +1,116 @@
+"""The end of a training run of ADA-SAM: the deployed network beside ADA-SAM itself, and what both learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .cohort import FewSlicesCohort
+from .common.finish import Compared
+from .common.finish import Finish as CommonFinish
+from .common.label_review import COLUMNS as PICTURES
+from .common.label_review import FOLDER
+from .common.report import DATA, Report
+from .common.sam.trainable_tensors import merged_state
+from .network import AdaSamVolume
+from .review import MEANING, Review, mask_rows, supervision
+
+PSEUDO_LABELS = "Pseudo labels"
+PICTURED = 6
+
+
+class Finish(CommonFinish):
+    """`common.finish.Finish` beside ADA-SAM's own answers on the same scans, with the pseudo labels and their flags.
+
+    Args:
+        base: name, sha256 and image size of the SAM that was adapted.
+        labeller, review: of the pseudo labels; None where ADA-SAM itself is deployed, which makes none.
+    """
+
+    title = "ADA-SAM"
+
+    def __init__(
+        self,
+        cohort: FewSlicesCohort,
+        network: nn.Module,
+        base: Mapping[str, Any],
+        labeller: Any = None,
+        review: Review | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(cohort=cohort, network=network, **options)
+        self.base, self.labeller, self.review = dict(base), labeller, review
+        self.itself = isinstance(network, AdaSamVolume)
+
+    def weights(self) -> dict[str, Tensor]:
+        return merged_state(self.network)  # adapters folded in; a segmenter has none
+
+    def compared(self) -> list[Compared]:
+        slices = Compared("slices", "ADA-SAM slice by slice", "slices dice")
+        if self.itself:
+            return [Compared("method", self.title, "dice"), slices]
+        return [
+            Compared("method", "segmenter taught by it", "dice"),
+            Compared("itself", "ADA-SAM itself", "itself dice"),
+            slices,
+            Compared("gain", "gain over ADA-SAM", against="itself"),
+        ]
+
+    def results(self) -> dict[str, Any]:
+        return {
+            "supervision": supervision(self.cohort),
+            "label_slices": self.cohort.label_slices,
+            "positive_share": {self.cohort.labels[v]: share for v, share in self.cohort.positive_share.items()},
+            "slice_axis": self.cohort.slice_axis,
+            "training_cases": len(self.cohort.cases),
+            "base": self.base,
+            "deployed": "ADA-SAM itself" if self.itself else "segmenter",
+            "grid": self.cohort.grid,
+            "flags": self.flags(),
+            "dice": self.scores(),
+        }
+
+    def flags(self) -> dict[str, list[str]]:
+        """Return what looks wrong in the pseudo label of each case, in sentences; cases without any are left out."""
+        if self.labeller is None:
+            return {}
+        said = {case: list(self.labeller.judgement(case)["sentences"]) for case in self.labeller.cases}
+        return {case: sentences for case, sentences in said.items() if sentences}
+
+    def introduction(self) -> str:
+        what = (
+            "What is deployed is ADA-SAM itself: it encodes every slice, prompts itself and follows each structure "
+            "through the volume."
+            if self.itself
+            else "What is deployed is a light network that learnt the masks, and ADA-SAM's answers between them. "
+            "Beside it stand ADA-SAM itself on the same scans, led through the volume, and slice by slice."
+        )
+        return (
+            f"{supervision(self.cohort)}\n\n{what} Every number comes from own prompts: no box, bit or mask of a "
+            "scored scan was given to anything."
+        )
+
+    def limits(self) -> list[str]:
+        return [
+            "The model was chosen without any mask but those learnt from: it is the last one.",
+            "Agreement on slices with masks is no test: they were learnt from.",
+            "A flag points at parts that disagree with each other. Its absence is no proof.",
+            f"Base: {self.base['sam']} at {self.base['image_size']} pixels. Public SAMs may have seen public data.",
+        ]
+
+    def describe(self, page: Report) -> None:
+        page.add_table("Which slices had masks", mask_rows(self.cohort), section=DATA)
+        if self.review is None:
+            return
+        page.add_text(
+            f"Every pseudo label has a volume and a section of its own in {FOLDER}/ and {FOLDER}/report.html beside "
+            "this page.", section=PSEUDO_LABELS,
+        )  # fmt: skip
+        page.add_table("What the segmenter learnt from", self.review.rows(), MEANING, section=PSEUDO_LABELS)
+        flags = [{"case": case, "look at": " ".join(said)} for case, said in self.flags().items()]
+        page.add_table("Flags", flags, section=PSEUDO_LABELS)
+        for item in list(self.review.images)[:PICTURED]:
+            caption = f"{item['case']}: {', '.join(PICTURES)}"
+            page.add_overlay(caption, self.review.picture(item), section=PSEUDO_LABELS)

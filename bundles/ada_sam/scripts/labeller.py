@@ -1,0 +1,220 @@
+"""Pseudo labels of a trained ADA-SAM: its own masks where nobody drew one, the true masks where somebody did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.nn import functional as F
+
+from .ada_sam import AdaSam
+from .common.errors import InputError
+from .common.pseudo_label import PseudoLabelBank, plain
+from .common.slice_labels import slice_bits
+from .quality import check, measure
+from .volume_inference import VolumeAnswer, VolumeInference
+
+CONFIDENCE = "confidence"
+
+
+class PseudoLabeller:
+    """Segment all training volumes with the trained network and its own prompts, and keep what a segmenter learns from.
+
+    The known bits are the gate, so that slices without a class are exact background. On the slices that carry a mask
+    the mask takes the place of the answer.
+
+    Args:
+        cohort: has `labels` (value -> name), `grid`, `slice_axis` and `label_slices`.
+        images: items with `case`, and on the common grid `image` [1, H, W, D], `presence` [P, H, W, D], `label`
+            [1, H, W, D] (class index) and `annotated` [1, H, W, D], 1 where the label is true.
+        features: `embedding(case)` -> [n, C, h, w] of its slices.
+        network: trained.
+        inference: of that network.
+        folder: of the labels on disk.
+        mask_weight: of voxels with a true mask in what learns from the labels.
+        weight: of the others: "confidence" for that of their slice (the mean over its classes, 1 on a slice without
+            any), or a number for all.
+        resume: keep what an interrupted run of the same settings and weights has left.
+
+    Raises:
+        InputError: a weight that is none.
+    """
+
+    def __init__(
+        self,
+        cohort: Any,
+        images: Sequence[Mapping[str, Any]],
+        features: Any,
+        network: AdaSam,
+        inference: VolumeInference,
+        folder: str,
+        mask_weight: float = 1.0,
+        weight: str | float = CONFIDENCE,
+        resume: bool = False,
+    ) -> None:
+        problems = [
+            f"{name} is {given!r}; wanted a number of 0 or more{also}"
+            for name, given, also in (("mask_weight", mask_weight, ""), ("weight", weight, f", or {CONFIDENCE!r}"))
+            if not (name == "weight" and given == CONFIDENCE) and not _is_weight(given)
+        ]
+        if problems:
+            raise InputError(problems)
+        self.cohort, self.images, self.features = cohort, images, features
+        self.network, self.inference = network, inference
+        self.mask_weight, self.resume = float(mask_weight), resume
+        self.weight = weight if weight == CONFIDENCE else float(weight)
+        self.names = {value: name for value, name in cohort.labels.items() if value != 0}
+        self._root = Path(folder)
+        self._bank: PseudoLabelBank | None = None
+
+    @property
+    def cases(self) -> list[str]:
+        return [item["case"] for item in self.images]
+
+    def training_indices(self) -> list[int]:
+        """Return the positions of the cases to learn from: all."""
+        return list(range(len(self.images)))
+
+    def run(self) -> PseudoLabelBank:
+        """Make the label of every case, several processes their shares, and return the bank.
+
+        A case has `target` [K, H, W, D] and `weight` [1, H, W, D], both half precision.
+        """
+        bank = PseudoLabelBank(self._root / self._identity())
+        if not self.resume:  # what an earlier run has left must not be found by a resumption of this one
+            if idist.get_rank() == 0:
+                for stale in self._root.glob("*/*.safetensors"):
+                    stale.unlink(missing_ok=True)
+            idist.barrier()
+        own = list(self.images)[idist.get_rank() :: idist.get_world_size()]
+        missing = [item for item in own if not (self.resume and item["case"] in bank)]
+        for item in track(missing, description="pseudo labels", disable=idist.get_rank() > 0):
+            tensors, judged = self.label(item)
+            bank.save(item["case"], {name: value.half() for name, value in tensors.items()}, **judged)
+        idist.barrier()
+        self._bank = bank
+        return bank
+
+    def label(self, item: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return {"target", "weight"} of a case, and what can be said of them."""
+        axis = self.cohort.slice_axis
+        bits = slice_bits(plain(item["presence"]), axis)
+        size = tuple(item["image"].shape[1:])
+        answer = self.inference(self.features.embedding(item["case"]), size, bits)
+        answer = VolumeAnswer(*(tensor.cpu() for tensor in answer))
+        true = F.one_hot(plain(item["label"])[0].long().cpu(), len(self.names) + 1).movedim(-1, 0).float()
+        drawn = plain(item["annotated"]).cpu() > 0.5  # [1, H, W, D]
+        target = torch.where(drawn, true, answer.probabilities)
+        weight = torch.where(drawn, self.mask_weight, self._trust(answer, size))
+        return {"target": target, "weight": weight}, self._judge(answer, target, true, drawn, bits)
+
+    def load(self, case: str) -> dict[str, Tensor]:
+        """Return `target` [K, H, W, D] and `weight` [1, H, W, D] of a case, float32."""
+        return self._made().load(case)
+
+    def judgement(self, case: str) -> dict[str, Any]:
+        """Return what `run` noted of a case.
+
+        Each of the following is {label value as text: .}: "volume_ml" of the pseudo label; "area_mm2" of its slices;
+        "confidence", the mean over the slices of the class; "agreement", the Dice of the network's own answer with the
+        true masks on the slices that have one, which it has learnt from, None where there is none; "presence", the
+        share of slices on which the network itself would have seen what the bits say; and what `check` says of the own
+        answer. "annotated" is the number of slices with a mask, "sentences" those of `check`.
+        """
+        return self._made().judgement(case)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a case for a report: how many of its slices have masks, its worst numbers, its flags."""
+        rows = []
+        for case in self.cases:
+            judged = self.judgement(case)
+            agreement = [dice for dice in judged["agreement"].values() if dice is not None]
+            flags = [
+                f"{self.names[int(value)]}: {', '.join(found)}" for value, found in judged["flags"].items() if found
+            ]
+            rows.append(
+                {
+                    "case": case,
+                    "slices with masks": judged["annotated"],
+                    **{f"{self.names[int(v)]} (ml)": ml for v, ml in judged["volume_ml"].items()},
+                    "lowest confidence": min(judged["confidence"].values()),
+                    "lowest agreement with masks": min(agreement) if agreement else "-",
+                    "lowest presence accuracy": min(judged["presence"].values()),
+                    "flags": "; ".join(flags) or "-",
+                }
+            )
+        return rows
+
+    # --- steps
+
+    def _trust(self, answer: VolumeAnswer, size: tuple[int, ...]) -> Tensor:
+        """Return the weight [1, H, W, D] of voxels that nobody drew."""
+        if self.weight != CONFIDENCE:
+            return torch.full((1, *size), float(self.weight))
+        count = answer.gate.sum(0)
+        mean = (answer.confidence * answer.gate).sum(0) / count.clamp_min(1)
+        around = [1, 1, 1, 1]
+        around[self.cohort.slice_axis + 1] = len(count)
+        return torch.where(count > 0, mean, 1.0).view(around).expand(1, *size)
+
+    def _judge(self, answer: VolumeAnswer, target: Tensor, true: Tensor, drawn: Tensor, bits: Tensor) -> dict[str, Any]:
+        axis, pixdim = self.cohort.slice_axis, self.cohort.grid["pixdim"]
+        own = _one_hot(answer.probabilities)
+        by_label: dict[str, list[Any]] = {
+            "confidence": [
+                float(sure[there].mean()) if bool(there.any()) else 1.0
+                for sure, there in zip(answer.confidence, answer.gate, strict=True)
+            ],
+            "agreement": [
+                _dice(found & drawn[0], mask & drawn[0]) for found, mask in zip(own, true[1:] > 0.5, strict=True)
+            ],
+            "presence": ((answer.presence > 0.5) == bits.cpu()).float().mean(1).tolist(),
+        }
+        texts = [str(value) for value in self.names]
+        return {
+            **measure(_one_hot(target), list(self.names), pixdim, axis),
+            **{name: dict(zip(texts, row, strict=True)) for name, row in by_label.items()},
+            **check(own, answer.boxes, answer.gate, answer.runs.tolist(), self.names, axis),
+            "annotated": int(drawn[0].movedim(axis, 0).flatten(1).any(1).sum()),
+        }
+
+    def _identity(self) -> str:
+        """Name what the labels depend on, so that those of other weights or settings aren't gone on with."""
+        digest = sha256(repr((self.cohort.grid, self.mask_weight, self.weight)).encode())
+        digest.update(repr(sorted(self.cohort.label_slices.items())).encode())
+        digest.update(repr(sorted(self.inference.settings.items())).encode())
+        tensors = self.network.state_dict()
+        for name in sorted(self.network.adapted_tensors()):
+            digest.update(tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:8]
+
+    def _made(self) -> PseudoLabelBank:
+        if self._bank is None:
+            raise RuntimeError("pseudo labels: nothing was made yet, run comes first")
+        return self._bank
+
+
+def _is_weight(given: Any) -> bool:
+    try:
+        return 0 <= float(given) < math.inf
+    except (TypeError, ValueError):
+        return False
+
+
+def _one_hot(probabilities: Tensor) -> Tensor:
+    """[K, H, W, D] -> bool [P, H, W, D], where each class is the most probable one."""
+    hard = probabilities.argmax(0)
+    return torch.stack([hard == label for label in range(1, len(probabilities))])
+
+
+def _dice(found: Tensor, true: Tensor) -> float | None:
+    """Return the Dice of two masks; None where both are empty."""
+    total = int(found.sum()) + int(true.sum())
+    return 2 * int((found & true).sum()) / total if total else None

@@ -1,0 +1,85 @@
+"""What is deployed: a light 3D network (Segmenter), or ADA-SAM itself as a network of volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .common.checkpoint import load_tensors
+from .common.grid_network import GridNetwork
+from .common.sam.volume import encode_volume
+from .volume_inference import VolumeInference
+
+
+class Segmenter(GridNetwork):
+    """Segment a volume with `body`; holds no SAM and needs neither presence bits nor prompts."""
+
+
+class AdaSamVolume(nn.Module):
+    """Segment a volume slice by slice with ADA-SAM, which prompts itself: encoder, prompts, decoder, the axis between.
+
+    It is what models/ada_sam.pt holds, adapters folded in. Its buffers (`spatial_size`, `pixdim` in mm, `label_values`,
+    `slice_axis`) say all that serves it. It loops over slices and decides from values, so TorchScript can't export it;
+    `Segmenter` is what is exported.
+
+    Args:
+        inference: leads ADA-SAM, its network, through a volume along its slice axis.
+        spatial_size: voxels along the RAS axes.
+        pixdim: spacing of that grid, mm.
+        label_values: value in a label map of each class, background first; K = len(label_values).
+        context: 2.5D: the channels of slice z are the slices z - context, z, z + context; 0: grey three times.
+
+    forward: image [B, 1, H, W, D] in [0, 1] -> log-probabilities [B, K, H, W, D] float32; needs no gradient and makes
+        none.
+    """
+
+    def __init__(
+        self,
+        inference: VolumeInference,
+        spatial_size: Sequence[int],
+        pixdim: Sequence[float],
+        label_values: Sequence[int],
+        context: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = inference.network
+        self.inference = inference
+        self.classes, self.context = len(label_values), int(context)
+        self.register_buffer("spatial_size", torch.tensor([float(n) for n in spatial_size]))
+        self.register_buffer("pixdim", torch.tensor([float(p) for p in pixdim]))
+        self.register_buffer("label_values", torch.tensor([float(v) for v in label_values]))
+        self.register_buffer("slice_axis", torch.tensor(float(inference.slice_axis)))
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Tensor:
+        size = tuple(image.shape[2:])
+        # outside the inferer's autocast: encoder and decoder choose their own, and positions want float32
+        with torch.autocast(image.device.type, enabled=False):
+            found = torch.stack([self.inference(self.embed(one), size, None).probabilities for one in image])
+        return found.to(image.device).float().clamp_min(1e-7).log()
+
+    @torch.no_grad()
+    def embed(self, image: Tensor) -> Tensor:
+        """Encode all slices of an image [1, H, W, D]: [n, C, h, w] float32, the padding of the encoder included."""
+        axis = self.inference.slice_axis
+        image = image[None].float().to(self.slice_axis.device)
+        maps = encode_volume(
+            self.network.sam, image, axis + 2, keep_padding=True, context=self.context, amp=self.network.amp
+        )
+        return maps[0].movedim(axis + 1, 0)  # [C, ., ., .] -> [n, C, h, w]
+
+
+def read_slice_axis(path: str | None, default: int = 2) -> int:
+    """Return the slicing axis that ada_sam.pt carries, or the default where there is no such file."""
+    if not path or not Path(path).exists():
+        return default
+    return int(load_tensors(path)["slice_axis"])
+
+
+def slice_size(spatial_size: Sequence[int], slice_axis: int) -> tuple[int, int]:
+    """Return rows and columns of the slices of a grid: its other two axes, in their order."""
+    rows, columns = (int(n) for axis, n in enumerate(spatial_size) if axis != int(slice_axis))
+    return rows, columns

@@ -1,0 +1,84 @@
+"""On which slices of a volume a structure is: they follow one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from .common.cam import smooth_gate
+from .common.preprocessing import gaussian_smooth
+
+
+def gate_slices(
+    logits: Tensor, sigma: float, hysteresis: Sequence[float], one_run: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Return on which slices each class is, from its logits along the volume.
+
+    Args:
+        logits: [P, n].
+        sigma, hysteresis: see `smooth_gate`.
+        one_run: indices 0 to P - 1 of the classes that are on one run of slices.
+
+    Returns:
+        gate: bool [P, n].
+        runs: int64 [P], how many runs there were of each class before one was chosen.
+    """
+    found = smooth_gate(logits, sigma, hysteresis=hysteresis)
+    longest, runs = longest_runs(found, logits.sigmoid())
+    gate = found.clone()
+    gate[list(one_run)] = longest[list(one_run)]
+    return gate, runs
+
+
+def longest_runs(found: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+    """Keep of each class's runs of slices the one with the highest sum of probabilities.
+
+    With probabilities alike it is the longest one; a longer one of lower probabilities has to be so much longer.
+
+    Args:
+        found: bool [P, n].
+        presence: [P, n] in [0, 1].
+
+    Returns:
+        kept: bool [P, n].
+        runs: int64 [P], how many there were.
+    """
+    kept, runs = torch.zeros_like(found), torch.zeros(len(found), dtype=torch.long, device=found.device)
+    for row, there in enumerate(found.cpu().numpy()):
+        parts, count = ndimage.label(there)
+        runs[row] = count
+        if count:
+            sums = ndimage.sum_labels(presence[row].cpu().numpy(), parts, range(1, count + 1))
+            kept[row] = torch.from_numpy(parts == 1 + sums.argmax()).to(found.device)
+    return kept, runs
+
+
+def on_slices(gate: Tensor, slice_axis: int) -> Tensor:
+    """Lay a gate [P, n] along the slice axis of a volume: [P, n, 1, 1], with n at its axis."""
+    shape = [len(gate), 1, 1, 1]
+    shape[slice_axis + 1] = gate.shape[1]
+    return gate.view(shape)
+
+
+def smooth_between(maps: Tensor, gate: Tensor, slice_axis: int, sigma: float) -> Tensor:
+    """Smooth maps along the slices, each class among the slices of its gate alone.
+
+    The zeros behind a structure's ends don't make its ends faint.
+
+    Args:
+        maps: [P, H, W, D].
+        gate: bool [P, n].
+        sigma: of the Gaussian, in slices; 0 for none.
+
+    Returns:
+        [P, H, W, D], 0 outside the gate.
+    """
+    inside = on_slices(gate, slice_axis).to(maps)
+    maps = maps * inside
+    if sigma == 0:
+        return maps
+    along = [sigma if axis == slice_axis else 0.0 for axis in range(3)]
+    return gaussian_smooth(maps, along) / gaussian_smooth(inside, along).clamp_min(1e-6) * inside

@@ -1,0 +1,253 @@
+"""Whole runs of ADA-SAM: what they leave, what they open, and how they end when told nonsense."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from ada_fake import use_tiny_sam
+from bundle_path import import_bundle
+from bundle_run import ADA, BundleRun, command, errors_of, files_below, files_opened, scores, subset_cohort, weights
+from monai.bundle import ConfigParser
+from safetensors import safe_open
+
+STAGES = ("classify", "adapt", "train")
+RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json"}
+RESULTS |= {"output/events.out.tfevents", "output/pseudo_labels/report.html"}
+RESULTS |= {"ckpt/model.pt", "ckpt/ada_sam.safetensors", "ckpt/ada_sam.pt"}
+CASES = [f"sample_{number:03d}" for number in range(5)]
+SERVED = {key: ADA.tiny[key] for key in ("channels", "strides", "device")}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_cohort, tmp_path_factory) -> dict:
+    """One run of train.json with every stage: its folder, what it printed, every file that it opened."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch, files_opened() as opened:
+        built = use_tiny_sam(patch, folder / "weights")
+        flow, said = ADA.run(["train.json"], folder, tiny_cohort)
+    return {"folder": folder, "said": said, "opened": opened, "flow": flow, "built": built}
+
+
+def manifest(folder: Path) -> dict:
+    return json.loads((folder / "output" / "run.json").read_text(encoding="utf-8"))
+
+
+def test_training_leaves_models_scores_and_report(trained):
+    folder, said = trained["folder"], trained["said"]
+    found = {name for name in files_below(folder) if not name.startswith(("cache/", "weights/"))}
+    checkpoints = {f"ckpt/{stage}.checkpoint.pt" for stage in STAGES}
+    volumes = {f"output/pseudo_labels/{case}.nii.gz" for case in CASES}
+    assert {name for name in found if not name.endswith(".previous")} == RESULTS | checkpoints | volumes
+    assert "mean of 2 cases never seen" in " ".join(said.split()) and f"model:  {folder}/ckpt/model.pt" in said
+    rows = scores(folder / "output" / "metrics.json")
+    assert {row["case"] for row in rows} == {"sample_006", "sample_007"}
+    for column in ("dice", "itself dice", "slices dice"):
+        assert all(column in row for row in rows), column
+    results = manifest(folder)["results"]
+    assert results["base"]["sam"] == "mobile_sam" and results["deployed"] == "segmenter"
+    assert sum(map(len, results["label_slices"].values())) == 3 == len(results["label_slices"])  # a patient each
+    assert all(set(row) == {"method", "itself", "slices"} for row in results["dice"].values())
+    stages = {"load volumes", "SAM features", "views", *STAGES, "pseudo labels", "review", "evaluate"}
+    assert stages <= set(manifest(folder)["stages"])
+    assert len(trained["built"]) == 1  # features and network share the SAM
+
+
+def test_report_says_the_supervision_and_which_slices_had_masks(trained):
+    page = (trained["folder"] / "output" / "report.html").read_text(encoding="utf-8")
+    for words in ("masks on 3 slices of 3 cases", "presence bits on all", "Which slices had masks", "own prompts"):
+        assert words in page, words
+    for words in ("ADA-SAM itself", "ADA-SAM slice by slice", "Pseudo labels", "chosen without"):
+        assert words in page, words
+    review = (trained["folder"] / "output" / "pseudo_labels" / "report.html").read_text(encoding="utf-8")
+    assert all(f"{case}: learnt from" in review for case in CASES) and "Masks on the slices" in review
+
+
+def test_masks_of_cases_without_labelled_slices_are_never_opened(trained, tiny_cohort):
+    dataset = json.loads((tiny_cohort / "dataset.json").read_text(encoding="utf-8"))
+    paths = {
+        (group, key): {os.path.realpath(tiny_cohort / case[key]) for case in dataset[group] if key in case}
+        for group in ("training", "validation", "test")
+        for key in ("image", "label", "slice_labels")
+    }
+    seen = set(trained["opened"])
+    assert paths["training", "image"] | paths["training", "slice_labels"] | paths["test", "label"] <= seen
+    drawn = manifest(trained["folder"])["results"]["label_slices"]
+    wanted = {os.path.realpath(tiny_cohort / case["label"]) for case in dataset["training"] if _id(case) in drawn}
+    assert len(wanted) == 3 and seen & paths["training", "label"] == wanted
+    assert not seen & paths["validation", "label"]
+
+
+def _id(case: dict) -> str:
+    return Path(case["image"]).name.removesuffix(".nii.gz")
+
+
+def test_masks_of_other_slices_change_nothing(trained, tiny_cohort, tmp_path, monkeypatch):
+    """The same run on label files in which all slices but the drawn ones are another label."""
+    use_tiny_sam(monkeypatch, tmp_path / "weights")
+    folder = Path(shutil.copytree(tiny_cohort, tmp_path / "cohort"))
+    dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    for case in dataset["training"]:
+        axis = json.loads((folder / case["slice_labels"]).read_text(encoding="utf-8"))["axis"]
+        drawn = manifest(trained["folder"])["results"]["label_slices"].get(_id(case), [])
+        file = nibabel.load(folder / case["label"])
+        array = np.asarray(file.dataobj).copy()
+        others = [index for index in range(array.shape[axis]) if index not in drawn]
+        np.moveaxis(array, axis, 0)[others] = 1
+        nibabel.save(nibabel.Nifti1Image(array, file.affine), folder / case["label"])
+    ADA.run(["train.json"], tmp_path, folder)
+    for name in ("model.pt", "ada_sam.pt"):
+        found, wanted = (weights(path / "ckpt" / name) for path in (tmp_path, trained["folder"]))
+        assert [key for key in wanted if not torch.equal(found[key], wanted[key])] == []
+
+
+def test_monai_finds_all_properties_of_a_training(trained):
+    assert not trained["flow"].check_properties()
+
+
+def test_models_are_flat_and_fit_the_networks_that_serve_them(trained, monkeypatch, tmp_path):
+    use_tiny_sam(monkeypatch, tmp_path / "weights")
+    ckpt = trained["folder"] / "ckpt"
+    segmenter = weights(ckpt / "model.pt")
+    assert not any(word in name for name in segmenter for word in ("sam", "head", "prompt"))
+    for configs, name in (["inference.json"], "model.pt"), (["inference.json", "sam_inference.json"], "ada_sam.pt"):
+        parser = ConfigParser()
+        parser.read_config([str(ADA.configs / config) for config in configs])
+        parser.update({"bundle_root": str(ADA.folder), "ckpt_path": str(ckpt / name), "hidden": 8, **SERVED})
+        import_bundle("ada_sam")
+        parser.get_parsed_content("network_def").load_state_dict(weights(ckpt / name), strict=True)
+
+
+def test_sites_receive_what_was_trained_and_the_base_it_belongs_to(trained):
+    network = trained["flow"].parser.get_parsed_content("ada")
+    with safe_open(trained["folder"] / "ckpt" / "ada_sam.safetensors", framework="pt") as file:
+        held = set(file.keys())
+        said = " ".join((file.metadata() or {}).values())
+    assert held == {*network.trainable_parameters(), "cam_low", "cam_high"}
+    assert manifest(trained["folder"])["results"]["base"]["sha256"] in said
+
+
+def test_evaluation_needs_data_and_model_alone_and_gives_the_same_scores(trained, tiny_cohort, tmp_path):
+    (tmp_path / "ckpt").mkdir()
+    shutil.copy(trained["folder"] / "ckpt" / "model.pt", tmp_path / "ckpt")
+    ADA.run(["train.json", "evaluate.json"], tmp_path, tiny_cohort)
+    assert files_below(tmp_path) == {"ckpt/model.pt", "output/metrics.csv", "output/metrics.json"}
+    found, wanted = (scores(path / "output" / "metrics.json") for path in (tmp_path, trained["folder"]))
+    for row, other in zip(found, wanted, strict=True):
+        assert row == pytest.approx({key: other[key] for key in row}, nan_ok=True), row
+        assert "itself dice" not in row
+
+
+def test_ada_sam_itself_is_scored_from_its_merged_file(trained, tiny_cohort, tmp_path, monkeypatch):
+    use_tiny_sam(monkeypatch, tmp_path / "weights")
+    configs = ["train.json", "evaluate.json", "sam_inference.json"]
+    path = str(trained["folder"] / "ckpt" / "ada_sam.pt")
+    ADA.run(configs, tmp_path, tiny_cohort, ckpt_path=path)
+    found, wanted = (scores(folder / "output" / "metrics.json") for folder in (tmp_path, trained["folder"]))
+    assert [row["dice"] for row in found] == pytest.approx(
+        [row["itself dice"] for row in wanted], abs=0.02, nan_ok=True
+    )
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_inference_segments_a_folder_with_the_trained_model(trained, tiny_cohort, tmp_path, monkeypatch, itself):
+    use_tiny_sam(monkeypatch, tmp_path / "weights")
+    configs = ["inference.json", "sam_inference.json"] if itself else ["inference.json"]
+    name = "ada_sam.pt" if itself else "model.pt"
+    settings = {"ckpt_path": str(trained["folder"] / "ckpt" / name), "output_dir": str(tmp_path / "out"), **SERVED}
+    settings |= {"hidden": 8, "sam_image_size": 64} if itself else {}
+    inference = BundleRun(ADA.name, {}, {})
+    flow, said = inference.run(configs, tmp_path / "none", tiny_cohort / "imagesTs", "inference", **settings)
+    assert not flow.check_properties()
+    assert files_below(tmp_path / "out") == {f"{case}/{case}_seg.nii.gz" for case in ("sample_006", "sample_007")}
+    for case in ("sample_006", "sample_007"):
+        source = nibabel.load(tiny_cohort / "imagesTs" / f"{case}.nii.gz")
+        written = nibabel.load(tmp_path / "out" / case / f"{case}_seg.nii.gz")
+        assert written.shape == source.shape and np.allclose(written.affine, source.affine, atol=1e-4)
+        assert set(np.unique(written.dataobj)) <= set(range(6)) and f"{case}_seg.nii.gz" in said
+
+
+def test_papers_form_adapts_the_encoder_and_is_deployed_itself(tiny_cohort, tmp_path, monkeypatch):
+    (sam,) = [use_tiny_sam(monkeypatch, tmp_path / "weights", attention=True)]
+    folder = subset_cohort(tiny_cohort, tmp_path / "cohort", training=2, test=1)
+    options = {"adapt_epochs": 1, "adapt_length": 2, "classify_epochs": 1, "sam_image_size": 64, "hidden": 8}
+    options |= {"num_label_slices": 4, "max_voxels": 4096, "labeled_batch": 2, "unlabeled_batch": 2, "device": "cpu"}
+    paper = BundleRun(ADA.name, {}, {})
+    flow, _ = paper.run(["train.json", "paper.json"], tmp_path, folder, **options)
+    assert files_below(tmp_path / "ckpt") >= {"ada_sam.pt", "ada_sam.safetensors"}
+    assert not (tmp_path / "ckpt" / "model.pt").exists() and not list((tmp_path / "cache").rglob("*.safetensors"))
+    merged = weights(tmp_path / "ckpt" / "ada_sam.pt")
+    assert not any(".up." in name or ".down." in name for name in merged) and any("feedback" in name for name in merged)
+    network = flow.parser.get_parsed_content("ada")
+    ups = [parameter for name, parameter in network.named_parameters() if ".up." in name]
+    assert ups and any(parameter.abs().max() > 0 for parameter in ups)  # the adapters have learnt
+    results = manifest(tmp_path)["results"]
+    assert results["deployed"] == "ADA-SAM itself" and set(results["dice"]["overall"]) == {"method", "slices"}
+    served = {"ckpt_path": str(tmp_path / "ckpt" / "ada_sam.pt"), "output_dir": str(tmp_path / "served")}
+    served |= {
+        "head": "mlp",
+        "hidden": 8,
+        "cam_range": "running",
+        "mask_prompt": False,
+        "feedback": True,
+        "passes": 1,
+        "propagate": False,
+    }
+    served |= {"sam_image_size": 64, "device": "cpu"}
+    paper.run(["inference.json", "sam_inference.json"], tmp_path / "none", folder / "imagesTs", "inference", **served)
+    assert len(list((tmp_path / "served").glob("*/*_seg.nii.gz"))) == 1 and len(sam) == 2
+
+
+# --- as a command
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tiny_cohort, tmp_path):
+    bundle = ADA.copy(tmp_path / "bundle")
+    configs = ["configs/train.json", "configs/multi_gpu_train.json"]
+    process = command(configs, *ADA.flags(dataset_dir=tiny_cohort), cwd=bundle, processes=2)
+    said, complaints = process.communicate(timeout=400)
+    if "found no weights" in complaints:
+        pytest.skip("needs the weights of mobile_sam")
+    assert process.returncode == 0, complaints + said
+    for line, wanted in (("epoch 2/2", 2), ("mean of 2 cases", 1), ("model:  ", 1), ("ADA-SAM: ", 1)):
+        assert sum(line in printed for printed in said.splitlines()) == wanted, (line, said)
+    assert len(list((bundle / "eval" / "pseudo_labels").glob("*.nii.gz"))) == 5
+    assert json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))["config"]["world_size"] == 2
+
+
+def test_mistyped_key_is_one_clear_line(tmp_path):
+    options = ["--bundle_root", str(ADA.folder), "--num_label_slice", "3"]
+    options += [f"--{name}_dir={tmp_path / name}" for name in ("output", "ckpt", "cache")]
+    lines = errors_of(command([ADA.configs / "train.json"], *options, cwd=tmp_path))
+    assert lines == ["error: --num_label_slice: no such key in train.json; the closest is --num_label_slices"]
+    assert not files_below(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"num_label_slices": "null"}, "wanted one of the two"),
+        ({"num_label_slices": 0}, "num_label_slices is 0"),
+        ({"sam": "sam2"}, "found 'sam2', wanted one of"),
+        ({"head": "linear"}, "head: found 'linear'"),
+        ({"feedback": "never"}, "feedback: found 'never'"),
+        ({"passes": 0}, "passes is 0"),
+        ({"pseudo_weight": "sure"}, "weight is 'sure'"),
+        ({"negative_weight": -1}, "negative_weight is -1"),
+    ],
+)
+def test_wrong_settings_end_before_any_work(tiny_cohort, tmp_path, settings, text):
+    bundle = ADA.copy(tmp_path / "bundle")
+    lines = errors_of(command(["configs/train.json"], *ADA.flags(dataset_dir=tiny_cohort, **settings), cwd=bundle))
+    if "found no weights" in lines[0]:
+        pytest.skip("needs the weights of mobile_sam")
+    assert text in lines[0], lines
+    assert not list((bundle / "cache").rglob("*.safetensors"))
