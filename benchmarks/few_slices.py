@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ UNET_2D, UNET_3D, ALL_MASKS = "2D UNet", "3D UNet", "all masks"
 ROWS = [UNET_2D, UNET_3D, *ADAPTED]
 # ways of segmenting a volume -> options of VolumeInference
 SLICE_BY_SLICE = {
-    "presence_sigma": 0.0, "longest_run": False, "cam_sigma": 0.0, "box_median": 1, "passes": 1, "propagate": False,
-    "smooth": 0.0, "largest_component": False,
+    "presence_sigma": 0.0, "use_extents": False, "longest_run": False, "cam_sigma": 0.0, "box_median": 1, "passes": 1,
+    "propagate": False, "smooth": 0.0, "largest_component": False,
 }  # fmt: skip
 WAYS: dict[str, dict[str, Any]] = {
     "slices": SLICE_BY_SLICE,
@@ -110,12 +111,14 @@ class Benchmark:
 
         ways: dict[str, Callable[[dict[str, Any]], Tensor]]
         if name in (UNET_3D, ALL_MASKS):
-            parser["labeller"] = OnlyMasks(images, len(self.values), everything=name == ALL_MASKS)
+            labels = OnlyMasks(images, len(self.values), everything=name == ALL_MASKS)
+            parser["labeller"], parser["images"] = labels, images
             ways = {"": self.train_segmenter(parser)}
             done("train")
         else:
             features = parser.get_parsed_content("features")
             features.prepare(images)
+            parser.get_parsed_content("ada").note_extents(features.all_bits.values())
             parser.get_parsed_content("slices").prepare()
             done("features")
             self.classify(parser)
@@ -139,8 +142,11 @@ class Benchmark:
         return result
 
     def classify(self, parser: ConfigParser) -> None:
-        """Train the head on the bits, once for all rows of a draw with the same settings of it."""
-        names = ("sam", "sam_image_size", "context", "head", "hidden", "pooling", "seed", "classify_epochs", "feedback")
+        """Train the head, once for all rows of a draw with the same settings of it."""
+        names = (
+            "sam", "sam_image_size", "context", "head", "hidden", "pooling", "seed", "classify_epochs", "feedback",
+            "num_label_slices", "locate_weight", "cam_range",
+        )  # fmt: skip
         key = json.dumps([parser.get(name) for name in names])
         head = parser.get_parsed_content("ada").head
         if key not in self.heads:
@@ -186,8 +192,10 @@ class Benchmark:
         """Train a 2D UNet on the slices with masks, half of each batch slices without any class."""
         classes, axis = len(self.values), parser.get_parsed_content("cohort").slice_axis
         network = UNet(2, 1, classes, (16, 32, 64, 128), (2, 2, 2), num_res_units=2, norm="instance")
-        slices, table = parser.get_parsed_content("slices"), parser.get_parsed_content("table")
-        slices.transform.features.tuned = True  # augmented anew each time, and no embedding
+        given, table = parser.get_parsed_content("slices"), parser.get_parsed_content("table")
+        features = copy(parser.get_parsed_content("features"))
+        features.tuned = True  # slices are augmented anew each time, and nobody embeds them
+        slices = type(given)(table, features, parser.get_parsed_content("images"), given.view_count, given.seed)
         empty = [number for number in table.others if not table.rows[number].bits.any()]
         streams = []
         for kind, indices, size in ((1, table.annotated, 8), (2, empty, 2)):
@@ -206,7 +214,6 @@ class Benchmark:
             loss(network(image), mask[:, None]).backward()
             optimizer.step()
             schedule.step()
-        slices.transform.features.tuned = False
         network.eval()
         return {"": lambda item: self.by_slices(network, item, axis), "gated": self.gated(parser, network, axis)}
 

@@ -129,7 +129,7 @@ def test_sites_receive_what_was_trained_and_the_base_it_belongs_to(trained):
     with safe_open(trained["folder"] / "ckpt" / "ada_sam.safetensors", framework="pt") as file:
         held = set(file.keys())
         said = " ".join((file.metadata() or {}).values())
-    assert held == {*network.trainable_parameters(), "cam_low", "cam_high"}
+    assert held == {*network.trainable_parameters(), "cam_low", "cam_high", "extents"}
     assert manifest(trained["folder"])["results"]["base"]["sha256"] in said
 
 

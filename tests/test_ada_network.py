@@ -106,7 +106,7 @@ def test_small_file_holds_what_is_trained_alone_and_brings_it_back(tmp_path):
     base = {"sam": "tiny_sam", "sha256": "0" * 64, "image_size": 32}
     tensors.save_trainable(path, network, network.adapted_tensors(), base)
     with safe_open(path, framework="pt") as file:
-        assert set(file.keys()) == {*network.trainable_parameters(), "cam_low", "cam_high"}
+        assert set(file.keys()) == {*network.trainable_parameters(), "cam_low", "cam_high", "extents"}
     assert not any("image_encoder" in name for name in network.adapted_tensors())
     again = volume()
     assert not torch.equal(again(image()), trained(image()))
@@ -119,3 +119,15 @@ def test_segmenter_is_exported_by_torchscript():
     network = module.Segmenter(body, (4, 4, 4), (1, 1, 1), VALUES).eval()
     given = torch.rand(1, 1, 4, 4, 4)
     torch.testing.assert_close(torch.jit.script(network)(given), network(given))
+
+
+def test_maps_that_are_logits_of_masks_need_no_range():
+    served = volume(cam_range="sigmoid")
+    network = served.network
+    sight = network.look(served.embed(image()[0]))
+    torch.testing.assert_close(sight.cam, network.planes(sight.maps).sigmoid())
+    assert served.inference.cam_scope == "running" and volume().inference.cam_scope == "volume"
+    network.observe(10 * sight.maps, torch.ones(SIZE[2], 2))
+    torch.testing.assert_close(network.look(served.embed(image()[0])).cam, sight.cam)
+    with pytest.raises(tensors.InputError, match="cam_range: found 'max'"):
+        volume(cam_range="max")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from bundle_path import import_bundle
+from tiny_sam import tiny_sam
 
 gate = import_bundle("ada_sam", "slice_gate")
+AdaSam = import_bundle("ada_sam", "ada_sam").AdaSam
 
 
 def test_of_two_runs_the_one_that_speaks_loudest_is_kept():
@@ -54,3 +56,26 @@ def test_gate_lies_along_its_axis():
         (2, 1, 5, 1),
         (2, 1, 1, 5),
     ]
+
+
+def test_extents_hold_a_class_to_as_many_slices_as_it_has_elsewhere():
+    logits = torch.tensor([[-5.0, -4, -1, -0.5, -1.2, -4, -5, -6]])
+    extents = torch.tensor([[3.0, 5.0]])
+    assert not gate.gate_slices(logits, 0.0, (0.3, 0.6), [0])[0].any()  # this scan looks unlike the others
+    shifted = gate.within_extents(logits, 0.0, extents)
+    assert (shifted > 0)[0].int().tolist() == [0, 0, 1, 1, 1, 0, 0, 0]
+    assert gate.gate_slices(logits, 0.0, (0.3, 0.6), [0], extents)[0][0, 2:5].all()
+    many = gate.within_extents(-logits, 0.0, extents)
+    assert int((many > 0).sum()) == 5 and (many > 0)[0, 5:].all()
+    for free in ([[0.0, 8.0]], [[0.0, 0.0]], [[1.0, 3.0]]):
+        within = torch.tensor([[-5.0, 2, 1, -3]])
+        assert torch.equal(gate.within_extents(within, 0.0, torch.tensor(free)), within)
+    assert int((gate.within_extents(-torch.ones(1, 4), 0.0, torch.tensor([[9.0, 9.0]])) > 0).sum()) == 4
+    assert not (gate.within_extents(torch.tensor([[3.0, 2, 1]]), 0.0, torch.tensor([[0.0, 0.5]])) > 0).any()
+
+
+def test_extents_are_those_of_the_training_volumes():
+    network = AdaSam(tiny_sam(), (14, 12), 2, hidden=8, amp=False)
+    bits = [torch.tensor([[0, 1, 1, 0], [0, 0, 0, 0]]).bool(), torch.tensor([[1, 1, 1, 0], [0, 1, 0, 0]]).bool()]
+    network.note_extents(bits)
+    assert network.extents.tolist() == [[2, 3], [0, 1]]

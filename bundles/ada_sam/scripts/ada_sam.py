@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -138,6 +138,7 @@ class AdaSam(nn.Module):
             add_lora(sam.image_encoder, lora_rank)
         self.register_buffer("cam_low", torch.zeros(classes))
         self.register_buffer("cam_high", torch.zeros(classes))  # not above low: nothing was observed
+        self.register_buffer("extents", torch.zeros(classes, 2))
         wanted = set(self.trainable_parameters())
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name in wanted)
@@ -149,8 +150,13 @@ class AdaSam(nn.Module):
         return [name for name, _ in self.named_parameters() if name.startswith(own) or name in adapters]
 
     def adapted_tensors(self) -> list[str]:
-        """Return the names of all that differs from the base SAM: `trainable_parameters` and the maps' range."""
-        return [*self.trainable_parameters(), "cam_low", "cam_high"]
+        """Return the names of all that differs from the base SAM: `trainable_parameters`, the maps' range, extents."""
+        return [*self.trainable_parameters(), "cam_low", "cam_high", "extents"]
+
+    def note_extents(self, bits: Iterable[Tensor]) -> None:
+        """Note on how many slices of a volume each class is, at least and at most, by the bits [P, n] of volumes."""
+        counts = torch.stack([one.sum(1) for one in bits])  # [volumes, P]
+        self.extents.copy_(torch.stack([counts.amin(0), counts.amax(0)], 1))
 
     @property
     def covered(self) -> tuple[float, float]:

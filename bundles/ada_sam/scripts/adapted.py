@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch
 
 from .common.checkpoint import atomic_save
 from .common.sam import weights
@@ -47,9 +48,14 @@ class AdaptedModel:
         return {"sam": self.sam, "sha256": sha256, "image_size": self.image_size, **grid}
 
     def write(self) -> None:
-        """Write both files; with several processes the first one does."""
+        """Write both files; with several processes the first one does, and all go on with what it has written."""
+        network = self.volume.network
+        if idist.get_world_size() > 1:
+            # each process has followed the range of its own maps since its last forward
+            state = network.state_dict()
+            for name in network.adapted_tensors():
+                torch.distributed.broadcast(state[name], 0)
         if idist.get_rank() == 0:
-            network = self.volume.network
             save_trainable(self.folder / SMALL, network, network.adapted_tensors(), self.base)
             if self.merged:
                 atomic_save(merged_state(self.volume), self.folder / MERGED)

@@ -13,7 +13,11 @@ from .common.preprocessing import gaussian_smooth
 
 
 def gate_slices(
-    logits: Tensor, sigma: float, hysteresis: Sequence[float], one_run: Sequence[int]
+    logits: Tensor,
+    sigma: float,
+    hysteresis: Sequence[float],
+    one_run: Sequence[int],
+    extents: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return on which slices each class is, from its logits along the volume.
 
@@ -21,16 +25,41 @@ def gate_slices(
         logits: [P, n].
         sigma, hysteresis: see `smooth_gate`.
         one_run: indices 0 to P - 1 of the classes that are on one run of slices.
+        extents: [P, 2], on how many slices a class is at least and at most; None or a most of 0: unknown.
 
     Returns:
         gate: bool [P, n].
         runs: int64 [P], how many runs there were of each class before one was chosen.
     """
+    if extents is not None:
+        logits = within_extents(logits, sigma, extents)
     found = smooth_gate(logits, sigma, hysteresis=hysteresis)
     longest, runs = longest_runs(found, logits.sigmoid())
     gate = found.clone()
     gate[list(one_run)] = longest[list(one_run)]
     return gate, runs
+
+
+def within_extents(logits: Tensor, sigma: float, extents: Tensor) -> Tensor:
+    """Shift the logits [P, n] of a volume so that, smoothed, as many of a class are above 0 as its extents allow.
+
+    On a scan that looks unlike those learnt from, the order of the slices is right more often than their level.
+
+    Args:
+        extents: [P, 2], see `gate_slices`.
+    """
+    smooth = gaussian_smooth(logits.float()[:, :, None, None], [sigma, 0, 0])[..., 0, 0]
+    shifted = logits.clone()
+    for row, (fewest, most) in enumerate(extents.tolist()):
+        ranked = smooth[row].sort(descending=True).values
+        count = int((ranked > 0).sum())
+        wanted = int(min(max(count, fewest), most, len(ranked)))
+        if most <= 0 or wanted == count:
+            continue
+        after = ranked[wanted] if wanted < len(ranked) else ranked[-1] - 1
+        before = ranked[wanted - 1] if wanted > 0 else ranked[0] + 1
+        shifted[row] -= (before + after) / 2
+    return shifted
 
 
 def longest_runs(found: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:

@@ -57,6 +57,7 @@ class VolumeInference:
         slice_axis: 0, 1 or 2 of the volume's grid.
         presence_sigma: of the Gaussian along the slices, in slices; 0 for none.
         hysteresis: (low, high): slices of probability above low, in a run that reaches above high.
+        use_extents: hold each class to as many slices as it has in the training volumes; see `within_extents`.
         longest_run: of the runs of slices keep that with the highest sum of probabilities; True, False, or the label
             values to do it for.
         cam_scope: over what a map is normalised: "volume", "slice", or "running" for the network's own range.
@@ -85,6 +86,7 @@ class VolumeInference:
         slice_axis: int,
         presence_sigma: float = 1.0,
         hysteresis: Sequence[float] = (0.3, 0.6),
+        use_extents: bool = True,
         longest_run: bool | Sequence[int] = True,
         cam_scope: str | None = None,
         cam_sigma: float = 1.0,
@@ -131,7 +133,7 @@ class VolumeInference:
         if problems:
             raise InputError(problems)
         self.network, self.slice_axis = network, slice_axis
-        self.presence_sigma, self.hysteresis = presence_sigma, tuple(hysteresis)
+        self.presence_sigma, self.hysteresis, self.use_extents = presence_sigma, tuple(hysteresis), use_extents
         self.run_classes, self.component_classes = classes["longest_run"], classes["largest_component"]
         self.cam_scope, self.cam_sigma, self.box_median = cam_scope, cam_sigma, box_median
         self.first_prompt, self.passes = first_prompt, passes
@@ -245,7 +247,8 @@ class VolumeInference:
         if bits is not None:
             gate = bits.to(logits.device).bool()
             return gate, longest_runs(gate, presence)[1]
-        return gate_slices(logits, self.presence_sigma, self.hysteresis, self.run_classes)
+        extents = self.network.extents if self.use_extents else None
+        return gate_slices(logits, self.presence_sigma, self.hysteresis, self.run_classes, extents)
 
     def _cam(self, maps: Tensor, seen: Tensor, gate: Tensor, size: list[int]) -> Tensor:
         """Return the activation maps [P, H, W, D] in [0, 1], 0 outside the gate."""
