@@ -38,9 +38,10 @@ from scripts.common.pseudo_label import plain  # noqa: E402
 from scripts.common.sampling import StreamSampler  # noqa: E402
 
 BARE = {"negative_weight": 0, "consistency_weight": 0, "prompt_weight": 0}
-# name -> overrides of train.json
+# name -> overrides of train.json; a row with a plus adds to the one above
 ADAPTED: dict[str, dict[str, Any]] = {
-    "CAM boxes": BARE,
+    "CAM boxes": {**BARE, "locate_weight": 0, "cam_range": "running", "pooling": "mean"},
+    "+ located maps": BARE,
     "+ negatives": {"consistency_weight": 0, "prompt_weight": 0},
     "+ teacher": {"prompt_weight": 0},
     "+ prompt consistency": {},
@@ -57,11 +58,9 @@ SLICE_BY_SLICE = {
 }  # fmt: skip
 WAYS: dict[str, dict[str, Any]] = {
     "slices": SLICE_BY_SLICE,
-    "volume, one pass": {"passes": 1, "propagate": False},
     "volume": {"passes": 2, "propagate": False},
     "volume + propagation": {"passes": 2, "propagate": True},
-    "whole": {"first_prompt": "whole", "passes": 2, "propagate": False},
-    "both": {"first_prompt": "both", "passes": 2, "propagate": False},
+    "volume, whole-slice prompt": {"first_prompt": "whole", "passes": 2, "propagate": False},
 }
 
 

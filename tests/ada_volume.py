@@ -28,6 +28,7 @@ class SeeingNetwork(nn.Module):
         self.boxes_by, self.cell, self.cam_range = BOX_RULES, 1.0, "running"
         self.dropout = nn.Dropout(0.5)
         self.scale = nn.Parameter(torch.ones(1))
+        self.register_buffer("extents", torch.zeros(2, 2))
         self.prompts: list[dict[str, Tensor | None]] = []
 
     @property

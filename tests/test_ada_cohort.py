@@ -118,8 +118,40 @@ def test_slices_that_the_datalist_names(folder):
     assert "drawn from the datalist's 6" in drawn.describe()
 
 
+def test_left_alone_it_takes_what_the_datalist_names_else_twenty(folder):
+    drawn = FewSlicesCohort(str(folder))
+    assert drawn.num_label_slices == 20 and len(pairs(drawn)) == 20
+    assert pairs(drawn) == pairs(FewSlicesCohort(str(folder), num_label_slices=20))
+    change(folder, _0={"label_slices": [11, 4]}, _3={"label_slices": [9]})
+    for index in (1, 2, 4):
+        (folder / f"label_{index}.nii.gz").write_bytes(b"never opened")
+    named = FewSlicesCohort(str(folder), num_label_slices="auto")
+    assert named.num_label_slices is None and named.label_slices == {"image_0": [4, 11], "image_3": [9]}
+    assert "drawn" not in named.describe()
+    change(folder, _0={"label_slices": [4]}, _3={"label_slices": [5]})
+    assert "label 2 (core) is on no slice that has a mask" in problems(folder)
+
+
+def test_left_alone_with_fewer_than_twenty_positive_slices_it_takes_all(folder):
+    content = json.loads((folder / "dataset.json").read_text())
+    for index in (1, 2, 3, 4):
+        del content["training"][index]["label"]
+    write(folder, content)
+    assert FewSlicesCohort(str(folder)).label_slices == {"image_0": list(range(4, 12))}
+    assert "num_label_slices is 9; wanted 1 to 8" in problems(folder, num_label_slices=9)
+    del content["training"][0]["label"]
+    write(folder, content)
+    for count in ("auto", 3, None):
+        assert "none of 6 training cases has a label" in problems(folder, num_label_slices=count)
+
+
 def test_what_is_wrong_with_the_choice(folder):
-    assert "no training case has label_slices, and num_label_slices is null" in problems(folder)
+    for nothing in (None, "null"):
+        said = problems(folder, num_label_slices=nothing)
+        assert said == (
+            "dataset.json: no training case has label_slices, and num_label_slices is null; wanted one of the two"
+        )
+    assert "num_label_slices is 'all'; wanted 1 to 40" in problems(folder, num_label_slices="all")
     assert "num_label_slices is 41; wanted 1 to 40" in problems(folder, num_label_slices=41)
     change(folder, _0={"label_slices": [4, 20]}, _1={"label_slices": [12]})
     said = problems(folder)

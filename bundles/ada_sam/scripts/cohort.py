@@ -14,6 +14,9 @@ from .common.label_slices import draw_label_slices, read_label_slices
 from .common.presence_bits import foreground_values
 from .common.weak_supervision import PresenceCohort
 
+AUTO = "auto"
+AUTO_BUDGET = 20
+
 
 class FewSlicesCohort(PresenceCohort):
     """Read and check a data set for learning from masks on a few slices and presence bits on all.
@@ -23,11 +26,13 @@ class FewSlicesCohort(PresenceCohort):
     Args:
         dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor: see `PresenceCohort`.
         num_label_slices: how many positive slices are drawn from the training cases that have a label (where the
-            datalist has `label_slices` for one, from these); None: all `label_slices` of the datalist.
+            datalist has `label_slices` for one, from these); None: all `label_slices` of the datalist; "auto": these
+            where the datalist has any, else a draw of 20, or of all where there are fewer.
         seed: of the draw.
 
     Attributes, besides those of `PresenceCohort`:
         cases: case, image, slice_labels, and of those with masks label and label_slices too.
+        num_label_slices: as given; "auto" is None or a number here.
         label_slices: case -> indices of its slices with masks as stored, sorted; only cases that have some.
 
     Raises:
@@ -39,13 +44,14 @@ class FewSlicesCohort(PresenceCohort):
         self,
         dataset_dir: str,
         datalist: str = "dataset.json",
-        num_label_slices: int | None = None,
+        num_label_slices: int | str | None = AUTO,
         seed: int = 0,
         spatial_size: Sequence[int] | None = None,
         pixdim: Sequence[float] | None = None,
         max_voxels: int = 98304,
         divisor: int = 8,
     ) -> None:
+        # the command line hands over words
         self.num_label_slices = None if num_label_slices in ("null", "None") else num_label_slices
         self._files: dict[str, str] = {}
         self._given: dict[str, list[int]] = {}
@@ -57,6 +63,8 @@ class FewSlicesCohort(PresenceCohort):
     def read_further(self, content: Datalist, name: str) -> None:
         self._files = {case["case"]: case["label"] for case in labeled_cases(content)}
         self._given = given_label_slices(content)
+        if self.num_label_slices == AUTO and self._given:
+            self.num_label_slices = None
         if self.num_label_slices is None and not self._given:
             raise InputError(
                 f"{name}: no training case has label_slices, and num_label_slices is null; wanted one of the two"
@@ -82,6 +90,9 @@ class FewSlicesCohort(PresenceCohort):
 
     def _draw(self, seed: int) -> dict[str, list[int]]:
         bits = {case: self.slice_labels[case].bits for case in self._files}
+        if self.num_label_slices == AUTO:
+            positive = sum(int(found.any(0).sum()) for found in bits.values())
+            self.num_label_slices = max(1, min(AUTO_BUDGET, positive))
         drawn: dict[str, list[int]] = {}
         for case, index in draw_label_slices(bits, self.num_label_slices, int(seed), among=self._given):
             drawn.setdefault(case, []).append(index)
