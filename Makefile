@@ -1,4 +1,5 @@
 # make demo    environment, teacher's weights, and a training run on the generated sample cohort
+# make pack    dist/<bundle>_v<version>.zip of the bundle that BUNDLE names
 # make test    environment and all tests
 # make lint    ruff
 # make clean   removes the environment and caches; models and results of runs stay
@@ -10,7 +11,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
 
-.PHONY: demo test lint venv clean
+.PHONY: demo pack test lint venv clean
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -27,6 +28,9 @@ demo: $(STAMP)
 	@test -f "bundles/$(BUNDLE)/configs/train.json" || { echo "error: no bundles/$(BUNDLE)/configs/train.json; make demo BUNDLE=<one of: $$(ls bundles | tr '\n' ' ')>" >&2; exit 2; }
 	$(RUN) -m common.sam.weights mobile_sam
 	$(RUN) -m monai.bundle run --config_file "bundles/$(BUNDLE)/configs/train.json" $(ARGS)
+
+pack: $(STAMP)
+	$(RUN) -m tools.pack "bundles/$(BUNDLE)" $(ARGS)
 
 # idle threads sleep instead of spinning: the tests start processes that share few cores
 test: export GOMP_SPINCOUNT = 0

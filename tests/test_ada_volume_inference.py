@@ -14,6 +14,7 @@ InputError = import_bundle("ada_sam", "common.errors").InputError
 
 PLAIN = {
     "presence_sigma": 0.0,
+    "use_extents": False,
     "cam_sigma": 0.0,
     "box_median": 1,
     "passes": 1,
@@ -58,7 +59,7 @@ def test_what_the_network_sees_is_segmented_along_any_axis(slice_axis, settings)
 
 def test_one_class_is_the_sigmoid_of_its_logits():
     network = SeeingNetwork()
-    network.classes = 1
+    network.classes, network.extents = 1, torch.zeros(1, 2)
     found = structures()[:1]
     answer = make(network, **PLAIN)(embeddings_of(found), SIZE)
     logit = 4 + 0.1 * torch.tensor(0.99).logit()  # of a voxel inside, with its map as a mask prompt
@@ -99,6 +100,19 @@ def test_a_slice_that_flickers_is_bridged_and_a_far_one_dropped():
     assert gate[0].int().tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 0, 0]
     plain = make(**PLAIN, hysteresis=(0.5, 0.5))(seen, SIZE)
     assert plain.gate[0].int().tolist() == [1, 0, 1, 1, 1, 0, 1, 1, 0, 0] and plain.runs.tolist() == [3, 1]
+
+
+def test_a_class_is_on_as_many_slices_as_the_training_volumes_have_unless_bits_say_otherwise():
+    found, network = structures(), SeeingNetwork()
+    seen = 0.4 * embeddings_of(found)  # a scan on which all looks faint: no presence is above 0.5
+    seen[3:6, 0] *= 1.1
+    assert not make(network)(seen, SIZE).gate.any()
+    network.extents = torch.tensor([[3.0, 4.0], [0.0, 0.0]])  # nothing is known of the second class
+    gate = make(network, presence_sigma=0.0, hysteresis=(0.5, 0.5))(seen, SIZE).gate
+    assert gate[0].nonzero().flatten().tolist() == [3, 4, 5] and not gate[1].any()
+    assert not make(network, use_extents=False)(seen, SIZE).gate.any()
+    bits = torch.zeros(2, 10, dtype=torch.bool)
+    assert make(network)(seen, SIZE, bits).gate.equal(bits)
 
 
 def test_runs_and_components_by_label_value():

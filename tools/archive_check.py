@@ -17,7 +17,7 @@ MAX_MEMBERS = 10_000
 MAX_BYTES = 8 << 30
 MAX_RATIO = 100  # unpacked bytes for each byte of the zip; text shrinks to a tenth, a bomb to a thousandth
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # by password, strongly, or with hidden headers
-_PART = re.compile(r"[A-Za-z0-9_.+-]+")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")  # no hidden file, no name that looks like an option
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows opens these instead of files
 _SHOWN = 20
 
@@ -37,10 +37,10 @@ def open_archive(file: IO[bytes], name: str) -> Iterator[zipfile.ZipFile]:
 def check_members(archive: zipfile.ZipFile, name: str, size: int) -> list[zipfile.ZipInfo]:
     """Return the members of a zip if all are plain files below one top folder.
 
-    Refused are absolute paths, "..", drive letters, backslashes, names beyond A-Z a-z 0-9 _ . + -, names twice or
-    differing in case alone, a file that is also a folder, links, devices, folders as members, encryption, compression
-    other than deflate, and bombs (`MAX_MEMBERS`, `MAX_BYTES`, `MAX_RATIO` of the zip's own size, which also finds
-    members that overlap).
+    Refused are absolute paths, "..", drive letters, backslashes, hidden names, names beyond A-Z a-z 0-9 _ . + -, names
+    twice or differing in case alone, a file that is also a folder, links, devices, folders as members, encryption,
+    compression other than deflate, and bombs (`MAX_MEMBERS`, `MAX_BYTES`, `MAX_RATIO` of the zip's own size, which also
+    finds members that overlap).
 
     Args:
         name: of the zip, for the messages.
@@ -88,7 +88,7 @@ def _name_problem(name: str) -> str | None:
         if part in ("", ".", ".."):
             return f"{part!r} as a folder; wanted plain names"
         if not _PART.fullmatch(part) or part.endswith("."):
-            return "a name that not every system can hold; wanted letters, digits, _ . + - alone"
+            return "a hidden name or one that not every system can hold; wanted letters, digits, _ . + - alone"
         if _DEVICES.fullmatch(part):
             return "a device's name on Windows; wanted another"
         if len(part) > 200:

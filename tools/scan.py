@@ -5,8 +5,8 @@
     python -m tools.scan BUNDLE --allow allow.json   another list of what is allowed; tools/scan_allow.json is ours
     python -m tools.scan BUNDLE --json               for programs
 
-Exit code 0 where everything is in the allow-list, 1 where something isn't, 2 where the bundle or the list can't be read.
-Needs neither MONAI nor torch.
+Exit code 0 where everything is in the allow-list, 1 where something isn't or can't be looked into, 2 where there is no
+bundle or no list to read. Needs neither MONAI nor torch.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tools.scan_findings import AllowList, Finding
-    from tools.scan_tree import Entry, Tree
+from common.errors import InputError
+
+from .scan_config import ConfigScanner
+from .scan_findings import AllowList, Finding, read_allow_list
+from .scan_logging import scan_logging
+from .scan_model import ARCHIVES, scan_model
+from .scan_python import defined_names, scan_python
+from .scan_tree import Entry, Tree, read_tree
 
 LARGEST_TEXT = 16 << 20  # bytes of a config or a Python file
 CONFIGS = (".json", ".yaml", ".yml")
@@ -29,7 +33,7 @@ LOGGING = (".conf", ".ini", ".cfg")
 PROGRAMS = {b"\x7fELF": "ELF", b"MZ": "Windows", b"\xcf\xfa\xed\xfe": "Mach-O", b"\xce\xfa\xed\xfe": "Mach-O"}
 PROGRAMS |= {b"\xca\xfe\xba\xbe": "Mach-O or Java", b"#!": "script", b"\0asm": "WebAssembly"}
 HIDDEN = {b"PK\x03\x04": "archive", b"Rar!": "archive", b"7z\xbc\xaf": "archive", b"\xfd7zXZ": "archive"}
-HIDDEN |= {bytes([0x80, version, 0x95]): "pickle" for version in (4, 5)} | {b"\x80\x02}": "pickle", b"\x80\x02c": "pickle"}
+HIDDEN |= {b"\x80\x04\x95": "pickle", b"\x80\x05\x95": "pickle", b"\x80\x02}": "pickle", b"\x80\x02c": "pickle"}
 
 
 def scan(source: Path, allow: AllowList, as_packed: bool = False) -> list[Finding]:
@@ -38,9 +42,6 @@ def scan(source: Path, allow: AllowList, as_packed: bool = False) -> list[Findin
     Raises:
         InputError: neither a folder nor a zip that can be read.
     """
-    from tools.scan_config import ConfigScanner
-    from tools.scan_tree import read_tree
-
     tree = read_tree(source, allow, as_packed)
     configs = ConfigScanner(allow, lambda name: is_defined(tree, name))
     findings = list(tree.findings)
@@ -48,16 +49,12 @@ def scan(source: Path, allow: AllowList, as_packed: bool = False) -> list[Findin
         try:
             findings += _scan_file(entry, allow, configs)
         except (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-            from tools.scan_findings import Finding
-
             findings.append(Finding("file", path, type(error).__name__, "can't be read"))
     return findings
 
 
 def is_defined(tree: Tree, name: str, depth: int = 8) -> bool:
-    """Whether `scripts.module.Name` is a class or function at the top of a module in the bundle, not just a name in it."""
-    from tools.scan_python import defined_names
-
+    """Whether `scripts.module.Name` is a class or function that the bundle's own Python defines."""
     module, _, last = name.rpartition(".")
     folder = module.replace(".", "/")
     path = next((path for path in (f"{folder}.py", f"{folder}/__init__.py") if path in tree.entries), None)
@@ -72,12 +69,7 @@ def is_defined(tree: Tree, name: str, depth: int = 8) -> bool:
     return is_defined(tree, ".".join([*package, origin[level:]]), depth - 1)
 
 
-def _scan_file(entry: Entry, allow: AllowList, configs) -> Iterator[Finding]:
-    from tools.scan_findings import Finding
-    from tools.scan_logging import scan_logging
-    from tools.scan_model import ARCHIVES, scan_model
-    from tools.scan_python import scan_python
-
+def _scan_file(entry: Entry, allow: AllowList, configs: ConfigScanner) -> Iterator[Finding]:
     path, lower = entry.path, entry.path.lower()
     if not allow.permits_file(path):
         yield Finding("file", path, f"{entry.size} bytes", "the kind of file isn't in the allow-list")
@@ -140,10 +132,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--as-packed", action="store_true", help="leave out what tools.pack leaves out")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
-
-    from common.errors import InputError
-    from tools.scan_findings import read_allow_list
-
     try:
         allow = read_allow_list(*filter(None, [given.allow]))
         findings = scan(given.bundle, allow, given.as_packed)
@@ -151,7 +139,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(*(f"error: {plain(line)}" for line in error.problems), sep="\n", file=sys.stderr)
         return 2
     if given.json:
-        items = [{"kind": f.kind, "where": f.where, "what": f.what, "reason": f.reason, "allowed": f.allowed} for f in findings]
+        items = [
+            {"kind": f.kind, "where": f.where, "what": f.what, "reason": f.reason, "allowed": f.allowed}
+            for f in findings
+        ]
         print(json.dumps({"bundle": given.bundle.name, "allowed": all(f.allowed for f in findings), "findings": items}))
     else:
         print(*describe(given.bundle.name, findings), sep="\n")
@@ -159,5 +150,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `common` and `tools`
     sys.exit(main())

@@ -9,15 +9,16 @@ from typing import Any
 
 from .scan_expression import judge_expression, judge_import, parse_import
 from .scan_findings import AllowList, Finding
-from .scan_forbidden import forbidden, is_dunder, is_standard_module
+from .scan_forbidden import forbidden, is_dunder, is_standard_module, leads_elsewhere
 
 MODES = ("default",)
 RESERVED = ("_target_", "_disabled_", "_requires_", "_desc_", "_mode_", "_meta_")
 READERS = ("reader", "writer")  # MONAI locates a class by the string it finds here
 _KEY = re.compile(r"\+?[\w .-]+((::|#)[\w .-]+)*", re.ASCII)
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
-_FILE = re.compile(r".*\.(json|ya?ml|conf|pt|pth|ts|safetensors|csv|html|svg|txt|md|nii|gz|nrrd|mha|dcm|py)", re.IGNORECASE)
-_ELSEWHERE = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\|.*://|(.*[\\/])?\.\.([\\/]|$)", re.DOTALL)
+_FILE = re.compile(
+    r".*\.(json|ya?ml|conf|pt|pth|ts|safetensors|csv|html|svg|txt|md|nii|gz|nrrd|mha|dcm|py)", re.IGNORECASE
+)
 _SHAPE = re.compile(r"[\dnp+ ]*(\*[\dnp+ ]+)*")  # one *, never **
 
 
@@ -47,7 +48,8 @@ class ConfigScanner:
             yield Finding("config", path, type(error).__name__, "can't be read as a config")
             return
         # only in configs/ are keys and paths MONAI's; elsewhere it is data, which is looked at all the same
-        strict = path.startswith("configs/") and path.lower() != "configs/metadata.json"
+        config = path.startswith("configs/") or "!extra/" in path
+        strict = config and path.lower().rpartition("/")[2] != "metadata.json"
         try:
             yield from self._walk(content, path, "", strict)
         except RecursionError:
@@ -85,7 +87,9 @@ class ConfigScanner:
         elif last == "spatial_shape" and isinstance(value, list):
             for item in value:
                 if isinstance(item, str) and not _SHAPE.fullmatch(item):
-                    yield Finding("expression", where, item, "a size is made of digits, n, p, + and *: MONAI evaluates it")
+                    yield Finding(
+                        "expression", where, item, "a size is made of digits, n, p, + and *: MONAI evaluates it"
+                    )
         elif last in READERS and not isinstance(value, Pairs):
             for name in value if isinstance(value, list) else [value]:
                 yield Finding("reader", where, str(name), self._judge_reader(name))
@@ -108,7 +112,7 @@ class ConfigScanner:
         elif key not in READERS and _DOTTED.fullmatch(text) and not _FILE.fullmatch(text):
             if strict or is_standard_module(text.split(".")[0]) or forbidden(text):
                 yield Finding("name", where, text, self._judge_target(text) and self._judge_reader(text))
-        elif strict and key != "_desc_" and _ELSEWHERE.match(text):
+        elif strict and key != "_desc_" and leads_elsewhere(text):
             yield Finding("path", where, text, "leads out of the bundle")
 
     def _judge_target(self, name: Any) -> str:
@@ -129,7 +133,7 @@ class ConfigScanner:
 
 
 def _read_yaml(path: str, text: str) -> Iterator[Finding]:
-    """Build plain Python of a YAML document's nodes; nothing is constructed from its tags. A generator's return value."""
+    """Return the plain content of a YAML document, and yield its tags; nothing is constructed from them."""
     try:
         import yaml
     except ImportError as error:

@@ -6,23 +6,43 @@ import ast
 import re
 
 from .scan_findings import AllowList
-from .scan_forbidden import ATTRIBUTES, BUILTINS, forbidden, is_dunder
+from .scan_forbidden import ATTRIBUTES, BUILTINS, forbidden, is_dunder, leads_elsewhere
 
 LONGEST = 2000
 REFERENCES = "__local_refs"
 _REFERENCE = re.compile(r"@\w*(?:::\w*)*")
 _RELATIVE = re.compile(r"[@%](?:::|#)")
 _FORMS = (
-    *(ast.Expression, ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.Call, ast.keyword, ast.Starred),
+    *(
+        ast.Expression,
+        ast.Constant,
+        ast.Name,
+        ast.Attribute,
+        ast.Subscript,
+        ast.Slice,
+        ast.Call,
+        ast.keyword,
+        ast.Starred,
+    ),
     *(ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
-    *(ast.comprehension, ast.IfExp, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.Compare, ast.Lambda, ast.arguments, ast.arg),
+    *(
+        ast.comprehension,
+        ast.IfExp,
+        ast.BoolOp,
+        ast.UnaryOp,
+        ast.BinOp,
+        ast.Compare,
+        ast.Lambda,
+        ast.arguments,
+        ast.arg,
+    ),
     *(ast.expr_context, ast.boolop, ast.unaryop, ast.cmpop, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
 )
 _NAMED_ATTRIBUTE = ("getattr", "setattr", "hasattr", "delattr")
 
 
 def substitute_references(expression: str) -> str:
-    """Replace `@id::key` by a lookup, as text, as MONAI does before it evaluates: also inside a string of the expression.
+    """Replace `@id::key` by a lookup, as text, as MONAI does before it evaluates: also inside a string literal.
 
     Behaves as `monai.bundle.ReferenceResolver.update_refs_pattern` does where every reference is known.
     """
@@ -116,6 +136,16 @@ class _Grammar(ast.NodeVisitor):
             return
         self._judge_attribute(node.attr)
         self.visit(node.value)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        right = node.right
+        if isinstance(node.op, ast.Add) and isinstance(right, ast.Constant) and isinstance(right.value, str):
+            node.right = ast.Constant(right.value.removeprefix("/"))  # @folder + '/name' stays in the folder
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str) and leads_elsewhere(node.value):
+            self.reasons.append(f"{node.value!r} leads out of the bundle")
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
         if isinstance(node.value, ast.Name) and node.value.id == REFERENCES:

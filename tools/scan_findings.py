@@ -91,7 +91,9 @@ def read_allow_list(path: Path = DEFAULT_ALLOW) -> AllowList:
             problems.append(f"{path}: {key}: wanted {'an object' if wanted is dict else 'a list of strings'}")
     python = content.get("python", {})
     if isinstance(python, dict):
-        problems += [f"{path}: found python.{key}; wanted one of {', '.join(PACKAGES)}" for key in python.keys() - PACKAGES]
+        problems += [
+            f"{path}: found python.{key}; wanted one of {', '.join(PACKAGES)}" for key in python.keys() - PACKAGES
+        ]
     if problems:
         raise InputError(problems)
     return AllowList(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})

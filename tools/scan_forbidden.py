@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 BUILTINS = frozenset(
     "eval exec compile open __import__ breakpoint globals locals vars input help exit quit memoryview".split()
 )
-# modules that a config has no business with, also where another module happens to carry them (torch.serialization.os)
+# modules that a config has no business with, also where another one happens to carry them (torch.serialization.os)
 MODULES = frozenset(
-    "os sys subprocess builtins importlib imp shutil ctypes _ctypes cffi socket ssl urllib requests http ftplib smtplib "
-    "telnetlib asyncio pickle _pickle cloudpickle dill joblib marshal shelve copyreg runpy pty pdb bdb code codeop posix "
-    "nt signal multiprocessing threading _thread inspect gc pkgutil zipimport site pydoc timeit trace webbrowser types "
-    "tempfile pathlib glob io fire operator platform resource sysconfig distutils setuptools pip".split()
+    "os sys subprocess builtins importlib imp shutil ctypes _ctypes cffi socket ssl urllib requests http "
+    "ftplib smtplib telnetlib asyncio pickle _pickle cloudpickle dill joblib marshal shelve copyreg runpy pty "
+    "pdb bdb code codeop posix nt signal multiprocessing threading _thread inspect gc pkgutil zipimport site "
+    "pydoc timeit trace webbrowser types tempfile pathlib glob io fire operator platform resource sysconfig "
+    "distutils setuptools pip".split()
 )
 # of these roots, these are the only parts that an allow-list can permit in a config
 HARMLESS = (
@@ -86,6 +88,14 @@ ATTRIBUTES = frozenset(
 )
 
 
+_ELSEWHERE = re.compile(r"/|~|[A-Za-z]:[\\/]|\\\\|.*://|(.*[\\/])?\.\.([\\/]|$)", re.DOTALL)
+
+
+def leads_elsewhere(path: str) -> bool:
+    """Whether a text, read as a path or address, leads out of the folder that it is resolved in."""
+    return _ELSEWHERE.match(path) is not None
+
+
 def is_dunder(name: str) -> bool:
     """`__class__` and its like: the way from any object to every other."""
     return name.startswith("__")
@@ -97,7 +107,7 @@ def forbidden(dotted: str) -> str:
     if any(is_dunder(part) for part in parts):
         return "a name with two underscores"
     if len(parts) == 1:
-        return f"{dotted} is never allowed" if dotted in BUILTINS else ""
+        return f"{dotted} is never allowed" if dotted in BUILTINS | MODULES else ""
     if _within(dotted, HARMLESS):
         harmless = next(name for name in HARMLESS if _within(dotted, (name,)))
         rest = dotted[len(harmless) :].split(".")

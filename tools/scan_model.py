@@ -14,10 +14,14 @@ from .scan_tree import judge_member
 
 ARCHIVES = (".pt", ".pth", ".ts", ".ckpt")
 LARGEST_PICKLE = 64 << 20  # bytes; the names of tensors, not their numbers
-_WEIGHTS = re.compile(r"data\.pkl|data/\d+|version|byteorder|\.data/serialization_id|\.format_version|\.storage_alignment")
+_WEIGHTS = re.compile(
+    r"data\.pkl|data/\d+|version|byteorder|\.data/serialization_id|\.format_version|\.storage_alignment"
+)
 _TORCHSCRIPT = re.compile(r"code/[\w./-]+\.py(\.debug_pkl)?|constants\.pkl|constants/\d+|extra/[\w.-]+")
 # what TorchScript can do to files, and operators that only a library loaded beside it could bring
-_HARMFUL_CODE = re.compile(r"\b(?:torch|aten)\.(?:save|load|from_file|_?save\w*|_?load\w*)\b|\bops\.(?!prim\.|aten\.)\w+\.\w+")
+_HARMFUL_CODE = re.compile(
+    r"\b(?:torch|aten)\.(?:save|load|from_file|_?save\w*|_?load\w*)\b|\bops\.(?!prim\.|aten\.)\w+\.\w+"
+)
 
 
 def scan_model(
@@ -49,7 +53,7 @@ def _scan_archive(
         yield Finding("model", path, "archive", "not in torch's zip format: no data.pkl")
     if len(set(names)) < len(names) or len({member.filename.partition("/")[0] for member in members}) > 1:
         yield Finding("model", path, "archive", "two readers would see two models: names that are there twice")
-    if members and min(member.header_offset for member in members) > 0 or archive.comment:
+    if (members and min(member.header_offset for member in members) > 0) or archive.comment:
         yield Finding("model", path, "archive", "bytes before or after the archive")
     for name, member in zip(names, members, strict=True):
         where = f"{path}!{name}"

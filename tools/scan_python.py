@@ -1,6 +1,6 @@
 """Read Python files by their syntax tree: what they import, and what of it they use. Nothing is imported.
 
-Python is code: a list of names narrows what it can do and shows what it does openly. It can't prove that it is harmless.
+Python is code: a list of names narrows what it can do and shows what it does openly. It is no proof of being harmless.
 """
 
 from __future__ import annotations
@@ -167,7 +167,9 @@ class _Reader(ast.NodeVisitor):
     def _import_from(self, node: ast.ImportFrom) -> None:
         if node.level:
             inside = len(self.path.split("/")) - node.level >= 1
-            self._add(node, "import", f"{'.' * node.level}{node.module or ''}", "" if inside else "leads out of scripts/")
+            self._add(
+                node, "import", f"{'.' * node.level}{node.module or ''}", "" if inside else "leads out of scripts/"
+            )
             return
         for alias in node.names:
             if alias.name == "*":

@@ -95,7 +95,9 @@ def _read_folder(source: Path, allow: AllowList, as_packed: bool) -> Tree:
                 tree.findings.append(Finding("file", path, stat.filemode(status.st_mode), "no regular file"))
                 continue
             file = Path(item.path)
-            tree.entries[path] = Entry(path, status.st_size, lambda file=file: file.open("rb"), bool(status.st_mode & 0o111))
+            tree.entries[path] = Entry(
+                path, status.st_size, lambda file=file: file.open("rb"), bool(status.st_mode & 0o111)
+            )
             if len(tree.entries) > MOST_FILES:
                 raise InputError(f"{source}: found more than {MOST_FILES} files; wanted a bundle")
     return tree
@@ -116,7 +118,7 @@ def _read_zip(source: Path) -> Tree:
         raise InputError(f"{source}: found {len(members)} members; wanted a bundle")
     tops = {member.filename.split("/")[0] for member in members}
     top = f"{next(iter(tops))}/" if len(tops) == 1 and all("/" in member.filename for member in members) else ""
-    if not top:
+    if members and not top:
         tree.findings.append(Finding("archive", source.name, f"{len(tops)} items", "no single folder at its top"))
     seen: set[str] = set()
     for member in members:

@@ -1,0 +1,38 @@
+"""A bundle of the repository with a tiny network and a model.pt, in a repository of its own that a test may change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from bundle_path import BUNDLES, import_bundle
+from monai.bundle import ConfigParser
+
+NAME = "weakmedsam"
+TINY = {"channels": [4, 8], "strides": [2]}
+
+
+def make_bundle(folder: Path, model: bool = True) -> Path:
+    """Return the folder of the bundle, `folder`/bundles/weakmedsam, with its link to `folder`/common."""
+    kept = shutil.ignore_patterns("__pycache__", "models", "eval", "data", "cache")
+    bundle = Path(shutil.copytree(BUNDLES / NAME, folder / "bundles" / NAME, symlinks=True, ignore=kept))
+    shutil.copytree(BUNDLES.parent / "common", folder / "common", ignore=kept)
+    config = bundle / "configs" / "inference.json"
+    content = json.loads(config.read_text(encoding="utf-8")) | TINY
+    config.write_text(json.dumps(content, indent=4), encoding="utf-8")
+    (bundle / "models").mkdir()
+    if model:
+        torch.save(network(bundle).state_dict(), bundle / "models" / "model.pt")
+    return bundle
+
+
+def network(bundle: Path) -> torch.nn.Module:
+    """Return the network of the bundle with reproducible weights."""
+    import_bundle(NAME)
+    torch.manual_seed(0)
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(bundle), "device": "cpu"})
+    return parser.get_parsed_content("network_def").eval()
