@@ -34,7 +34,7 @@ class GeneralistTrial:
         panel: the generalists; those that fail are silenced.
         cases: labelled cases tried, the first ones; 0 or None: no trial, and everyone teaches.
         min_gain: least mean gain in Dice over levels and cases. Below 0, since the specialist has a say in what is
-            learnt and only the best answers are: measured, generalists of -.01 still taught, one of -.07 did harm.
+            learnt and only the best answers are: measured, generalists of -.01 still taught, one of -.10 did harm.
         seed: of the damage.
         manifest: counts what the trial costs.
     """
