@@ -86,8 +86,8 @@ class Finish:
     # --- what a bundle says
 
     def weights(self) -> dict[str, Tensor]:
-        """Return what model.pt holds."""
-        return self.network.state_dict()
+        """Return what model.pt holds, on the CPU, so that it opens on any machine."""
+        return {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
 
     def compared(self) -> list[Compared]:
         """Return the columns of the comparison, in their order."""

@@ -15,7 +15,7 @@ from .scan_tree import judge_member
 ARCHIVES = (".pt", ".pth", ".ts", ".ckpt")
 LARGEST_PICKLE = 64 << 20  # bytes; the names of tensors, not their numbers
 _WEIGHTS = re.compile(
-    r"data\.pkl|data/\d+|version|byteorder|\.data/serialization_id|\.format_version|\.storage_alignment"
+    r"data\.pkl|data/\d+|(\.data/)?version|byteorder|\.data/serialization_id|\.format_version|\.storage_alignment"
 )
 _TORCHSCRIPT = re.compile(r"code/[\w./-]+\.py(\.debug_pkl)?|constants\.pkl|constants/\d+|extra/[\w.-]+")
 # what TorchScript can do to files, and operators that only a library loaded beside it could bring
