@@ -45,7 +45,8 @@ class Finish(CommonFinish):
         self.itself = isinstance(network, AdaSamVolume)
 
     def weights(self) -> dict[str, Tensor]:
-        return merged_state(self.network)  # adapters folded in; a segmenter has none
+        # adapters folded in; a segmenter has none
+        return {name: tensor.cpu() for name, tensor in merged_state(self.network).items()}
 
     def compared(self) -> list[Compared]:
         slices = Compared("slices", "ADA-SAM slice by slice", "slices dice")
