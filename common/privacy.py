@@ -54,7 +54,7 @@ def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> 
         raise InputError(f"{path}: can't be read ({error}); a JSON object in MSD layout is wanted") from error
     digest = hashlib.sha256(text)
     count, size = 0, 0
-    for listed in sorted(set(_texts(content))):
+    for listed in sorted(set(texts(content))):
         try:
             found = os.stat(root / listed).st_size if (root / listed).is_file() else None
         except (OSError, ValueError):  # most texts of a datalist are no file names, some can't even be one
@@ -72,12 +72,13 @@ def _is_absolute(text: str) -> bool:
     return (PurePosixPath(text).is_absolute() and len(text) > 1) or PureWindowsPath(text).is_absolute()
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
+    """Yield all strings in lists and mappings of JSON, however deep; keys don't count."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for entry in value.values():
-            yield from _texts(entry)
+            yield from texts(entry)
     elif isinstance(value, list):
         for entry in value:
-            yield from _texts(entry)
+            yield from texts(entry)

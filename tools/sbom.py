@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 from common.errors import InputError
+from common.privacy import texts
 
 from .archive import build_time
 
@@ -50,7 +51,7 @@ def named_weights(bundle: Path) -> dict[str, list[str]]:
 
     found: dict[str, list[str]] = {}
     for path in sorted((bundle / "configs").glob("*.json")):
-        texts = set(_texts(json.loads(path.read_text(encoding="utf-8"))))
+        texts = set(texts(json.loads(path.read_text(encoding="utf-8"))))
         for name in sorted(texts & set(KNOWN_WEIGHTS)):
             found.setdefault(name, []).append(path.name)
     return found
@@ -157,14 +158,3 @@ def _licences(text: str) -> list:
     from cyclonedx.contrib.license.factories import LicenseFactory
 
     return [LicenseFactory().make_from_string(text)]
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for entry in value.values():
-            yield from _texts(entry)
-    elif isinstance(value, list):
-        for entry in value:
-            yield from _texts(entry)
