@@ -129,10 +129,14 @@ def read_series(folder: str | Path) -> list[Dataset]:
         series.append(header)
     if not series:
         raise InputError(f"{folder}: found no DICOM slices; wanted for dicom_seg")
-    heights = [float(np.dot(_normal(series[0]), header.ImagePositionPatient)) for header in series]
-    order = np.argsort(heights, kind="stable")
-    if len(order) > 1 and min(np.diff(np.sort(heights))) < TOLERANCE / 2:
+    heights = np.array([float(np.dot(_normal(series[0]), header.ImagePositionPatient)) for header in series])
+    order = np.argsort(heights)
+    steps = np.diff(heights[order])
+    if len(steps) and steps.min() < TOLERANCE / 2:
         raise InputError(f"{folder}: has two slices at the same position; for dicom_seg one volume is wanted")
+    for header in series:  # may be empty too, but highdicom asks for it
+        if not header.get("SliceThickness"):
+            header.SliceThickness = round(float(np.median(steps)), 6) if len(steps) else 1.0
     return [series[index] for index in order]
 
 
@@ -196,9 +200,6 @@ def make_segmentation(
     numbers = np.zeros(label.shape, np.uint8 if len(label_values) < 256 else np.uint16)
     for number, value in enumerate(label_values[1:], start=1):
         numbers[label == value] = number
-    source = series[0]
-    gap = np.subtract(series[-1].ImagePositionPatient, source.ImagePositionPatient) / max(len(series) - 1, 1)
-    thickness = source.get("SliceThickness") or round(float(abs(np.dot(_normal(source), gap))), 6)
     result = highdicom.seg.Segmentation(
         source_images=series,
         pixel_array=np.ascontiguousarray(numbers.transpose(2, 1, 0)),  # [slices, rows, columns]
@@ -214,7 +215,6 @@ def make_segmentation(
         device_serial_number=version,
         content_label="SEGMENTATION",
         content_description=_text(metadata.get("task"), name),
-        pixel_measures=highdicom.PixelMeasuresSequence(source.PixelSpacing, thickness),
         specific_character_set=UTF_8,
     )
     result.SeriesDescription = name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -28,7 +30,13 @@ def find_input_error(error: BaseException | None) -> BaseException | None:
 
 
 def plain_input_errors() -> None:
-    """Let an uncaught InputError end the process with its lines alone, status 1, and leave other errors as they are."""
+    """Let an uncaught InputError end the process with its lines alone, status 1, and leave other errors as they are.
+
+    MONAI's word on a decoder for GPUs that nobody asked for is left out too: where pydicom is installed, every image
+    loader that is made says that the decoder is not there.
+    """
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader", category=UserWarning)
     previous = sys.excepthook
 
     def hook(kind, error, trace) -> None:

@@ -51,8 +51,8 @@ def named_weights(bundle: Path) -> dict[str, list[str]]:
 
     found: dict[str, list[str]] = {}
     for path in sorted((bundle / "configs").glob("*.json")):
-        texts = set(texts(json.loads(path.read_text(encoding="utf-8"))))
-        for name in sorted(texts & set(KNOWN_WEIGHTS)):
+        named = set(texts(json.loads(path.read_text(encoding="utf-8"))))
+        for name in sorted(named & set(KNOWN_WEIGHTS)):
             found.setdefault(name, []).append(path.name)
     return found
 
