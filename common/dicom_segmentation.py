@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from monai.utils import optional_import
 from torch import Tensor
 
 from .atomic_write import write_atomic
@@ -80,8 +81,10 @@ def check_series(cases: Iterable[Case]) -> None:
     Raises:
         InputError: highdicom is missing, or one line for every series of which no segmentation can be written.
     """
-    if not optional_import("highdicom")[1]:
-        raise InputError("dicom_seg: needs the package highdicom (its version stands in requirements.txt)")
+    if importlib.util.find_spec("highdicom") is None:
+        raise InputError(
+            "dicom_seg: the package highdicom is not installed; wanted (pip install highdicom), or dicom_seg false"
+        )
     problems, others = [], []
     for case in cases:
         if not Path(case["image"]).is_dir():
@@ -124,8 +127,7 @@ def read_series(folder: str | Path) -> list[Dataset]:
         if missing:
             raise InputError(f"{path}: has no {', '.join(missing)}; wanted for dicom_seg, which refers to it")
         for name in BLANK:
-            if name not in header:
-                setattr(header, name, "")
+            header.setdefault(name, "")
         series.append(header)
     if not series:
         raise InputError(f"{folder}: found no DICOM slices; wanted for dicom_seg")
@@ -183,6 +185,7 @@ def make_segmentation(
     import highdicom
     from pydicom.sr.codedict import codes
 
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells of every module of attributes that it copies
     name, version = _text(metadata.get("name"), "MONAI bundle"), _text(metadata.get("version"), "unknown")
     algorithm = highdicom.AlgorithmIdentificationSequence(name, codes.DCM.ArtificialIntelligence, version)
     segments = [
