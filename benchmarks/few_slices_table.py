@@ -30,7 +30,8 @@ def main() -> None:
                     title = f"{row['row']}: {way}" if way else row["row"]
                     scores = [{"dice": case[key], "hd95": case[key[:-4] + "hd95"]} for case in row["cases"]]
                     found[title][row["draw"]] = scores
-                    stages = ("classify", "adapt", "train") if way == "segmenter" or not way else ("classify", "adapt")
+                    adapted_alone = "adapt" in row["cost"] and way != "segmenter"
+                    stages = ("classify", "adapt") if adapted_alone else ("classify", "adapt", "train")
                     spent[title].append(sum(row["cost"].get(stage, 0) for stage in stages))
         print(f"\n**{slices} slices with masks**\n")
         print(f"| row | Dice by draw | Dice | min | HD95 mm | training CPU-s | against {arguments.against} |")
