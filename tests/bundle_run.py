@@ -203,6 +203,14 @@ def files_below(folder: Path) -> set[str]:
     return {re.sub(r"(events\.out\.tfevents).*", r"\1", path) for path in paths}
 
 
+def logged_losses(folder: Path) -> list[float]:
+    """Return the training losses that TensorBoard finds in a folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return [point.value for tag in events.Tags()["scalars"] if "loss" in tag for point in events.Scalars(tag)]
+
+
 def weights(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a model.pt."""
     return torch.load(path, weights_only=True)

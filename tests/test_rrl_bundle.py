@@ -19,6 +19,7 @@ from bundle_run import (
     errors_of,
     files_below,
     files_opened,
+    logged_losses,
     scores,
     subset_cohort,
     use_fake_sam,
@@ -49,6 +50,8 @@ def test_training_leaves_model_scores_and_report(trained):
     assert "sam is null" in said and "label-free medoid of 5" in said
     assert "label propagation" in said and "overall" in said and "mean of 2 cases never seen" in said
     assert f"model:  {folder}/ckpt/model.pt" in said and f"report: {folder}/output/report.html" in said
+    losses = logged_losses(folder / "output")
+    assert losses and all(loss > 0 for loss in losses)
     assert {row["case"] for row in scores(folder / "output" / "metrics.json")} == {"sample_006", "sample_007"}
 
 

@@ -22,6 +22,7 @@ from bundle_run import (
     errors_of,
     files_below,
     files_opened,
+    logged_losses,
     scores,
     subset_cohort,
     weights,
@@ -76,6 +77,8 @@ def test_training_leaves_model_scores_and_report(trained):
     found = {name for name in files_below(folder) if not name.startswith(("cache/", "fake_sam"))}
     assert found == RESULTS | {"ckpt/train.checkpoint.pt.previous"} or found == RESULTS
     assert "mean of 2 cases never seen" in " ".join(said.split()) and f"model:  {folder}/ckpt/model.pt" in said
+    losses = logged_losses(folder / "output")
+    assert losses and all(loss > 0 for loss in losses)
     rows = scores(folder / "output" / "metrics.json")
     assert {row["case"] for row in rows} == {"sample_006", "sample_007"}
     asked = [f"mobile_sam {prompt} dice" for prompt in ("box, box+mask", "point")]

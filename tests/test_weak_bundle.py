@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 import torch
 from bundle_path import import_bundle
-from bundle_run import WEAK, BundleRun, command, errors_of, files_below, files_opened, scores, subset_cohort, weights
+from bundle_run import (
+    WEAK,
+    BundleRun,
+    command,
+    errors_of,
+    files_below,
+    files_opened,
+    logged_losses,
+    scores,
+    subset_cohort,
+    weights,
+)
 from monai.bundle import ConfigParser
 from weak_fake import use_fake_backbone
 
@@ -40,6 +51,8 @@ def test_training_leaves_model_scores_and_report(trained):
     volumes = {f"output/pseudo_labels/{case}.nii.gz" for case in CASES}
     assert {name for name in found if not name.endswith(".previous")} == RESULTS | checkpoints | volumes
     assert "mean of 2 cases never seen" in " ".join(said.split()) and f"model:  {folder}/ckpt/model.pt" in said
+    losses = logged_losses(folder / "output")
+    assert losses and all(loss > 0 for loss in losses)
     rows = scores(folder / "output" / "metrics.json")
     assert {row["case"] for row in rows} == {"sample_006", "sample_007"}
     for column in ("dice", "prior dice", "centre dice", "auc", "index auc", "slice dice"):
