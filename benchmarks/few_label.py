@@ -21,6 +21,8 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
+from .resumable import read_results, row_parser
+
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "semisam_plus"
 sys.path[:0] = [str(BUNDLE)]
@@ -64,8 +66,6 @@ class Benchmark:
         self.known: dict[str, Tensor] = {}
 
     def parser(self, **overrides: Any) -> ConfigParser:
-        parser = ConfigParser()
-        parser.read_config(str(BUNDLE / "configs" / "train.json"))
         arguments, row = self.arguments, self.work / "row"
         epochs = arguments.steps // 50
         fixed: dict[str, Any] = {
@@ -75,11 +75,7 @@ class Benchmark:
             "generalist_from": 1 + max(1, epochs // 2), "answer_every": max(1, epochs // 4),
             "train::trainer::train_handlers": "$[@train::rounds, @train::checkpoint]",
         }  # fmt: skip
-        if arguments.spatial_size:
-            fixed |= {"spatial_size": arguments.spatial_size, "pixdim": arguments.pixdim}
-        for key, value in {**fixed, **json.loads(arguments.settings), **overrides}.items():
-            parser[key] = value
-        return parser
+        return row_parser(BUNDLE, arguments, fixed, overrides)
 
     def items(self, cohort: Any) -> list[dict[str, Any]]:
         """Return the cases of a draw as the bundle's `images` has them; only labels that count are opened."""
@@ -164,9 +160,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     output = Path(arguments.output)
-    results: dict[str, Any] = {"arguments": vars(arguments), "rows": []}
-    if output.exists():
-        results = json.loads(output.read_text(encoding="utf-8"))
+    results = read_results(arguments)
     done = {(row["labels"], row["draw"], row["row"]) for row in results["rows"]}
     benchmark = Benchmark(arguments)
     rows = arguments.rows.split(",") if arguments.rows else list(ROWS)

@@ -24,7 +24,10 @@ import torch
 from monai.bundle import ConfigParser
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
+from monai.transforms import ResampleToMatch
 from torch import Tensor, nn
+
+from .resumable import read_results, row_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "ada_sam"
@@ -49,7 +52,7 @@ ADAPTED: dict[str, dict[str, Any]] = {
     "+ feedback gt": {"feedback": "gt"},
     "no training": {"adapt_epochs": 0},
 }
-UNET_2D, UNET_3D, ALL_MASKS = "2D UNet", "3D UNet", "all masks"
+UNET_2D, UNET_3D = "2D UNet", "3D UNet"
 ROWS = [UNET_2D, UNET_3D, *ADAPTED]
 # ways of segmenting a volume -> options of VolumeInference
 SLICE_BY_SLICE = {
@@ -76,8 +79,6 @@ class Benchmark:
         self.heads: dict[str, dict[str, Tensor]] = {}
 
     def parser(self, **overrides: Any) -> ConfigParser:
-        parser = ConfigParser()
-        parser.read_config(str(BUNDLE / "configs" / "train.json"))
         row, arguments = self.work / "row", self.arguments
         fixed: dict[str, Any] = {
             "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "datalist": arguments.datalist,
@@ -86,11 +87,7 @@ class Benchmark:
             **{f"{stage}::trainer::train_handlers": [f"@{stage}::checkpoint"] for stage in ("classify", "adapt")},
             "train::trainer::train_handlers": ["@train::checkpoint"],
         }  # fmt: skip
-        if arguments.spatial_size:
-            fixed |= {"spatial_size": arguments.spatial_size, "pixdim": arguments.pixdim}
-        for key, value in {**fixed, **json.loads(arguments.settings), **overrides}.items():
-            parser[key] = value
-        return parser
+        return row_parser(BUNDLE, arguments, fixed, overrides)
 
     def run(self, name: str, slices: int, draw: int, segment: bool) -> dict[str, Any]:
         """Train a row, and where wanted a segmenter on its pseudo labels; score all of it."""
@@ -109,9 +106,8 @@ class Benchmark:
             cost[stage], clock = time.process_time() - clock, time.process_time()
 
         ways: dict[str, Callable[[dict[str, Any]], Tensor]]
-        if name in (UNET_3D, ALL_MASKS):
-            labels = OnlyMasks(images, len(self.values), everything=name == ALL_MASKS)
-            parser["labeller"], parser["images"] = labels, images
+        if name == UNET_3D:
+            parser["labeller"], parser["images"] = OnlyMasks(images, len(self.values)), images
             ways = {"": self.train_segmenter(parser)}
             done("train")
         else:
@@ -174,8 +170,6 @@ class Benchmark:
 
     def truth(self, item: dict[str, Any]) -> Tensor:
         """Return the truth of a test case on the grid, bool [P, H, W, D]."""
-        from monai.transforms import ResampleToMatch
-
         classes = torch.stack([plain(item["label"])[0] == value for value in self.values[1:]]).float()
         label = item["label"].clone()
         label.set_array(classes)
@@ -258,18 +252,17 @@ class OnlyMasks:
     Args:
         images: with `label`, `annotated` and `presence` on the common grid.
         classes: K.
-        everything: every voxel counts: the upper bound, where all slices have masks.
     """
 
-    def __init__(self, images: Any, classes: int, everything: bool) -> None:
-        self.items, self.classes, self.everything = {item["case"]: item for item in images}, classes, everything
+    def __init__(self, images: Any, classes: int) -> None:
+        self.items, self.classes = {item["case"]: item for item in images}, classes
 
     def load(self, case: str) -> dict[str, Tensor]:
         item = self.items[case]
         label = plain(item["label"])[0].round().long()
         target = torch.nn.functional.one_hot(label, self.classes).movedim(-1, 0).float()
         empty = plain(item["presence"]).sum(0, keepdim=True) < 0.5
-        known = torch.ones_like(empty) if self.everything else (plain(item["annotated"]) > 0.5) | empty
+        known = (plain(item["annotated"]) > 0.5) | empty
         return {"target": target, "weight": known.float()}
 
 
@@ -292,9 +285,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     output = Path(arguments.output)
-    results: dict[str, Any] = {"arguments": vars(arguments), "rows": []}
-    if output.exists():
-        results = json.loads(output.read_text(encoding="utf-8"))
+    results = read_results(arguments)
     done = {(row["slices"], row["draw"], row["row"]) for row in results["rows"]}
     benchmark = Benchmark(arguments)
     rows = arguments.rows.split(";") if arguments.rows else ROWS

@@ -22,6 +22,8 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
+from .resumable import read_results, row_parser
+
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "weakmedsam"
 sys.path[:0] = [str(BUNDLE)]
@@ -89,8 +91,6 @@ class Benchmark:
         self.features: Any = None
 
     def parser(self, **overrides: Any) -> ConfigParser:
-        parser = ConfigParser()
-        parser.read_config(str(BUNDLE / "configs" / "train.json"))
         row, arguments = self.work / "row", self.arguments
         fixed: dict[str, Any] = {
             "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "datalist": arguments.datalist,
@@ -100,11 +100,7 @@ class Benchmark:
             "appearance::trainer::train_handlers": ["@appearance::rounds", "@appearance::checkpoint"],
             "train::trainer::train_handlers": ["@train::checkpoint"],
         }  # fmt: skip
-        if arguments.spatial_size:
-            fixed |= {"spatial_size": arguments.spatial_size, "pixdim": arguments.pixdim}
-        for key, value in {**fixed, **json.loads(arguments.settings), **overrides}.items():
-            parser[key] = value
-        return parser
+        return row_parser(BUNDLE, arguments, fixed, overrides)
 
     def read_truth(self) -> dict[str, Tensor]:
         """Return the true label map [H, W, D] of each training case on the grid, by class; for scoring only."""
@@ -200,11 +196,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     output = Path(arguments.output)
-    results = (
-        json.loads(output.read_text(encoding="utf-8"))
-        if output.exists()
-        else {"arguments": vars(arguments), "rows": []}
-    )
+    results = read_results(arguments)
     benchmark = Benchmark(arguments)
     results["share"] = benchmark.cohort.describe_share()
     segment = split(arguments.segment)

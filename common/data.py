@@ -105,6 +105,13 @@ def labeled_cases(datalist: Datalist) -> list[Case]:
     return labeled
 
 
+def scored_cases(datalist: Datalist) -> list[Case]:
+    """Return the cases whose truth may be looked at, case, image and label alone: labelled test cases, else labelled
+    validation cases."""
+    test, validation = ([case for case in group if "label" in case] for group in (datalist.test, datalist.validation))
+    return [{key: case[key] for key in ("case", "image", "label")} for case in test or validation]
+
+
 def strip_labels(cases: Iterable[Mapping[str, Any]]) -> list[Case]:
     """Return the cases with their id and image alone, so that no transform can reach what else is known of them."""
     return [{"case": case["case"], "image": case["image"]} for case in cases]

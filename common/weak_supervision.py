@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .data import Datalist, read_datalist, weakly_labeled
+from .data import Datalist, read_datalist, scored_cases, weakly_labeled
 from .data_check import read_geometry, require_sound
 from .errors import InputError
 from .preprocessing import plan_grid
@@ -48,9 +48,7 @@ class PresenceCohort:
         # the command line hands over words
         spatial_size, pixdim = (None if value in ("null", "None") else value for value in (spatial_size, pixdim))
         self.cases = weakly_labeled(content)
-        test = [case for case in content.test if "label" in case]
-        scored = test or [case for case in content.validation if "label" in case]
-        self.scored = [{key: case[key] for key in ("case", "image", "label")} for case in scored]
+        self.scored = scored_cases(content)
         self.read_further(content, datalist)
         require_sound(self.cases, self.scored, label_values=self.labels, dataset_dir=dataset_dir, slice_labels=True)
         self.slice_labels: dict[str, SliceLabels] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from written_datalist import LABELS, files_of, make_dataset, pair, problems_of
 
-from common.data import case_id, few_labeled, labeled_cases, one_labeled, read_datalist
+from common.data import case_id, few_labeled, labeled_cases, one_labeled, read_datalist, scored_cases
 from common.errors import InputError
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -274,3 +274,14 @@ def test_real_data_sets(name, counts):
     datalist = read_datalist(SHARED / "data" / name)
     assert (len(datalist.training), len(datalist.validation), len(datalist.test)) == counts
     assert all("label" in case for case in datalist.training + datalist.validation + datalist.test)
+
+
+def test_truth_may_be_looked_at_on_test_cases_and_else_on_validation_cases(tmp_path):
+    files = files_of("a", "b", "c", "d")
+    content = {"labels": LABELS, "training": [pair("a")], "validation": [pair("b")], "test": [pair("c"), pair("d")]}
+    content["test"][1] = {"image": pair("d")["image"]}
+    content["test"][0]["slice_labels"] = {"axis": 2, "labels": {"1": None}}
+    scored = scored_cases(read_datalist(make_dataset(tmp_path / "both", content, files)))
+    assert [case["case"] for case in scored] == ["c"] and set(scored[0]) == {"case", "image", "label"}
+    del content["test"][0]
+    assert [c["case"] for c in scored_cases(read_datalist(make_dataset(tmp_path / "one", content, files)))] == ["b"]

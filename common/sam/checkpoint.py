@@ -43,7 +43,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: found {_describe(content)}, wanted named tensors")
     others = [f"{name}: {type(value).__name__}" for name, value in content.items() if not isinstance(value, Tensor)]
     if others:
-        raise InputError(f"{path}: found entries that are no tensors ({_listed(others)}), wanted named tensors only")
+        raise InputError(f"{path}: found entries that are no tensors ({listed(others)}), wanted named tensors only")
     return dict(content)
 
 
@@ -63,7 +63,7 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], source: str |
         if name in tensors and tensors[name].shape != value.shape
     ]
     problems = [
-        f"{source}: {len(names)} {what} tensors: {_listed(names)}"
+        f"{source}: {len(names)} {what} tensors: {listed(names)}"
         for what, names in (("missing", missing), ("unexpected", unexpected), ("wrong-shaped", shapes))
         if names
     ]
@@ -72,7 +72,8 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], source: str |
     model.load_state_dict(dict(tensors))
 
 
-def _listed(names: list[str], limit: int = 12) -> str:
+def listed(names: list[str], limit: int = 12) -> str:
+    """Return the first names and how many more there are."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..atomic_write import write_atomic
 from ..errors import InputError
-from .checkpoint import load_strictly, read_tensors
+from .checkpoint import listed, load_strictly, read_tensors
 from .lora import lora_layers, lora_parameters
 
 BASE_KEYS = ("sam", "sha256", "image_size")
@@ -46,7 +46,7 @@ def save_trainable(path: str | Path, module: nn.Module, names: Iterable[str], ba
         problems.append(f"{path}: found no names of tensors, wanted those that were trained")
     if unknown:
         problems.append(
-            f"{path}: found no tensor {_few(unknown)} in {type(module).__name__}, wanted names of its state"
+            f"{path}: found no tensor {listed(unknown, 6)} in {type(module).__name__}, wanted names of its state"
         )
     if lacking:
         problems.append(f"{path}: base lacks {', '.join(lacking)}, wanted {', '.join(BASE_KEYS)}")
@@ -82,8 +82,8 @@ def load_trainable(path: str | Path, module: nn.Module, base: Mapping[str, Any] 
     if other:
         wanted = f"{found.get('sam')} (sha256 {found.get('sha256')}, image size {found.get('image_size')})"
         problems.append(
-            f"{path}: {len(other)} of {len(frozen)} frozen tensors are not those it was trained beside: {_few(other)}; "
-            f"wanted the weights of {wanted}"
+            f"{path}: {len(other)} of {len(frozen)} frozen tensors are not those it was trained beside: "
+            f"{listed(other, 6)}; wanted the weights of {wanted}"
         )
     if problems:
         raise InputError(problems)
@@ -125,7 +125,3 @@ def _fingerprint(tensor: Tensor) -> str:
     digest = hashlib.sha256(f"{plain.dtype}|{tuple(plain.shape)}|".encode())
     digest.update(plain.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
-
-
-def _few(names: list[str], limit: int = 6) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .common.data import few_labeled, read_datalist
+from .common.data import few_labeled, read_datalist, scored_cases
 from .common.data_check import require_sound
 from .common.preprocessing import plan_grid
 
@@ -50,8 +50,7 @@ class FewLabelCohort:
         chosen, self.unlabeled = few_labeled(content, num_labeled, seed, labeled)
         self.labeled = [{key: case[key] for key in ("case", "image", "label")} for case in chosen]
         self.cases = self.labeled + self.unlabeled
-        test = [case for case in content.test if "label" in case]
-        self.scored = test or [case for case in content.validation if "label" in case]
+        self.scored = scored_cases(content)
         require_sound(
             self.labeled,
             self.unlabeled,
