@@ -1,17 +1,21 @@
 # make demo    environment, teacher's weights, and a training run on the generated sample cohort
 # make pack    dist/<bundle>_v<version>.zip of the bundle that BUNDLE names
-# make test    environment and all tests
+# make test    environment and all tests that need no client
 # make lint    ruff
-# make clean   removes the environment and caches; models and results of runs stay
+# make test-clients  an environment for each of MONAI Label, NVFLARE and MONAI Deploy, and the tests against them
+# make clean   removes the environments and caches; models and results of runs stay
 PYTHON ?= python3
 BUNDLE ?= rrl_medsam
 ARGS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
+PIP_QUIETLY := --disable-pip-version-check --quiet --no-compile
 STAMP := $(VENV)/.requirements-installed
+CLIENTS := monailabel nvflare deploy
+CLIENT_STAMPS := $(CLIENTS:%=.venv-%/.requirements-installed)
 
-.PHONY: demo pack test lint venv clean
+.PHONY: demo pack test test-clients client-venvs lint venv clean
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -24,6 +28,20 @@ $(STAMP): requirements.txt
 	$(RUN) -m pip install --disable-pip-version-check --quiet -r requirements.txt
 	@touch $@
 
+# A client has an environment of its own, because their pins exclude each other. Its file of requirements constrains what
+# they bring, and what is built on the way, too. Nothing is compiled beforehand: Python does that for what it imports.
+client-venvs: $(CLIENT_STAMPS)
+
+.venv-monailabel/.requirements-installed: tests/clients/monailabel_constraints.txt
+.venv-nvflare/.requirements-installed: tests/clients/nvflare_requirements.txt
+.venv-deploy/.requirements-installed: tests/clients/deploy_requirements.txt
+$(CLIENT_STAMPS): .venv-%/.requirements-installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install $(PIP_QUIETLY) "$$(grep '^torch==' $<)"
+	SAM2_BUILD_CUDA=0 PIP_CONSTRAINT=$< $(@D)/bin/python -m pip install $(PIP_QUIETLY) -r $<
+	@test $* != monailabel || $(PYTHON) -m tools.torchvision_remedy $(@D)/bin/python
+	@touch $@
+
 demo: $(STAMP)
 	@test -f "bundles/$(BUNDLE)/configs/train.json" || { echo "error: no bundles/$(BUNDLE)/configs/train.json; make demo BUNDLE=<one of: $$(ls bundles | tr '\n' ' ')>" >&2; exit 2; }
 	$(RUN) -m common.sam.weights mobile_sam
@@ -33,16 +51,22 @@ pack: $(STAMP)
 	$(RUN) -m tools.pack "bundles/$(BUNDLE)" $(ARGS)
 
 # idle threads sleep instead of spinning: the tests start processes that share few cores
-test: export GOMP_SPINCOUNT = 0
-test: export OMP_WAIT_POLICY = PASSIVE
-test: export PYTHONUTF8 = 1
+test test-clients: export GOMP_SPINCOUNT = 0
+test test-clients: export OMP_WAIT_POLICY = PASSIVE
+test test-clients: export PYTHONUTF8 = 1
 test: $(STAMP)
 	$(RUN) -m pytest $(ARGS)
+
+test-clients: export MONAILABEL_PYTHON = .venv-monailabel/bin/python
+test-clients: export NVFLARE_PYTHON = .venv-nvflare/bin/python
+test-clients: export DEPLOY_PYTHON = .venv-deploy/bin/python
+test-clients: $(STAMP) $(CLIENT_STAMPS)
+	$(RUN) -m pytest tests/clients $(ARGS)
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS:%=.venv-%) .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -107,6 +107,7 @@ class Benchmark:
         for stage in ("distill", "register", "train"):
             parser[f"{stage}::trainer::train_handlers"] = [f"@{stage}::checkpoint"]
         parser["train::trainer::train_handlers"] = ["@train::rounds", "@train::ema", "@train::checkpoint"]
+        parser["train::trainer::after"] = None  # the stages before it are measured one by one
         for key, value in {**self.overrides, **overrides}.items():
             parser[key] = value
         return parser

@@ -29,7 +29,8 @@ class Datalist:
     A case is a dict with `case` (id, unique), `image` (absolute path), `label` (absolute path, only where the case has
     one) and whatever other keys its entry had, unchanged but that a path in `slice_labels` is absolute too. `labels`
     maps the value in a mask to its name, sorted by value and including 0; class k of a network is the k-th value.
-    `other` holds the top-level keys not read here.
+    `other` holds the top-level keys not read here. `grid` is that of a model whose training goes on (`read_grid`), None
+    where the grid is still to be planned.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Datalist:
     test: list[Case] = field(default_factory=list)
     unlabeled: list[Case] = field(default_factory=list)
     other: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, list] | None = None
 
 
 def case_id(path: str | Path) -> str:
@@ -51,20 +53,22 @@ def case_id(path: str | Path) -> str:
     return name
 
 
-def read_datalist(dataset_dir: str | Path, datalist: str | Path = "dataset.json") -> Datalist:
+def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalist = "dataset.json") -> Datalist:
     """Read an MSD/Decathlon `dataset.json` as published, nnU-Net's form of `labels` included.
 
     Args:
         dataset_dir: folder of the data set; every path in the datalist is relative to it and stays inside it, links
             resolved.
         datalist: name of the JSON file inside `dataset_dir`, or a path to one elsewhere. A relative name is looked for
-            in `dataset_dir` first, then in the working directory.
+            in `dataset_dir` first, then in the working directory. One that is read already is returned as it is.
 
     Raises:
         InputError: one line for each problem, all of them together: missing folder or file, invalid JSON, wrong
             schema, empty training list, missing image or label, path outside the folder, duplicate case, the same case
             in training (or unlabeled) and validation or test.
     """
+    if isinstance(datalist, Datalist):
+        return datalist
     directory = Path(dataset_dir).expanduser()
     if not directory.is_dir():
         found = "a file" if directory.exists() else "nothing"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .checkpoint import atomic_save
 from .evaluation import NativeGridMetrics
 from .gallery import Gallery
+from .label_names import compare_names
 from .progress import ProgressBar
 from .report import CASES, LIMITS, SUMMARY, Report
 from .run_manifest import RunManifest
@@ -49,6 +50,7 @@ class Finish:
         ckpt_path: where its weights go; a file that is there is kept as `<name>.previous.pt`.
         evaluator, metrics, gallery: of the cases to score.
         progress: by stage; their histories are the curves.
+        metadata: metadata.json of the bundle; a line is printed where it names other labels than the cohort.
     """
 
     title = ""
@@ -63,9 +65,11 @@ class Finish:
         metrics: NativeGridMetrics,
         gallery: Gallery,
         progress: Mapping[str, ProgressBar],
+        metadata: str | None = None,
     ) -> None:
         self.manifest, self.cohort, self.network, self.ckpt_path = manifest, cohort, network, Path(ckpt_path)
         self.evaluator, self.metrics, self.gallery, self.progress = evaluator, metrics, gallery, dict(progress)
+        self.metadata = metadata
 
     def run(self) -> None:
         """Do all of it; with several processes each scores its share and the first one writes."""
@@ -81,6 +85,9 @@ class Finish:
             self.manifest.write()
             self.print_table()
             print(f"model:  {self.ckpt_path}")
+            difference = None if self.metadata is None else compare_names(self.metadata, self.cohort.labels)
+            if difference:
+                print(f"labels: {difference}")
             print(f"report: {self.report()}")
 
     # --- what a bundle says

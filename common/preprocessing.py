@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.networks.layers import gaussian_1d, separable_filtering
-from monai.transforms import LoadImage, MapTransform
+from monai.transforms import LoadImage, MapTransform, Spacingd
 from monai.utils import convert_to_dst_type
+
+from .errors import InputError
 
 
 def gaussian_smooth(maps: torch.Tensor, sigma: float | Sequence[float]) -> torch.Tensor:
@@ -55,6 +58,27 @@ class AntiAliasd(MapTransform):
         return result
 
 
+class ImageSpacingd(MapTransform):
+    """MONAI's `Spacingd` for an item whose other entries it leaves alone.
+
+    MONAI 1.6.1 writes an image's metadata into every entry whose name begins with the image's key, and fails where one
+    is no dict: MONAI Label's items have a text `image_path` beside `image`.
+
+    Args:
+        keys: images, MetaTensors.
+        pixdim: wanted spacing in mm, one number an axis.
+        options: of `Spacingd`.
+    """
+
+    def __init__(self, keys: Hashable | Sequence[Hashable], pixdim: Sequence[float], **options: Any) -> None:
+        super().__init__(keys)
+        self.spacing = Spacingd(keys, pixdim, **options)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        own = {key: data[key] for key in self.key_iterator(dict(data))}
+        return {**data, **self.spacing(own)}
+
+
 def ras_geometry(path: str) -> tuple[np.ndarray, np.ndarray]:
     """Return (shape in voxels, spacing in mm) of a volume along the right-left, posterior-anterior and axial axes."""
     if str(path).endswith((".nii", ".nii.gz")):
@@ -73,6 +97,7 @@ def plan_grid(
     pixdim: Sequence[float] | None = None,
     max_voxels: int = 98304,
     divisor: int = 8,
+    model: Mapping[str, Sequence] | None = None,
 ) -> dict[str, list]:
     """Choose the grid that every volume is brought to, from image headers alone.
 
@@ -83,10 +108,24 @@ def plan_grid(
         cases: items with the key `image` (path).
         spatial_size: voxels along the RAS axes, each a multiple of `divisor`; None to choose.
         pixdim: mm; None to choose.
+        model: grid of a model whose training goes on (`read_grid`): it is kept. None: a new model.
 
     Returns:
         {"spatial_size": [H, W, D], "pixdim": [mm, mm, mm]}
+
+    Raises:
+        InputError: a size or spacing that is given and not the model's.
     """
+    if model is not None:
+        wanted = {"spatial_size": spatial_size, "pixdim": pixdim}
+        problems = [
+            f"{name} is {list(value)}; wanted {list(model[name])} as in models/model.pt, or null: its training goes on"
+            for name, value in wanted.items()
+            if value is not None and not np.allclose(value, model[name], rtol=1e-3)
+        ]
+        if problems:
+            raise InputError(problems)
+        return {name: list(model[name]) for name in wanted}
     geometry = [ras_geometry(case["image"]) for case in cases]
     extent = np.max([shape * spacing for shape, spacing in geometry], axis=0)
     native = np.median([spacing for _, spacing in geometry], axis=0)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -63,6 +63,21 @@ def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> 
             digest.update(f"\n{listed}\t{found}".encode("utf-8", "surrogatepass"))
             count, size = count + 1, size + found
     cases = {key: len(entries) for key, entries in content.items() if isinstance(entries, list)}
+    return {"sha256": digest.hexdigest(), "files": count, "bytes": size, "cases": cases}
+
+
+def hash_cases(groups: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Hash lists of cases without opening an image: id of each, and name and size of its files; as `hash_dataset`."""
+    digest, count, size, cases = hashlib.sha256(), 0, 0, {}
+    for group, listed in groups.items():
+        cases[group] = 0
+        for case in sorted(listed, key=lambda case: case["case"]):
+            cases[group] += 1
+            digest.update(f"\n{group}\t{case['case']}".encode("utf-8", "surrogatepass"))
+            for path in (Path(case[key]) for key in ("image", "label") if key in case):
+                found = os.stat(path).st_size
+                digest.update(f"\t{path.name}\t{found}".encode("utf-8", "surrogatepass"))
+                count, size = count + 1, size + found
     return {"sha256": digest.hexdigest(), "files": count, "bytes": size, "cases": cases}
 
 

@@ -15,9 +15,10 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from .atomic_write import write_atomic
+from .data import GROUPS, Datalist
 from .errors import InputError
 from .machine import describe_machine
-from .privacy import hash_dataset, without_paths
+from .privacy import hash_cases, hash_dataset, without_paths
 from .stage_cost import StageMeter
 
 PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite", "nibabel", "SimpleITK", "itk-io", "scipy", "segment-anything")
@@ -35,7 +36,7 @@ class RunManifest:
         seed: random seed of the run.
         device: torch device of the run, e.g. "cpu".
         dataset_dir: data set in MSD layout; its dataset.json and the names and sizes of its files are hashed.
-        datalist: name of its JSON file.
+        datalist: name of its JSON file; or the cases that a client has given, which are then what is hashed.
         resume: go on with the run.json that is there: stage costs add up and the resume is noted with what differs.
 
     Attributes:
@@ -55,7 +56,7 @@ class RunManifest:
         device: Any = "cpu",
         dataset_dir: str | os.PathLike | None = None,
         resume: bool = False,
-        datalist: str = "dataset.json",
+        datalist: str | Datalist = "dataset.json",
     ) -> None:
         self.path = Path(output_dir) / self.FILE
         self.started = _now()
@@ -63,7 +64,7 @@ class RunManifest:
             "seed": seed,
             "versions": package_versions(),
             "machine": describe_machine(device),
-            "dataset": hash_dataset(dataset_dir, datalist) if dataset_dir is not None else None,
+            "dataset": _describe_dataset(dataset_dir, datalist),
             "config": json.loads(json.dumps(without_paths(dict(config or {})), default=_plain)),
         }
         self.results: dict[str, Any] = {}
@@ -180,6 +181,13 @@ def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _describe_dataset(dataset_dir: str | os.PathLike | None, datalist: str | Datalist) -> dict[str, Any] | None:
+    if isinstance(datalist, Datalist):
+        groups = (datalist.training, datalist.validation, datalist.test, datalist.unlabeled)
+        return hash_cases(dict(zip(GROUPS, groups, strict=True)))
+    return None if dataset_dir is None else hash_dataset(dataset_dir, datalist)
 
 
 def _add(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:

@@ -81,8 +81,8 @@ class TwoStreamSampler(DistributedSampler):
 
     Two independent endless streams (see `StreamSampler`), so that few labelled cases come again and again beside many
     unlabelled ones. A data loader without a sampler of batches and with batch_size = labeled_batch + unlabeled_batch
-    gets one group a batch. Ranks take every `num_replicas`-th group. Where one kind has no cases (everything is
-    labelled), the other fills its places.
+    gets one group a batch. Ranks take every `num_replicas`-th group. Where one kind has no cases, the other fills its
+    places.
 
     Args:
         dataset: only its length is used.
@@ -116,11 +116,11 @@ class TwoStreamSampler(DistributedSampler):
                 f"unlabeled_batch {unlabeled_batch}; wanted at least 1 of each, and 0 of the last"
             )
         chosen = {int(index) for index in labeled}
-        if not chosen or len(chosen) != len(labeled) or min(chosen) < 0 or max(chosen) >= len(dataset):
+        if len(chosen) != len(labeled) or not chosen <= set(range(len(dataset))):
             raise ValueError(f"labeled is {list(labeled)}; wanted different indices from 0 to {len(dataset) - 1}")
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
         unlabeled = [index for index in range(len(dataset)) if index not in chosen]
-        self.streams = ((sorted(chosen), labeled_batch), (unlabeled or sorted(chosen), unlabeled_batch))
+        self.streams = ((sorted(chosen) or unlabeled, labeled_batch), (unlabeled or sorted(chosen), unlabeled_batch))
         self.num_groups = math.ceil(num_batches / num_replicas)
         self.num_samples = self.num_groups * (labeled_batch + unlabeled_batch)
         self.total_size = self.num_samples * num_replicas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,11 @@ class ObjectiveTrainer(SupervisedTrainer):
         amp: bfloat16 autocast; no scaler is needed, and objectives compute losses in float32.
         clip_norm: largest norm of the gradient; None for none.
         train_handlers: named handlers of the config.
+        after: not used. A config names here, before all else, what has to be done before this trainer can be built:
+            a client that builds the trainer and never runs the config's `run` (NVFLARE) gets it done as well.
+
+    `run` may be called again with a higher `state.max_epochs`, as in federated rounds: it goes on, and an objective
+    with `begin_round` is told first that the network may hold other weights than it had left there.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class ObjectiveTrainer(SupervisedTrainer):
         amp: bool = False,
         clip_norm: float | None = 5.0,
         train_handlers: Sequence | None = None,
+        after: Any = None,
         **kwargs: Any,
     ) -> None:
         self.objective = objective.to(device)
@@ -73,14 +80,35 @@ class ObjectiveTrainer(SupervisedTrainer):
         )
         self.bfloat16 = amp
         self._parallel: nn.Module | None = None
+        self._runs = 0
         self.state.losses = {}
 
     def run(self) -> None:
         """Run the epochs that are left; nothing if a finished checkpoint is resumed."""
-        if self.checkpoint is not None and self.checkpoint.load(self) and self.state.epoch >= self.state.max_epochs:
+        again, self._runs = self._runs > 0, self._runs + 1
+        if again:  # a checkpoint is older than the weights that a further round begins with
+            if hasattr(self.objective, "begin_round"):
+                self.objective.begin_round()
+        elif self.checkpoint is not None and self.checkpoint.load(self) and self.state.epoch >= self.state.max_epochs:
             return
         self.objective.train()
         super().run()
+
+    def sit_out(self, epochs: int) -> None:
+        """Let epochs of a federated training pass without learning: schedules go on, so that they end with the others'.
+
+        An objective that counts its training forwards does so in a buffer `step`.
+        """
+        steps = epochs * self.state.epoch_length
+        self.state.epoch += epochs
+        self.state.iteration += steps
+        if hasattr(self.objective, "step"):
+            self.objective.step += steps
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # no optimizer's step: none is due
+            for _ in range(steps if self.lr_scheduler is not None else 0):
+                self.lr_scheduler.step()
+        self._runs += 1
 
     def _forward(self) -> nn.Module:
         if self._parallel is None:

@@ -18,7 +18,7 @@ class PresenceCohort:
 
     Args:
         dataset_dir: folder with a `dataset.json` in MSD layout.
-        datalist: its file name.
+        datalist: its file name; or what a client has given (`client_datalist`).
         spatial_size, pixdim, max_voxels, divisor: see `plan_grid`.
 
     Attributes:
@@ -36,8 +36,8 @@ class PresenceCohort:
 
     def __init__(
         self,
-        dataset_dir: str,
-        datalist: str = "dataset.json",
+        dataset_dir: str | None,
+        datalist: str | Datalist = "dataset.json",
         spatial_size: Sequence[int] | None = None,
         pixdim: Sequence[float] | None = None,
         max_voxels: int = 98304,
@@ -49,12 +49,14 @@ class PresenceCohort:
         spatial_size, pixdim = (None if value in ("null", "None") else value for value in (spatial_size, pixdim))
         self.cases = weakly_labeled(content)
         self.scored = scored_cases(content)
-        self.read_further(content, datalist)
-        require_sound(self.cases, self.scored, label_values=self.labels, dataset_dir=dataset_dir, slice_labels=True)
+        self.read_further(content, content.name if isinstance(datalist, Datalist) else datalist)
+        require_sound(
+            self.cases, self.scored, label_values=self.labels, dataset_dir=content.directory, slice_labels=True
+        )
         self.slice_labels: dict[str, SliceLabels] = {}
         self.slice_axis = self._read_slice_labels()
         self.positive_share = self._measure_share()
-        self.grid: dict[str, list] = plan_grid(self.cases, spatial_size, pixdim, max_voxels, divisor)
+        self.grid: dict[str, list] = plan_grid(self.cases, spatial_size, pixdim, max_voxels, divisor, content.grid)
         self.grid["label_values"] = list(self.labels)
 
     def read_further(self, content: Datalist, name: str) -> None:

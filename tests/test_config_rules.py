@@ -112,6 +112,7 @@ def test_an_override_brings_no_key_that_train_json_does_not_have(path):
 @pytest.mark.parametrize("bundle", BUNDLE_NAMES)
 def test_train_and_inference_agree(bundle):
     train, inference = read(bundle, "train.json"), read(bundle, "inference.json")
+    train["dataset_dir"].pop("_disabled_")  # only train.json can get its cases from a client
     for key in ("network_def", "network", "preprocessing", "inferer", "amp", "ckpt_path", "dataset_dir"):
         assert inference[key] == train.get(key) or key == "ckpt_path", key
     numbers = {key for key in train.keys() & inference.keys() if key not in NO_SETTINGS | {"grid", "handlers"}}
@@ -129,7 +130,8 @@ def test_train_and_inference_agree(bundle):
 def test_train_writes_every_setting_into_the_manifest(bundle):
     train = read(bundle, "train.json")
     numbers = list(train)[: list(train).index("cohort")]
-    tuned = {key: f"@{key}" for key in numbers if key not in NO_SETTINGS}
+    tuned = {key: f"@{key}" for key in numbers if key not in NO_SETTINGS | {"client_data"}}
+    tuned["epochs"] = "@train::trainer::max_epochs"  # which a client may override
     assert train["settings"] == tuned and len(tuned) > 30
     assert train["manifest"]["config"] == "@settings"
 
@@ -181,6 +183,7 @@ def test_papers_network_is_served_as_it_was_trained():
 
 def test_ada_sam_itself_is_served_as_it_was_trained():
     trained, served = read("ada_sam", "train.json"), read("ada_sam", "sam_inference.json")
+    trained["dataset_dir"].pop("_disabled_")
     numbers = set(served) & set(trained["settings"])
     assert {"sam", "sam_image_size", "context", "head", "hidden", "feedback", "passes"} <= numbers
     assert all(served[key] == trained[key] for key in numbers)
@@ -192,3 +195,13 @@ def test_ada_sam_itself_is_served_as_it_was_trained():
         }
     assert served["network_def"] == trained["ada_volume"]
     assert served["sam_model"]["pretrained"] is False
+
+
+@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
+def test_whoever_builds_the_last_trainer_gets_what_comes_before_it_done(bundle):
+    """MONAI resolves references in their order, and a federated client never runs `run`."""
+    train = read(bundle, "train.json")
+    references = [key for key, value in train["train"]["trainer"].items() if "@" in str(value)]
+    assert references[0] == "after" and train["train"]["trainer"]["after"] == "@preparation"
+    assert train["run"] == ["$@preparation", "$@train::trainer.run()", "$@finish.run()"]
+    assert not any("train::trainer" in str(step) for step in train["preparation"])

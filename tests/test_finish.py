@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -65,6 +66,16 @@ def test_compared_columns_stand_in_run_json_the_printed_table_and_the_report(tmp
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for words in ("Method on cohort", "What was done.", "What it can&#x27;t.", "a control"):
         assert words in page, words
+
+
+def test_labels_that_metadata_names_otherwise_are_told(tmp_path, capsys):
+    method = finished(tmp_path)
+    assert "labels:" not in capsys.readouterr().out
+    method.metadata, method.cohort.labels = str(tmp_path / "metadata.json"), {0: "background", 1: "one"}
+    content = {"network_data_format": {"outputs": {"pred": {"channel_def": {"0": "background", "1": "two"}}}}}
+    (tmp_path / "metadata.json").write_text(json.dumps(content))
+    method.run()
+    assert "labels: the model's labels are background, one, configs/metadata.json" in capsys.readouterr().out
 
 
 def test_nothing_to_score_is_said_and_the_model_is_written_all_the_same(tmp_path, capsys):

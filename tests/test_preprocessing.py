@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Spacing
+from monai.transforms import Spacing, Spacingd
 
-from common.preprocessing import AntiAliasd, gaussian_smooth, plan_grid, ras_geometry
+from common.errors import InputError
+from common.preprocessing import AntiAliasd, ImageSpacingd, gaussian_smooth, plan_grid, ras_geometry
 
 
 def volume(path, shape, spacing, flip=False):
@@ -103,3 +104,26 @@ def test_a_missing_key_is_an_error_unless_allowed():
     with pytest.raises(KeyError):
         AntiAliasd("image", (1, 1, 1))({})
     assert AntiAliasd("image", (1, 1, 1), allow_missing_keys=True)({}) == {}
+
+
+def test_texts_beside_an_image_are_left_alone():
+    meta = {"filename_or_obj": "scan.nii.gz"}
+    item = {
+        "image": MetaTensor(torch.rand(1, 6, 6, 6), meta=meta),
+        "image_path": "/studies/scan.nii.gz",
+        "device": "cpu",
+    }
+    changed = ImageSpacingd("image", (2, 2, 2))(item)
+    assert changed["image"].shape == (1, 4, 4, 4) and changed["image_path"] == "/studies/scan.nii.gz"
+    assert changed["device"] == "cpu"
+    del item["image_path"]
+    assert torch.equal(changed["image"].as_tensor(), Spacingd("image", (2, 2, 2))(item)["image"].as_tensor())
+
+
+def test_the_grid_of_a_model_is_kept():
+    model = {"spatial_size": [16, 16, 8], "pixdim": [1.0, 1.0, 2.0], "label_values": [0, 1]}
+    grid = plan_grid([], model=model)
+    assert grid == {"spatial_size": [16, 16, 8], "pixdim": [1.0, 1.0, 2.0]}
+    assert plan_grid([], spatial_size=[16, 16, 8], model=model) == grid
+    with pytest.raises(InputError, match=r"pixdim is \[2, 2, 2\]; wanted \[1.0, 1.0, 2.0\] as in models/model.pt"):
+        plan_grid([], pixdim=[2, 2, 2], model=model)

@@ -175,7 +175,12 @@ def test_where_all_are_labelled_they_fill_every_place():
     assert {index for group in groups for index in group} == {0, 1, 2} and len(groups) == 6
 
 
-@pytest.mark.parametrize("wrong", [[], [3, 3], [9], [-1]])
+def test_where_none_is_labelled_the_others_fill_every_place():
+    groups = groups_of(TwoStreamSampler(range(3), [], 6, 2, 1), 3, 0)
+    assert {index for group in groups for index in group} == {0, 1, 2} and len(groups) == 6
+
+
+@pytest.mark.parametrize("wrong", [[3, 3], [9], [-1]])
 def test_wrong_labelled_indices(wrong):
     with pytest.raises(ValueError, match="wanted different indices from 0 to 8"):
         TwoStreamSampler(range(9), wrong, 4)

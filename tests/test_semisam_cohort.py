@@ -75,3 +75,21 @@ def test_validation_is_scored_where_there_is_no_test_label(folder):
     content["test"] = [content["test"][0]["image"]]
     (folder / "dataset.json").write_text(json.dumps(content))
     assert [case["case"] for case in FewLabelCohort(str(folder), num_labeled=1).scored] == ["image_7"]
+
+
+def test_a_site_of_a_federation_takes_as_many_labels_as_it_has_or_none(folder):
+    assert len(FewLabelCohort(str(folder), num_labeled=9, federated=True).labeled) == 5
+    assert len(FewLabelCohort(str(folder), num_labeled=2, federated=True).labeled) == 2
+    for index in range(5):
+        (folder / f"label_{index}.nii.gz").write_bytes(b"never opened")
+    cohort = FewLabelCohort(str(folder), num_labeled=0, federated=True)
+    assert cohort.labeled == [] and len(cohort.unlabeled) == 7
+    assert all(set(case) == {"case", "image"} for case in cohort.cases)
+    content = json.loads((folder / "dataset.json").read_text())
+    content["training"] = [{"image": case["image"]} for case in content["training"]]
+    (folder / "dataset.json").write_text(json.dumps(content))
+    assert FewLabelCohort(str(folder), num_labeled=4, federated=True).labeled == []
+    for wrong in ({"num_labeled": 0}, {"num_labeled": 4}, {"num_labeled": None}):  # elsewhere it stays an error
+        with pytest.raises(Exception) as error:
+            FewLabelCohort(str(folder), **wrong)
+        assert "has a label; wanted at least one" in find_input_error(error.value).problems[0]

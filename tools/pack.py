@@ -25,6 +25,7 @@ from .archive import write_archive
 from .bundle_files import collect_files, read_metadata, repository_of
 from .checksums import FILE as SUMS
 from .checksums import as_text, sums_of
+from .describe_model import require_described
 from .model_files import add_torchscript, add_weights
 from .provenance import source_of, write_provenance
 from .sbom import write_sbom
@@ -58,6 +59,8 @@ def pack(
     if key is not None and key.resolve().is_relative_to(repository):
         raise InputError(f"{key}: lies in {repository.name}; wanted a secret key outside of the repository")
     secret = None if key is None else read_secret_key(key)
+    if model is not None:
+        require_described(bundle, model)
     path = output / f"{name}_v{metadata['version']}.zip"
     with tempfile.TemporaryDirectory(prefix="pack-") as scratch:
         folder = Path(scratch) / name

@@ -42,8 +42,8 @@ class FewSlicesCohort(PresenceCohort):
 
     def __init__(
         self,
-        dataset_dir: str,
-        datalist: str = "dataset.json",
+        dataset_dir: str | None,
+        datalist: str | Datalist = "dataset.json",
         num_label_slices: int | str | None = AUTO,
         seed: int = 0,
         spatial_size: Sequence[int] | None = None,

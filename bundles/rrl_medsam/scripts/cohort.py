@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .common.data import labeled_cases, one_labeled, read_datalist, strip_labels
+from .common.data import Datalist, labeled_cases, one_labeled, read_datalist, strip_labels
 from .common.data_check import require_sound
 from .common.preprocessing import plan_grid
 
@@ -20,7 +20,7 @@ class OneShotCohort:
 
     Args:
         dataset_dir: folder with a `dataset.json` in MSD layout.
-        datalist: its file name.
+        datalist: its file name; or what a client has given (`client_datalist`).
         atlas: id of the labelled training case; None: the only one that has a label, else the medoid (`choose_atlas`).
         spatial_size, pixdim, max_voxels: see `plan_grid`.
 
@@ -30,14 +30,13 @@ class OneShotCohort:
 
     def __init__(
         self,
-        dataset_dir: str,
-        datalist: str = "dataset.json",
+        dataset_dir: str | None,
+        datalist: str | Datalist = "dataset.json",
         atlas: str | None = None,
         spatial_size: Sequence[int] | None = None,
         pixdim: Sequence[float] | None = None,
         max_voxels: int = 98304,
     ) -> None:
-        self.dataset_dir = dataset_dir
         content = read_datalist(dataset_dir, datalist)
         self.name, self.labels = content.name, content.labels
         self._datalist = content
@@ -52,13 +51,13 @@ class OneShotCohort:
             first = [self.atlas]
         unlabeled = [case for case in self.images if not self.atlas or case["case"] != self.atlas["case"]]
         self._check(first, unlabeled, self.validation, self.test)
-        self.grid: dict[str, list] = plan_grid(self.images, spatial_size, pixdim, max_voxels)
+        self.grid: dict[str, list] = plan_grid(self.images, spatial_size, pixdim, max_voxels, model=content.grid)
         self.grid["label_values"] = list(self.labels)
 
     def _check(self, *groups: Sequence[Mapping[str, Any]]) -> None:
         needs_foreground = [self.atlas["case"]] if self.atlas else []
         require_sound(
-            *groups, label_values=self.labels, dataset_dir=self.dataset_dir, needs_foreground=needs_foreground
+            *groups, label_values=self.labels, dataset_dir=self._datalist.directory, needs_foreground=needs_foreground
         )
 
     @property

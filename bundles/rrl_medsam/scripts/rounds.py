@@ -17,20 +17,21 @@ class LabellingRounds:
     Args:
         labeller: makes the labels.
         sampler: its `subset` is set (`common.sampling.StreamSampler`).
-        rounds: number of rounds that the trainer's epochs are divided into.
+        rounds: number of rounds that the epochs are divided into.
+        total_epochs: these epochs; None: the trainer's. A federated trainer knows only those of its present round.
     """
 
-    def __init__(self, labeller: AtlasLabeller, sampler: Any, rounds: int = 1) -> None:
+    def __init__(self, labeller: AtlasLabeller, sampler: Any, rounds: int = 1, total_epochs: int | None = None) -> None:
         if rounds < 1:
             raise ValueError(f"rounds is {rounds}; wanted at least 1")
-        self.labeller, self.sampler, self.rounds = labeller, sampler, rounds
+        self.labeller, self.sampler, self.rounds, self.total_epochs = labeller, sampler, rounds, total_epochs
         self._current = 0
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self.start_round)
 
     def start_round(self, engine: Engine) -> None:
-        per_round = -(-engine.state.max_epochs // self.rounds)
+        per_round = -(-(self.total_epochs or engine.state.max_epochs) // self.rounds)
         number = (engine.state.epoch - 1) // per_round + 1
         if number == self._current:
             return

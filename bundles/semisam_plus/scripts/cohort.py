@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .common.data import few_labeled, read_datalist, scored_cases
+from .common.data import Datalist, few_labeled, read_datalist, scored_cases, strip_labels
 from .common.data_check import require_sound
 from .common.preprocessing import plan_grid
 
@@ -14,11 +14,13 @@ class FewLabelCohort:
 
     Args:
         dataset_dir: folder with a `dataset.json` in MSD layout.
-        datalist: its file name.
+        datalist: its file name; or what a client has given (`client_datalist`).
         num_labeled: how many of the training cases that have a label count as labelled; None for all of them.
         labeled: ids of the labelled cases, in the place of a draw.
         seed: of the draw.
         spatial_size, pixdim, max_voxels, divisor: see `plan_grid`.
+        federated: the data of one site of several: `num_labeled` is then the most that count as labelled, and there may
+            be none, where other sites have some.
 
     Attributes:
         labeled: the cases whose label is learnt from; case, image and label.
@@ -33,8 +35,8 @@ class FewLabelCohort:
 
     def __init__(
         self,
-        dataset_dir: str,
-        datalist: str = "dataset.json",
+        dataset_dir: str | None,
+        datalist: str | Datalist = "dataset.json",
         num_labeled: int | None = None,
         labeled: Sequence[str] | str | None = None,
         seed: int = 0,
@@ -42,12 +44,19 @@ class FewLabelCohort:
         pixdim: Sequence[float] | None = None,
         max_voxels: int = 98304,
         divisor: int = 8,
+        federated: bool = False,
     ) -> None:
         content = read_datalist(dataset_dir, datalist)
         self.name, self.labels = content.name, content.labels
         given = (num_labeled, labeled, spatial_size, pixdim)  # the command line hands over words
         num_labeled, labeled, spatial_size, pixdim = (None if v in ("null", "None") else v for v in given)
-        chosen, self.unlabeled = few_labeled(content, num_labeled, seed, labeled)
+        count = sum("label" in case for case in content.training)
+        if federated and labeled is None:
+            num_labeled = count if num_labeled is None else min(num_labeled, count)
+        if federated and num_labeled == 0:
+            chosen, self.unlabeled = [], strip_labels(content.training + content.unlabeled)
+        else:
+            chosen, self.unlabeled = few_labeled(content, num_labeled, seed, labeled)
         self.labeled = [{key: case[key] for key in ("case", "image", "label")} for case in chosen]
         self.cases = self.labeled + self.unlabeled
         self.scored = scored_cases(content)
@@ -56,8 +65,8 @@ class FewLabelCohort:
             self.unlabeled,
             self.scored,
             label_values=self.labels,
-            dataset_dir=dataset_dir,
+            dataset_dir=content.directory,
             needs_foreground=[case["case"] for case in self.labeled],
         )
-        self.grid: dict[str, list] = plan_grid(self.cases, spatial_size, pixdim, max_voxels, divisor)
+        self.grid: dict[str, list] = plan_grid(self.cases, spatial_size, pixdim, max_voxels, divisor, content.grid)
         self.grid["label_values"] = list(self.labels)

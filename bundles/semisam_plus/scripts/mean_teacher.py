@@ -28,6 +28,8 @@ class MeanTeacher(SemiSupervisedObjective):
             twice that: SSL4MIS's 0.1 on images of unit variance, whatever their scale.
     """
 
+    learns_without_labels = True
+
     def __init__(self, network: Specialist, *, ema_alpha: float = 0.99, noise: float = 0.1, **options: Any) -> None:
         super().__init__(network, **options)
         if not 0 <= ema_alpha <= 1 or noise < 0:
@@ -38,6 +40,10 @@ class MeanTeacher(SemiSupervisedObjective):
     def begin_step(self, step: int) -> None:
         average_into(self.teacher, self.network, teacher_alpha(step, self.ema_alpha))
         self.teacher.train()  # whoever asked it between two steps may have left it in evaluation mode
+
+    def begin_round(self) -> None:
+        """Let the teacher begin where the network now is: in a federated round with the weights of all sites."""
+        self.teacher.load_state_dict(self.network.state_dict())
 
     @torch.no_grad()
     def ask_teacher(self, image: Tensor) -> Tensor:

@@ -43,13 +43,18 @@ def body_channels(method: str, classes: int) -> int:
     return find_method(method).body_channels(classes)
 
 
-def build_objective(method: str, network: Specialist, **options: Any) -> SemiSupervisedObjective:
+def build_objective(
+    method: str, network: Specialist, without_labels: bool = False, **options: Any
+) -> SemiSupervisedObjective:
     """Return a method's objective; options of other methods are passed over, so that a config may name them all.
 
     Raises:
-        InputError: an unknown method, or an option that no method has.
+        InputError: an unknown method, an option that no method has, or, `without_labels`, a method that needs some.
     """
     chosen = find_method(method)
+    if without_labels and not chosen.learns_without_labels:
+        able = ", ".join(name for name, kind in METHODS.items() if kind.learns_without_labels)
+        raise InputError(f"method is {method}, and no case has a label; wanted {able}, or a label")
     known = set().union(*(_options(kind) for kind in METHODS.values()))
     unknown = sorted(options.keys() - known)
     if unknown:

@@ -52,6 +52,7 @@ class SemiSupervisedObjective(nn.Module):
     """
 
     teacher: nn.Module | None
+    learns_without_labels = False  # whether a site of a federated training may have none
 
     def __init__(
         self,

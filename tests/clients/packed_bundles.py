@@ -1,0 +1,50 @@
+"""Packed bundles with tiny networks that were never trained, as they arrive at another site."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from bundle_path import BUNDLES, import_bundle
+from monai.bundle import ConfigParser
+
+from tools.pack import pack
+from tools.unpack import unpack
+
+# full precision: in bfloat16 TorchScript and Python round differently
+SMALL = {"channels": [4, 8], "strides": [2], "amp": False}
+TINY = {
+    "rrl_medsam": {"channels": [4, 4, 8, 8], "amp": False},
+    "semisam_plus": SMALL,
+    "weakmedsam": SMALL,
+    "ada_sam": SMALL,
+}
+# neither the grid nor the labels of inference.json's default: what isn't read from the model shows
+GRID = {"spatial_size": [32, 32, 24], "pixdim": [3.1, 3.2, 3.5], "label_values": [0, 1, 2, 5, 7, 9]}
+LEFT = ("__pycache__", "models", "eval", "data", "cache")
+
+
+def unpacked_bundle(name: str, folder: Path, grid: dict[str, list]) -> Path:
+    """Give a bundle a tiny network for `grid`, pack it, unpack it at `folder`/site and return its folder there."""
+    repository = folder / "repository"
+    kept = shutil.ignore_patterns(*LEFT)
+    bundle = Path(shutil.copytree(BUNDLES / name, repository / "bundles" / name, symlinks=True, ignore=kept))
+    shutil.copytree(BUNDLES.parent / "common", repository / "common", ignore=kept)
+    config = bundle / "configs" / "inference.json"
+    config.write_text(json.dumps(json.loads(config.read_text(encoding="utf-8")) | TINY[name], indent=4))
+    model = folder / "model.pt"
+    torch.save(network(bundle, grid).state_dict(), model)
+    path, _ = pack(bundle, folder / "dist", model)
+    return unpack(path, folder / "site")[0]
+
+
+def network(bundle: Path, grid: dict[str, list]) -> torch.nn.Module:
+    """Return the bundle's network with reproducible random weights."""
+    import_bundle(bundle.name)
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(bundle), "device": "cpu", "grid": grid})
+    torch.manual_seed(0)
+    return parser.get_parsed_content("network_def").eval()
