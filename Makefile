@@ -7,6 +7,8 @@
 PYTHON ?= python3
 BUNDLE ?= rrl_medsam
 ARGS ?=
+# processes that share the tests by file; each takes about 2 GB
+JOBS ?= 2
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -55,13 +57,13 @@ test test-clients: export GOMP_SPINCOUNT = 0
 test test-clients: export OMP_WAIT_POLICY = PASSIVE
 test test-clients: export PYTHONUTF8 = 1
 test: $(STAMP)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-clients: export MONAILABEL_PYTHON = .venv-monailabel/bin/python
 test-clients: export NVFLARE_PYTHON = .venv-nvflare/bin/python
 test-clients: export DEPLOY_PYTHON = .venv-deploy/bin/python
 test-clients: $(STAMP) $(CLIENT_STAMPS)
-	$(RUN) -m pytest tests/clients $(ARGS)
+	$(RUN) -m pytest tests/clients -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .
