@@ -61,3 +61,13 @@ def packed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 
     folder = tmp_path_factory.mktemp("packed")
     return functools.cache(lambda name: unpacked_bundle(name, folder / name, GRID))
+
+
+@pytest.fixture
+def federate(nvflare_python, client_environment, tmp_path) -> Callable[..., tuple[Path, str, int]]:
+    """`federation.federate` with NVFLARE's Python, in a folder of its own."""
+    from federation import federate
+
+    return functools.partial(
+        federate, python=nvflare_python, folder=tmp_path / "federated", environment=client_environment
+    )

@@ -8,47 +8,16 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-from bundle_path import BUNDLES
 from bundle_run import ADA, RRL, SEMISAM, WEAK, BundleRun
+from federation import split, tiny
 
 from common.sample import make_sample_cohort
-from tools.pack import pack
-
-OWN_ROUNDS = ("epochs", "num_labeled")  # the job says how long, and each site how many
-# as in the table of docs/federated.md, where the gain was measured for three seeds
-LEARN = {"max_voxels": 16384, "channels": [8, 16, 32], "strides": [2, 2], "epoch_length": 10, "learning_rate": 0.003}
-
-
-def split(whole: Path, folder: Path, unlabelled: str, names: str = "AB") -> dict[str, Path]:
-    """Data sets of sites that share no case; the site `unlabelled` has lost the labels of its training cases."""
-    content = json.loads((whole / "dataset.json").read_text(encoding="utf-8"))
-    content.pop("generator")
-    found, taken = {}, []
-    for first, name in enumerate(names):
-        own = {**content, **{key: content[key][first :: len(names)] for key in ("training", "test")}}
-        taken += [case["image"] for case in own["training"]]
-        for title, cases in ((name, own["training"]), (f"{name} without labels", strip(own["training"]))):
-            if title != name and name != unlabelled:
-                continue
-            found[title] = folder / title.replace(" ", "_")
-            for case in cases + own["test"]:
-                for file in case.values():
-                    (found[title] / file).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(whole / file, found[title] / file)
-            (found[title] / "dataset.json").write_text(json.dumps({**own, "training": cases}))
-    assert len(set(taken)) == len(content["training"])
-    return found
-
-
-def strip(cases: list[dict]) -> list[dict]:
-    return [{"image": case["image"]} for case in cases]
 
 
 @pytest.fixture(scope="module")
@@ -57,38 +26,6 @@ def sites(tmp_path_factory) -> dict[str, Path]:
     size = (32, 28, 24)
     whole = make_sample_cohort(folder / "whole", num_training=8, num_validation=0, num_test=4, spatial_size=size)
     return split(whole, folder, "B")
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory) -> Callable[[str], Path]:
-    """Pack a bundle's code, without a model."""
-    return lambda name: pack(BUNDLES / name, tmp_path_factory.mktemp(name), None)[0]
-
-
-@pytest.fixture(scope="module")
-def federate(archive, nvflare_python, client_environment, tmp_path_factory) -> Callable[..., tuple[Path, str, int]]:
-    """Run `tools.federated_job` for data sets by site; returns its folder, what it said and how it ended."""
-
-    def run(name: str, data: dict[str, Path], settings: dict, *more: str) -> tuple[Path, str, int]:
-        workspace = tmp_path_factory.mktemp("federated") / name
-        command = [str(nvflare_python), "-m", "tools.federated_job", "--bundle", str(archive(name))]
-        command += ["--workspace", str(workspace), *more]
-        for site, folder in data.items():
-            command += ["--site", f"{site}={folder}"]
-        for key, value in settings.items():
-            command += ["--set", f"{key}={json.dumps(value)}"]
-        environment = client_environment(nvflare_python, TMPDIR=str(workspace.parent))
-        done = subprocess.run(
-            command, cwd=BUNDLES.parent, env=environment, capture_output=True, text=True, timeout=900, check=False
-        )
-        return workspace, done.stdout + done.stderr, done.returncode
-
-    return run
-
-
-def tiny(bundle: BundleRun, **changes) -> dict:
-    settings = {**bundle.tiny, **bundle.without_sam, **changes}
-    return {key: value for key, value in settings.items() if key not in OWN_ROUNDS}
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -122,22 +59,6 @@ def assert_segments(workspace: Path, bundle: BundleRun, image: Path, python: Pat
     written, source = nibabel.load(workspace / "inference" / name / f"{name}_seg.nii.gz"), nibabel.load(image)
     assert written.shape == source.shape and np.allclose(written.affine, source.affine, atol=1e-4)
     assert set(np.unique(written.dataobj)) <= set(weights(workspace / "model.pt")["label_values"].int().tolist())
-
-
-def test_the_model_of_three_sites_is_better_everywhere_than_the_own_model_of_each_site_with_labels(federate, tmp_path):
-    """A and B have two labels each, C none. Same first weights, same number of steps; scored on test cases of all."""
-    size = (44, 38, 34)
-    whole = make_sample_cohort(tmp_path / "w", 2, num_training=18, num_validation=0, num_test=9, spatial_size=size)
-    found = split(whole, tmp_path, "C", "ABC")
-    data = {"A": found["A"], "B": found["B"], "C": found["C without labels"]}
-    settings = {**tiny(SEMISAM), **LEARN, "seed": 2, "num_labeled": 2}
-    more = ("--rounds", "6", "--local-epochs", "2", "--seed", "2", "--compare-own")
-    workspace, said, code = federate(SEMISAM.name, data, settings, *more)
-    assert code == 0, said[-3000:]
-    rows = {row["model"]: row for row in json.loads((workspace / "results.json").read_text(encoding="utf-8"))}
-    assert set(rows) == {"all sites", "A alone", "B alone"}
-    together, alone = rows.pop("all sites"), list(rows.values())
-    assert all(together[site] > row[site] for row in alone for site in data), (together, alone)
 
 
 @pytest.mark.parametrize(
