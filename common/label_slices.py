@@ -27,6 +27,7 @@ def draw_label_slices(
     count: int,
     seed: int = 0,
     among: Mapping[str, Sequence[int]] | None = None,
+    middle: float = 1.0,
 ) -> list[tuple[str, int]]:
     """Draw the slices (case, index) that count as having a mask, by their presence bits alone.
 
@@ -40,10 +41,14 @@ def draw_label_slices(
         count: of the slices.
         seed: of the draw.
         among: case -> the only slices of it that can be drawn.
+        middle: share of a label's positive slices, the innermost ones of each case, that are drawn before the others.
+            At its ends a structure is small and says little of what it looks like elsewhere. 1: no slice comes first.
 
     Raises:
-        InputError: `count` is no number from 1 to that of the positive slices.
+        InputError: `count` is no number from 1 to that of the positive slices, or `middle` is not above 0 and up to 1.
     """
+    if isinstance(middle, bool) or not isinstance(middle, int | float) or not 0 < middle <= 1:
+        raise InputError(f"draw_from_middle is {middle!r}; wanted a share above 0 and up to 1")
     among = among or {}
     ids = sorted(bits)
     left: dict[str, np.ndarray] = {}  # bits of the slices that are still to be drawn
@@ -65,11 +70,19 @@ def draw_label_slices(
             if len(drawn) == count or not has.any():
                 continue
             row = int(np.where(has, times, np.iinfo(int).max).argmin())
-            index = next(int(i) for i in turns[case] if left[case][row, i])
+            open_slices = [int(i) for i in turns[case] if left[case][row, i]]
+            inner = _innermost(np.flatnonzero(bits[case][row]), middle)
+            index = next((i for i in open_slices if i in inner), open_slices[0])
             drawn.append((case, index))
             left[case][:, index] = False
             times[row] += 1
     return drawn
+
+
+def _innermost(indices: np.ndarray, share: float) -> set[int]:
+    count = math.ceil(share * len(indices))
+    first = (len(indices) - count) // 2
+    return set(indices[first : first + count].tolist())
 
 
 def read_label_slices(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import nibabel
@@ -50,6 +51,22 @@ def test_every_label_gets_masks():
         for case, index in even:
             shown.update(np.flatnonzero(bits_of()[case][:, index]).tolist())
         assert shown[0] >= 5 and shown[1] >= 5
+
+
+def test_slices_from_the_middle_of_a_structure_come_first():
+    bits = {f"case_{number}": np.zeros((1, 20), dtype=bool) for number in range(8)}
+    for number, case in enumerate(bits):
+        bits[case][0, 2 : 10 + number] = True  # 8 to 15 slices
+    for seed in range(3):
+        whole = draw_label_slices(bits, sum(int(b.sum()) for b in bits.values()), seed, middle=0.5)
+        for number, case in enumerate(bits):
+            turns = [index for name, index in whole if name == case]
+            inner = math.ceil(0.5 * (8 + number))
+            first = 2 + (8 + number - inner) // 2
+            assert sorted(turns[:inner]) == list(range(first, first + inner)) and len(turns) == 8 + number
+        assert draw_label_slices(bits, 11, seed, middle=0.5) == whole[:11]
+    with pytest.raises(InputError, match="draw_from_middle is 0; wanted a share above 0 and up to 1"):
+        draw_label_slices(bits, 3, 0, middle=0)
 
 
 def test_a_case_gives_only_slices_it_has_masks_for():

@@ -28,6 +28,8 @@ class FewSlicesCohort(PresenceCohort):
         num_label_slices: how many positive slices are drawn from the training cases that have a label (where the
             datalist has `label_slices` for one, from these); None: all `label_slices` of the datalist; "auto": these
             where the datalist has any, else a draw of 20, or of all where there are fewer.
+        draw_from_middle: share of each label's slices, the innermost of a case, that are drawn before the others; 1: of
+            all alike.
         seed: of the draw.
 
     Attributes, besides those of `PresenceCohort`:
@@ -45,6 +47,7 @@ class FewSlicesCohort(PresenceCohort):
         dataset_dir: str | None,
         datalist: str | Datalist = "dataset.json",
         num_label_slices: int | str | None = AUTO,
+        draw_from_middle: float = 1.0,
         seed: int = 0,
         spatial_size: Sequence[int] | None = None,
         pixdim: Sequence[float] | None = None,
@@ -56,7 +59,9 @@ class FewSlicesCohort(PresenceCohort):
         self._files: dict[str, str] = {}
         self._given: dict[str, list[int]] = {}
         super().__init__(dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor)
-        self.label_slices: dict[str, list[int]] = self._given if self.num_label_slices is None else self._draw(seed)
+        self.label_slices: dict[str, list[int]] = (
+            self._given if self.num_label_slices is None else self._draw(seed, draw_from_middle)
+        )
         self.cases: list[Case] = [self._with_masks(case) for case in self.cases]
         self._masks_show = self._check_masks()
 
@@ -88,13 +93,13 @@ class FewSlicesCohort(PresenceCohort):
             f"all {slices} slices of {len(self.cases)} cases: {self.describe_share()}"
         )
 
-    def _draw(self, seed: int) -> dict[str, list[int]]:
+    def _draw(self, seed: int, middle: float) -> dict[str, list[int]]:
         bits = {case: self.slice_labels[case].bits for case in self._files}
         if self.num_label_slices == AUTO:
             positive = sum(int(found.any(0).sum()) for found in bits.values())
             self.num_label_slices = max(1, min(AUTO_BUDGET, positive))
         drawn: dict[str, list[int]] = {}
-        for case, index in draw_label_slices(bits, self.num_label_slices, int(seed), among=self._given):
+        for case, index in draw_label_slices(bits, self.num_label_slices, int(seed), self._given, middle):
             drawn.setdefault(case, []).append(index)
         return {case["case"]: sorted(drawn[case["case"]]) for case in self.cases if case["case"] in drawn}
 
