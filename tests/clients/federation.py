@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,13 +63,15 @@ def federate(
         command += ["--site", f"{site}={place}"]
     for key, value in settings.items():
         command += ["--set", f"{key}={json.dumps(value)}"]
-    done = subprocess.run(
-        command,
-        cwd=BUNDLES.parent,
-        env=environment(python, TMPDIR=str(folder)),
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    # NVFLARE's sockets lie in TMPDIR, and a socket's path has 107 letters at most
+    with tempfile.TemporaryDirectory(prefix="fl") as short:
+        done = subprocess.run(
+            command,
+            cwd=BUNDLES.parent,
+            env=environment(python, TMPDIR=short),
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
     return workspace, done.stdout + done.stderr, done.returncode
