@@ -16,7 +16,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,13 @@ from scripts.common.checkpoint import seed_epoch  # noqa: E402
 from scripts.common.evaluation import case_metrics  # noqa: E402
 from scripts.common.native_grid import ToNativeGridd  # noqa: E402
 from scripts.common.pseudo_label import plain  # noqa: E402
+from scripts.common.sam.slice_features import context_planes  # noqa: E402
 from scripts.common.sampling import StreamSampler  # noqa: E402
+from scripts.slice_unet import gated, segment_slices  # noqa: E402
 
 BARE = {"negative_weight": 0, "consistency_weight": 0, "prompt_weight": 0}
+ALONE, METHOD = "ADA-SAM alone", "the method"
+WITHIN = "2D UNet within"  # the second teacher of the method
 # name -> overrides of train.json; a row with a plus adds to the one above
 ADAPTED: dict[str, dict[str, Any]] = {
     "CAM boxes": {**BARE, "locate_weight": 0, "cam_range": "running", "pooling": "mean"},
@@ -51,8 +54,11 @@ ADAPTED: dict[str, dict[str, Any]] = {
     "+ feedback": {"feedback": True},
     "+ feedback gt": {"feedback": "gt"},
     "no training": {"adapt_epochs": 0},
+    ALONE: {"unet_share": 0},  # these two differ in who teaches the segmenter
+    METHOD: {},
 }
 UNET_2D, UNET_3D = "2D UNet", "3D UNet"
+STAGES = ("classify", "adapt", "slice_unet")
 ROWS = [UNET_2D, UNET_3D, *ADAPTED]
 # ways of segmenting a volume -> options of VolumeInference
 SLICE_BY_SLICE = {
@@ -84,7 +90,7 @@ class Benchmark:
             "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "datalist": arguments.datalist,
             "output_dir": str(row), "ckpt_dir": str(row), "cache_dir": str(self.work), "save_every": 10**6,
             "labeller::folder": str(row / "labels"),
-            **{f"{stage}::trainer::train_handlers": [f"@{stage}::checkpoint"] for stage in ("classify", "adapt")},
+            **{f"{stage}::trainer::train_handlers": [f"@{stage}::checkpoint"] for stage in STAGES},
             "train::trainer::train_handlers": ["@train::checkpoint"],
         }  # fmt: skip
         return row_parser(BUNDLE, arguments, fixed, overrides)
@@ -127,6 +133,10 @@ class Benchmark:
                 done("adapt")
                 ways = self.ways(parser)
                 if segment:
+                    if parser.get_parsed_content("slice_unet::teacher").share:
+                        parser.get_parsed_content("slice_unet::trainer").run()
+                        ways[WITHIN] = self.teacher(parser)
+                        done("slice UNet")
                     parser.get_parsed_content("labeller").run()
                     done("label")
                     ways["segmenter"] = self.train_segmenter(parser)
@@ -168,6 +178,12 @@ class Benchmark:
         ways["oracle"] = lambda item: oracle.oracle(embeddings(item), self.truth(item)).probabilities
         return ways
 
+    def teacher(self, parser: ConfigParser) -> Callable[[dict[str, Any]], Tensor]:
+        """Return the 2D network that teaches the segmenter beside ADA-SAM."""
+        network, axis = parser.get_parsed_content("slice_unet::network"), parser.get_parsed_content("cohort").slice_axis
+        context = parser.get("context")
+        return lambda item: segment_slices(network, context_planes(plain(item["image"]), axis, context), axis)
+
     def truth(self, item: dict[str, Any]) -> Tensor:
         """Return the truth of a test case on the grid, bool [P, H, W, D]."""
         classes = torch.stack([plain(item["label"])[0] == value for value in self.values[1:]]).float()
@@ -186,9 +202,8 @@ class Benchmark:
         classes, axis = len(self.values), parser.get_parsed_content("cohort").slice_axis
         network = UNet(2, 1, classes, (16, 32, 64, 128), (2, 2, 2), num_res_units=2, norm="instance")
         given, table = parser.get_parsed_content("slices"), parser.get_parsed_content("table")
-        features = copy(parser.get_parsed_content("features"))
-        features.tuned = True  # slices are augmented anew each time, and nobody embeds them
-        slices = type(given)(table, features, parser.get_parsed_content("images"), given.view_count, given.seed)
+        features, images = given.features, parser.get_parsed_content("images")
+        slices = type(given)(table, features, images, given.view_count, given.seed, embedded=False)
         empty = [number for number in table.others if not table.rows[number].bits.any()]
         streams = []
         for kind, indices, size in ((1, table.annotated, 8), (2, empty, 2)):
@@ -211,11 +226,9 @@ class Benchmark:
         return {"": lambda item: self.by_slices(network, item, axis), "gated": self.gated(parser, network, axis)}
 
     @staticmethod
-    @torch.no_grad()
     def by_slices(network: nn.Module, item: dict[str, Any], axis: int) -> Tensor:
         """Return the probabilities [K, H, W, D] of a 2D network, slice by slice."""
-        planes = plain(item["image"]).float().movedim(axis + 1, 0)  # [n, 1, rows, columns]
-        return network(planes).softmax(1).movedim(0, axis + 1)
+        return segment_slices(network, context_planes(plain(item["image"]), axis), axis)
 
     def gated(self, parser: ConfigParser, network: nn.Module, axis: int) -> Callable[[dict[str, Any]], Tensor]:
         """Return the 2D network where the head, smoothed along the slices, says that a class is there."""
@@ -225,11 +238,7 @@ class Benchmark:
         def segment(item: dict[str, Any]) -> Tensor:
             features.note("scored", item["image"])
             found = inference(features.embedding("scored"), size)
-            shape = [len(self.values) - 1, 1, 1, 1]
-            shape[axis + 1] = -1
-            probabilities = self.by_slices(network, item, axis)
-            foreground = probabilities[1:] * found.gate.reshape(shape)
-            return torch.cat([1 - foreground.sum(0, keepdim=True), foreground])
+            return gated(self.by_slices(network, item, axis), found.gate, axis)
 
         return segment
 
@@ -275,7 +284,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, action="append", help="slices with masks; may be given several times")
     parser.add_argument("--draws", type=int, default=3, help="draws of the slices, each with its own seed")
     parser.add_argument("--rows", default="", help="names, parted by ';'; default: all")
-    parser.add_argument("--segment", default="+ teacher", help="rows whose pseudo labels teach a segmenter")
+    parser.add_argument("--segment", default=f"{ALONE};{METHOD}", help="rows whose labels teach a segmenter")
     parser.add_argument("--unet-steps", type=int, default=400)
     parser.add_argument("--test-cases", type=int, help="default: all")
     parser.add_argument("--settings", default="{}", help="further overrides of train.json, for all rows, as JSON")

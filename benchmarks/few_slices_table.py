@@ -10,7 +10,10 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+from .few_slices import WITHIN
 from .one_shot_table import mean, paired
+
+STAGES = ("classify", "adapt", "slice UNet", "train")
 
 
 def main() -> None:
@@ -30,8 +33,9 @@ def main() -> None:
                     title = f"{row['row']}: {way}" if way else row["row"]
                     scores = [{"dice": case[key], "hd95": case[key[:-4] + "hd95"]} for case in row["cases"]]
                     found[title][row["draw"]] = scores
-                    adapted_alone = "adapt" in row["cost"] and way != "segmenter"
-                    stages = ("classify", "adapt") if adapted_alone else ("classify", "adapt", "train")
+                    stages = STAGES
+                    if "adapt" in row["cost"] and way != "segmenter":
+                        stages = ("slice UNet",) if way == WITHIN else ("classify", "adapt")
                     spent[title].append(sum(row["cost"].get(stage, 0) for stage in stages))
         print(f"\n**{slices} slices with masks**\n")
         print(f"| row | Dice by draw | Dice | min | HD95 mm | training CPU-s | against {arguments.against} |")

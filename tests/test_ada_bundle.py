@@ -28,7 +28,7 @@ from bundle_run import (
 from monai.bundle import ConfigParser
 from safetensors import safe_open
 
-STAGES = ("classify", "adapt", "train")
+STAGES = ("classify", "adapt", "slice_unet", "train")
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json"}
 RESULTS |= {"output/events.out.tfevents", "output/pseudo_labels/report.html"}
 RESULTS |= {"ckpt/model.pt", "ckpt/ada_sam.safetensors", "ckpt/ada_sam.pt"}
@@ -61,12 +61,12 @@ def test_training_leaves_models_scores_and_report(trained):
     assert losses and all(loss > 0 for loss in losses)
     rows = scores(folder / "output" / "metrics.json")
     assert {row["case"] for row in rows} == {"sample_006", "sample_007"}
-    for column in ("dice", "itself dice", "slices dice"):
+    for column in ("dice", "itself dice", "slices dice", "unet dice"):
         assert all(column in row for row in rows), column
     results = manifest(folder)["results"]
     assert results["base"]["sam"] == "mobile_sam" and results["deployed"] == "segmenter"
     assert sum(map(len, results["label_slices"].values())) == 3 == len(results["label_slices"])  # a patient each
-    assert all(set(row) == {"method", "itself", "slices"} for row in results["dice"].values())
+    assert all(set(row) == {"method", "itself", "slices", "unet"} for row in results["dice"].values())
     stages = {"load volumes", "SAM features", "views", *STAGES, "pseudo labels", "review", "evaluate"}
     assert stages <= set(manifest(folder)["stages"])
     assert len(trained["built"]) == 1  # features and network share the SAM
@@ -253,6 +253,7 @@ def test_mistyped_key_is_one_clear_line(tmp_path):
         ({"head": "linear"}, "head: found 'linear'"),
         ({"feedback": "never"}, "feedback: found 'never'"),
         ({"passes": 0}, "passes is 0"),
+        ({"unet_share": "half"}, "unet_share is 'half'"),
         ({"pseudo_weight": "sure"}, "weight is 'sure'"),
         ({"negative_weight": -1}, "negative_weight is -1"),
     ],

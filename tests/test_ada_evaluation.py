@@ -48,6 +48,19 @@ def test_each_way_through_the_volume_is_scored_on_the_native_grid():
     assert module.ComparedColumns()({module.COMPARED: columns}) == columns
 
 
+def test_a_plain_unet_stands_beside_them(monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "segment_slices", lambda *given: seen.append(given) or one_hot())
+    given = volume()
+    given.slice_axis, given.context = torch.tensor(1.0), 1
+    columns = module.AddAdaSamd(given, {}, VALUES, unet="unet")(item())[module.COMPARED]
+    assert columns == {"unet dice": {1: 1.0, 4: 1.0}}
+    network, planes, axis = seen[0]
+    assert (network, axis) == ("unet", 1) and planes.shape == (SIZE[1], 3, SIZE[0], SIZE[2])
+    assert torch.equal(planes[4, 0], grid_image()[0, :, 3])
+    assert module.AddAdaSamd(None, {}, VALUES, unet="unet")(item())[module.COMPARED] == {}
+
+
 def test_nothing_of_the_truth_reaches_the_answer(monkeypatch):
     told, scored = [], []
     monkeypatch.setattr(

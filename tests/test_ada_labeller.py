@@ -14,7 +14,23 @@ labeller_module = import_bundle("ada_sam", "labeller")
 VolumeInference = import_bundle("ada_sam", "volume_inference").VolumeInference
 InputError = import_bundle("ada_sam", "common.errors").InputError
 
+
+class Second:
+    """A second teacher that has everything but the first structure, with the gate it is given."""
+
+    def __init__(self, share: float = 0.25) -> None:
+        self.share, self.network = share, torch.nn.Linear(1, 1)
+
+    def probabilities(self, case: str, gate: torch.Tensor, slice_axis: int) -> torch.Tensor:
+        assert gate.equal(GATE) and slice_axis == 2
+        found = one_hot(structures()).clone()
+        found[0] += found[1]
+        found[1] = 0
+        return found
+
+
 DRAWN = (3, 5)  # slices of case_0 with a mask
+GATE = structures().flatten(1, 2).any(1)
 
 
 class Features:
@@ -108,6 +124,21 @@ def test_weights(tmp_path):
     assert (weight[..., 4] == 0.5).all() and (weight[..., 9] == 0.5).all() and (weight[..., 3] == 1).all()
 
 
+def test_a_second_teacher_has_its_share_but_not_where_a_mask_is(tmp_path):
+    alone, both = make(tmp_path / "a"), make(tmp_path / "b", second=Second())
+    alone.run()
+    both.run()
+    for case in ("case_0", "case_1"):
+        wanted = torch.lerp(alone.load(case)["target"], Second().probabilities(case, GATE, 2), 0.25)
+        if case == "case_0":
+            wanted[..., list(DRAWN)] = one_hot(structures())[..., list(DRAWN)]
+        torch.testing.assert_close(both.load(case)["target"], wanted, atol=2e-3, rtol=0)
+        assert both.load(case)["weight"].equal(alone.load(case)["weight"])
+    assert both.judgement("case_1")["teachers"] == {"1": 0.0, "4": 1.0}
+    assert both.rows()[1]["lowest agreement of teachers"] == 0 and "teachers" not in alone.judgement("case_1")
+    assert make(tmp_path, second=Second(0.0)).second is None
+
+
 def test_what_is_judged(tmp_path):
     labeller = make(tmp_path)
     labeller.run()
@@ -142,15 +173,17 @@ def test_a_resumed_run_makes_what_is_missing_and_no_more(tmp_path):
     assert features.asked == ["case_0", "case_1"]
 
 
-@pytest.mark.parametrize("change", ["weights", "mask_weight", "inference"])
+@pytest.mark.parametrize("change", ["weights", "mask_weight", "inference", "second", "share", "second's weights"])
 def test_labels_of_other_weights_or_settings_are_not_gone_on_with(tmp_path, change):
-    make(tmp_path).run()
+    torch.manual_seed(0)
+    make(tmp_path, second=Second() if change in ("share", "second's weights") else None).run()
     network, features = SeeingNetwork(), Features()
     if change == "weights":
         torch.nn.init.constant_(network.scale, 2.0)
     settings = {"mask_weight": 2.0} if change == "mask_weight" else {}
     inference = {"passes": 3} if change == "inference" else None
-    make(tmp_path, network, features, inference=inference, resume=True, **settings).run()
+    second = {"second": Second(), "share": Second(0.5), "second's weights": Second()}.get(change)
+    make(tmp_path, network, features, inference=inference, second=second, resume=True, **settings).run()
     assert features.asked == ["case_0", "case_1"]
 
 

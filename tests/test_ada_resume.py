@@ -18,6 +18,7 @@ KILLS = {
     "after classify": ("classify", 2, "after"),
     "adapt": ("adapt", 1, "after"),
     "after adapt": ("adapt", 2, "after"),
+    "slice_unet": ("slice_unet", 1, "after"),
     "pseudo labels": ("labels", 2, ""),
     "segmenter": ("train", 1, "after"),
     "the end": ("train", 2, "after"),
@@ -41,7 +42,7 @@ def uninterrupted(resume_cohort, tmp_path_factory) -> dict:
 
 
 def curves(flow: ConfigWorkflow) -> dict[str, dict]:
-    stages = ("classify", "adapt", "train")
+    stages = ("classify", "adapt", "slice_unet", "train")
     return {stage: flow.parser.get_parsed_content(f"{stage}#progress").history for stage in stages}
 
 

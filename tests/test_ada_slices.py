@@ -49,6 +49,16 @@ def make(tmp_path):
     return build
 
 
+def test_without_embeddings_slices_with_masks_are_augmented_anew(make):
+    given = make()
+    dataset = module.SliceDataset(given.table, given.features, images(), 3, embedded=False)
+    dataset.prepare()
+    seed_epoch(0, "slice_unet", 1, dataset.transform)
+    items = [dataset[10] for _ in range(6)]
+    assert all("embedding" not in item for item in items) and len({float(item["image"].sum()) for item in items}) == 6
+    assert torch.equal(dataset[30]["image"][0], images()[1]["image"].as_tensor()[0, :, 10])
+
+
 def test_rows_are_all_slices_with_their_bits_and_masks():
     table = module.SliceTable(images(), AXIS)
     assert len(table) == 60 and table.annotated == [8, 10, 51] and len(table.others) == 57

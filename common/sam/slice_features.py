@@ -132,9 +132,11 @@ class SliceFeatures:
 
     def planes(self, case: str, index: int) -> Tensor:
         """Return what the encoder is given of a slice, [1, rows, columns], or with context [3, rows, columns]."""
-        image = self._images[case].movedim(self.slice_axis + 1, 1)[0]  # [n, rows, columns]
-        steps = (-self.context, 0, self.context) if self.context else (0,)
-        return torch.stack([image[min(max(index + step, 0), len(image) - 1)] for step in steps])
+        return context_planes(self._images[case], self.slice_axis, self.context, [index])[0]
+
+    def all_planes(self, case: str) -> Tensor:
+        """Return `planes` of every slice, [n, 1 or 3, rows, columns]."""
+        return context_planes(self._images[case], self.slice_axis, self.context)
 
     def views(self, case: str, index: int) -> Tensor:
         """Return `embedding` of the augmented views of a slice, [V, C, h, w] (`prepare_views`)."""
@@ -213,3 +215,18 @@ class SliceFeatures:
     @property
     def _encoder(self) -> Callable[[Tensor], Tensor] | None:
         return self.backbone.features if self.kind == "pre_neck" else None
+
+
+def context_planes(image: Tensor, slice_axis: int, context: int = 0, slices: Sequence[int] | None = None) -> Tensor:
+    """Return slices of an image as channels: [n, 1, rows, columns], or with context the slices around each as well.
+
+    Args:
+        image: [1, H, W, D].
+        slice_axis: 0, 1 or 2.
+        context: c > 0 gives the slices z - c, z and z + c, [n, 3, rows, columns]; beyond the ends the outermost.
+        slices: which; None for all, in their order.
+    """
+    image = image.movedim(slice_axis + 1, 1)[0]  # [n, rows, columns]
+    steps = torch.tensor([-context, 0, context] if context else [0])
+    wanted = torch.arange(len(image)) if slices is None else torch.as_tensor(list(slices))
+    return image[(wanted[:, None] + steps).clamp(0, len(image) - 1)]

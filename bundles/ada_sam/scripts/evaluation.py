@@ -1,4 +1,4 @@
-"""What stands beside the deployed model in every table: ADA-SAM itself, and the same network slice by slice."""
+"""What stands beside the deployed model in every table: ADA-SAM itself, slice by slice, and a plain UNet."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ import numpy as np
 import torch
 from monai.data.utils import affine_to_spacing
 from monai.transforms import MapTransform
+from torch import Tensor, nn
 
 from .common.evaluation import case_metrics
 from .common.native_grid import ToNativeGridd
 from .common.pseudo_label import plain
+from .common.sam.slice_features import context_planes
 from .network import AdaSamVolume
+from .slice_unet import segment_slices
 from .volume_inference import VolumeInference
 
 COMPARED = "compared"  # key of the columns that AddAdaSamd has made
 
 
 class AddAdaSamd(MapTransform):
-    """Add the Dice of ADA-SAM's own answers on the native grid, {column: {label value: number}}, as `compared`.
+    """Add the Dice of other answers on the native grid, {column: {label value: number}}, as `compared`: ADA-SAM's own,
+    and those of the network that learnt the same masks and bits without any SAM.
 
     It prompts itself, as at a site: nothing here gives it a box, a bit or a mask of the case, and the label is looked
     at only by the metric.
@@ -29,6 +33,7 @@ class AddAdaSamd(MapTransform):
         volume: encodes the images; None leaves everything out, for an evaluation of the model alone.
         inferences: title -> how the network is led through a volume; None is left out.
         label_values: of the labels, background first.
+        unet: network of `SliceUNetObjective`; None leaves it out, as it is where `volume` is None.
     """
 
     def __init__(
@@ -36,25 +41,41 @@ class AddAdaSamd(MapTransform):
         volume: AdaSamVolume | None,
         inferences: Mapping[str, VolumeInference | None],
         label_values: Sequence[int],
+        unet: nn.Module | None = None,
     ) -> None:
         super().__init__(["pred"])
         self.volume, self.label_values = volume, [int(v) for v in label_values]
+        self.unet = None if volume is None else unet
         self.inferences = {title: one for title, one in inferences.items() if one is not None and volume is not None}
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        image, label = data["image"], data["label"]
-        columns: dict[str, dict[int, float]] = {}
-        embeddings = self.volume.embed(plain(image)) if self.inferences else None
-        for title, inference in self.inferences.items():
-            with torch.no_grad():
-                found = inference(embeddings, tuple(image.shape[1:]), None).probabilities
-            item = {"image": image, "found": found.float().cpu()}
-            native = ToNativeGridd("found", self.label_values)(item)["found"]
-            spacing = affine_to_spacing(np.asarray(label.affine.cpu(), dtype=float), r=3)
-            values = [value for value in self.label_values if value != 0]
-            scores = case_metrics(plain(native)[0], plain(label)[0], spacing, values)
-            columns[f"{title} dice"] = {value: scores[value]["dice"] for value in values}
+        columns = {
+            f"{title} dice": self._score(probabilities, data)
+            for title, probabilities in self._answers(plain(data["image"])).items()
+        }
         return {**data, COMPARED: columns}
+
+    @torch.no_grad()
+    def _answers(self, image: Tensor) -> dict[str, Tensor]:
+        """Return title -> probabilities [K, H, W, D] of an image [1, H, W, D]."""
+        answers = {}
+        embeddings = self.volume.embed(image) if self.inferences else None
+        for title, inference in self.inferences.items():
+            answers[title] = inference(embeddings, tuple(image.shape[1:]), None).probabilities
+        if self.unet is not None:
+            axis = int(self.volume.slice_axis)
+            answers["unet"] = segment_slices(self.unet, context_planes(image, axis, self.volume.context), axis)
+        return answers
+
+    def _score(self, probabilities: Tensor, data: Mapping[str, Any]) -> dict[int, float]:
+        """Return label value -> Dice on the grid of the label."""
+        label = data["label"]
+        item = {"image": data["image"], "found": probabilities.float().cpu()}
+        native = ToNativeGridd("found", self.label_values)(item)["found"]
+        spacing = affine_to_spacing(np.asarray(label.affine.cpu(), dtype=float), r=3)
+        values = [value for value in self.label_values if value != 0]
+        scores = case_metrics(plain(native)[0], plain(label)[0], spacing, values)
+        return {value: scores[value]["dice"] for value in values}
 
 
 class ComparedColumns:

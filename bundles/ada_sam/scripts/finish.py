@@ -56,8 +56,13 @@ class Finish(CommonFinish):
             Compared("method", "segmenter taught by it", "dice"),
             Compared("itself", "ADA-SAM itself", "itself dice"),
             slices,
+            *self._unet(),
             Compared("gain", "gain over ADA-SAM", against="itself"),
         ]
+
+    def _unet(self) -> list[Compared]:
+        known = any("unet dice" in row for row in self.metrics.table.rows)
+        return [Compared("unet", "2D UNet of the same masks", "unet dice")] if known else []
 
     def results(self) -> dict[str, Any]:
         return {

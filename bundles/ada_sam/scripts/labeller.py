@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from .common.errors import InputError
 from .common.pseudo_label import PseudoLabelBank, plain
 from .common.slice_labels import slice_bits
 from .quality import check, measure
+from .slice_unet import SliceUNetTeacher
 from .volume_inference import VolumeAnswer, VolumeInference
 
 CONFIDENCE = "confidence"
@@ -27,8 +28,8 @@ CONFIDENCE = "confidence"
 class PseudoLabeller:
     """Segment all training volumes with the trained network and its own prompts, and keep what a segmenter learns from.
 
-    The known bits are the gate, so that slices without a class are exact background. On the slices that carry a mask
-    the mask takes the place of the answer.
+    The known bits are the gate, so that slices without a class are exact background. A second teacher may have its
+    share in the answer. On the slices that carry a mask the mask takes the place of both.
 
     Args:
         cohort: has `labels` (value -> name), `grid`, `slice_axis` and `label_slices`.
@@ -38,6 +39,7 @@ class PseudoLabeller:
         network: trained.
         inference: of that network.
         folder: of the labels on disk.
+        second: has `share` and `probabilities`, see `SliceUNetTeacher`; None, or a share of 0, for the network alone.
         mask_weight: of voxels with a true mask in what learns from the labels.
         weight: of the others: "confidence" for that of their slice (the mean over its classes, 1 on a slice without
             any), or a number for all.
@@ -55,6 +57,7 @@ class PseudoLabeller:
         network: AdaSam,
         inference: VolumeInference,
         folder: str,
+        second: SliceUNetTeacher | None = None,
         mask_weight: float = 1.0,
         weight: str | float = CONFIDENCE,
         resume: bool = False,
@@ -68,6 +71,7 @@ class PseudoLabeller:
             raise InputError(problems)
         self.cohort, self.images, self.features = cohort, images, features
         self.network, self.inference = network, inference
+        self.second = second if second is not None and second.share > 0 else None
         self.mask_weight, self.resume = float(mask_weight), resume
         self.weight = weight if weight == CONFIDENCE else float(weight)
         self.names = {value: name for value, name in cohort.labels.items() if value != 0}
@@ -111,9 +115,14 @@ class PseudoLabeller:
         answer = VolumeAnswer(*(tensor.cpu() for tensor in answer))
         true = F.one_hot(plain(item["label"])[0].long().cpu(), len(self.names) + 1).movedim(-1, 0).float()
         drawn = plain(item["annotated"]).cpu() > 0.5  # [1, H, W, D]
-        target = torch.where(drawn, true, answer.probabilities)
+        probabilities, judged = answer.probabilities, {}
+        if self.second is not None:
+            other = self.second.probabilities(item["case"], answer.gate, axis)
+            probabilities = torch.lerp(probabilities, other, self.second.share)
+            judged["teachers"] = self._by_label(map(_dice, _one_hot(answer.probabilities), _one_hot(other)))
+        target = torch.where(drawn, true, probabilities)
         weight = torch.where(drawn, self.mask_weight, self._trust(answer, size))
-        return {"target": target, "weight": weight}, self._judge(answer, target, true, drawn, bits)
+        return {"target": target, "weight": weight}, self._judge(answer, target, true, drawn, bits) | judged
 
     def load(self, case: str) -> dict[str, Tensor]:
         """Return `target` [K, H, W, D] and `weight` [1, H, W, D] of a case, float32."""
@@ -124,7 +133,8 @@ class PseudoLabeller:
 
         Each of the following is {label value as text: .}: "volume_ml" of the pseudo label; "area_mm2" of its slices;
         "confidence", the mean over the slices of the class; "agreement", the Dice of the network's own answer with the
-        true masks on the slices that have one, which it has learnt from, None where there is none; "presence", the
+        true masks on the slices that have one, which it has learnt from, None where there is none; "teachers", where
+        there are two, the Dice of their answers; "presence", the
         share of slices on which the network itself would have seen what the bits say; and what `check` says of the own
         answer. "annotated" is the number of slices with a mask, "sentences" those of `check`.
         """
@@ -136,6 +146,7 @@ class PseudoLabeller:
         for case in self.cases:
             judged = self.judgement(case)
             agreement = [dice for dice in judged["agreement"].values() if dice is not None]
+            between = [dice for dice in judged.get("teachers", {}).values() if dice is not None]
             flags = [
                 f"{self.names[int(value)]}: {', '.join(found)}" for value, found in judged["flags"].items() if found
             ]
@@ -146,6 +157,7 @@ class PseudoLabeller:
                     **{f"{self.names[int(v)]} (ml)": ml for v, ml in judged["volume_ml"].items()},
                     "lowest confidence": min(judged["confidence"].values()),
                     "lowest agreement with masks": min(agreement) if agreement else "-",
+                    **({"lowest agreement of teachers": min(between)} if between else {}),
                     "lowest presence accuracy": min(judged["presence"].values()),
                     "flags": "; ".join(flags) or "-",
                 }
@@ -177,13 +189,15 @@ class PseudoLabeller:
             ],
             "presence": ((answer.presence > 0.5) == bits.cpu()).float().mean(1).tolist(),
         }
-        texts = [str(value) for value in self.names]
         return {
             **measure(_one_hot(target), list(self.names), pixdim, axis),
-            **{name: dict(zip(texts, row, strict=True)) for name, row in by_label.items()},
+            **{name: self._by_label(row) for name, row in by_label.items()},
             **check(own, answer.boxes, answer.gate, answer.runs.tolist(), self.names, axis),
             "annotated": int(drawn[0].movedim(axis, 0).flatten(1).any(1).sum()),
         }
+
+    def _by_label(self, row: Iterable[Any]) -> dict[str, Any]:
+        return dict(zip(map(str, self.names), row, strict=True))
 
     def _identity(self) -> str:
         """Name what the labels depend on, so that those of other weights or settings aren't gone on with."""
@@ -191,8 +205,12 @@ class PseudoLabeller:
         digest.update(repr(sorted(self.cohort.label_slices.items())).encode())
         digest.update(repr(sorted(self.inference.settings.items())).encode())
         tensors = self.network.state_dict()
-        for name in sorted(self.network.adapted_tensors()):
-            digest.update(tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
+        learnt = [tensors[name] for name in sorted(self.network.adapted_tensors())]
+        if self.second is not None:
+            digest.update(repr(self.second.share).encode())
+            learnt += [tensor for _, tensor in sorted(self.second.network.state_dict().items())]
+        for tensor in learnt:
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:8]
 
     def _made(self) -> PseudoLabelBank:

@@ -83,8 +83,8 @@ class TakeSlice(Randomizable, Transform):
     `StageCheckpoint` in every epoch.
     """
 
-    def __init__(self, table: SliceTable, features: SliceFeatures, view_count: int) -> None:
-        self.table, self.features, self.view_count = table, features, view_count
+    def __init__(self, table: SliceTable, features: SliceFeatures, view_count: int, embedded: bool) -> None:
+        self.table, self.features, self.view_count, self.embedded = table, features, view_count, embedded
         self.moves = view_transform()
 
     def __call__(self, row: SliceRow) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class TakeSlice(Randomizable, Transform):
         # a draw for every row, so that it does not hang on the kind of those before it
         number, seed = int(self.R.randint(self.view_count + 1)), int(self.R.randint(2**31))
         item: dict[str, Any] = {"case": case, "slice": index, "annotated": torch.tensor(float(row.annotated))}
-        if self.features.tuned:
+        if not self.embedded:
             planes = self.features.planes(case, index)
             if mask is not None and self.view_count:
                 self.moves.set_random_state(seed=seed)
@@ -120,10 +120,10 @@ class SliceDataset(Dataset):
     """Slices as samples {"case", "slice", "embedding", "image", "presence", "mask", "annotated"}.
 
     "embedding" [C, h, w] is what the mask decoder takes, the padding of the encoder's input included; it is missing
-    where the backbone is tuned, which encodes "image" itself. "image" [1, rows, columns] in [0, 1], three channels
+    where `embedded` is not wanted. "image" [1, rows, columns] in [0, 1], three channels
     where the features have context. "presence" [P] float: the bits, or what the mask shows. "mask" [rows, columns]
     int64: class index, -1 where there is no mask. "annotated" float, 1 with a mask. A slice with a mask comes as it is
-    or as one of its augmented views, all equally often; where the backbone is tuned it is augmented anew every time.
+    or as one of its augmented views, all equally often; without embeddings it is augmented anew every time.
 
     Args:
         table: of the slices. Row i is sample i: `TwoStreamSampler(dataset, table.annotated, ...)` chooses among them.
@@ -131,6 +131,8 @@ class SliceDataset(Dataset):
         images: the prepared volumes that the table was built from.
         view_count: augmented views of each slice with a mask; 0 for none.
         seed: of the views.
+        embedded: None: where the backbone is frozen; a tuned one encodes "image" itself. False: whoever learns from
+            the samples has no use for a SAM.
 
     Raises:
         InputError: a count below 0.
@@ -143,16 +145,18 @@ class SliceDataset(Dataset):
         images: Sequence[Mapping[str, Any]],
         view_count: int = 8,
         seed: int = 0,
+        embedded: bool | None = None,
     ) -> None:
         if view_count < 0:
             raise InputError(f"view_count is {view_count}; wanted 0 or more")
         self.table, self.features, self.view_count, self.seed = table, features, int(view_count), int(seed)
         for item in images:
             features.note(item["case"], item["image"])
-        super().__init__(table.rows, TakeSlice(table, features, self.view_count))
+        self.embedded = not features.tuned if embedded is None else bool(embedded)
+        super().__init__(table.rows, TakeSlice(table, features, self.view_count, self.embedded))
 
     def prepare(self) -> None:
-        """Make the views and encode those that are not cached yet; nothing where the backbone is tuned."""
-        if not self.features.tuned and self.view_count:
+        """Make the views and encode those that are not cached yet; nothing where no embedding is wanted."""
+        if self.embedded and self.view_count:
             slices = [(case, index, mask) for (case, index), mask in self.table.masks.items()]
             self.features.prepare_views(slices, self.view_count, self.seed)
