@@ -10,7 +10,8 @@ from .common.report import Report
 
 MEANING = (
     "Agreement is the Dice of ADA-SAM's own answer with the true masks, on the slices that have them: it learnt from "
-    "these. A flag says where to look; none compares with a truth that was not learnt from."
+    "these. That of teachers is the Dice of ADA-SAM's and the 2D UNet's answers. A flag "
+    "says where to look; none compares with a truth that was not learnt from."
 )
 
 
@@ -31,13 +32,15 @@ class Review(LabelReview):
         return self.labeller.rows()
 
     def label_rows(self, case: str) -> list[dict[str, Any]]:
-        """Return one row a label of a case: volume, agreement with the true masks, flags."""
-        judged, agreement = self.labeller.judgement(case), self.labeller.judgement(case).get("agreement") or {}
+        """Return one row a label of a case: volume, agreement with the true masks and of the teachers, flags."""
+        judged = self.labeller.judgement(case)
+        agreement, teachers = judged.get("agreement") or {}, judged.get("teachers")
         return [
             {
                 "label": self.cohort.labels[int(value)],
                 "volume (ml)": volume,
                 "agreement with its masks": agreement.get(value),
+                **({"agreement of teachers": teachers[value]} if teachers else {}),
                 "flags": ", ".join(judged["flags"][value]) or "none",
             }
             for value, volume in judged["volume_ml"].items()

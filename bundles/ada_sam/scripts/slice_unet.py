@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from .common.errors import InputError
 
 AUTO = "auto"
-EVEN = 50  # masks with which both teachers count alike
+EVEN = 30  # masks with which both teachers count alike
 
 
 def unet_share(share: float | str, masks: int) -> float:
     """Return which share of a pseudo label the plain network gives, the rest being ADA-SAM's.
 
     Args:
-        share: 0 to 1, or "auto" for masks / (masks + 50): the fewer masks, the more counts what SAM knew before.
+        share: 0 to 1, or "auto" for masks / (masks + 30): the fewer masks, the more counts what SAM knew before.
         masks: number of slices with masks.
 
     Raises:
