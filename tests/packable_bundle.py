@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import torch
-from bundle_path import BUNDLES, import_bundle
-from monai.bundle import ConfigParser
+from bundle_network import first_network
+from bundle_path import BUNDLES
 
 NAME = "weakmedsam"
 TINY = {"channels": [4, 8], "strides": [2]}
@@ -24,15 +24,5 @@ def make_bundle(folder: Path, model: bool = True) -> Path:
     config.write_text(json.dumps(content, indent=4), encoding="utf-8")
     (bundle / "models").mkdir()
     if model:
-        torch.save(network(bundle).state_dict(), bundle / "models" / "model.pt")
+        torch.save(first_network(bundle).state_dict(), bundle / "models" / "model.pt")
     return bundle
-
-
-def network(bundle: Path) -> torch.nn.Module:
-    """Return the network of the bundle with reproducible weights."""
-    import_bundle(NAME)
-    torch.manual_seed(0)
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / "inference.json"))
-    parser.update({"bundle_root": str(bundle), "device": "cpu"})
-    return parser.get_parsed_content("network_def").eval()

@@ -20,9 +20,9 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
-from bundle_path import BUNDLES, import_bundle
+from bundle_network import first_network
+from bundle_path import BUNDLES
 from bundle_run import ADA, RRL, SEMISAM, WEAK
-from monai.bundle import ConfigParser
 
 from tools.pack import pack
 from tools.unpack import unpack
@@ -51,18 +51,8 @@ def make_repository(folder: Path, *names: str) -> Path:
                 content["grid"]["default"] = GRID
             config.write_text(json.dumps(content, indent=4), encoding="utf-8")
         (bundle / "models").mkdir()
-        torch.save(first_weights(name, bundle), bundle / "models" / "model.pt")
+        torch.save(first_network(bundle).state_dict(), bundle / "models" / "model.pt")
     return folder / "bundles"
-
-
-def first_weights(name: str, bundle: Path) -> dict[str, torch.Tensor]:
-    """Return reproducible weights of a bundle's network."""
-    import_bundle(name)
-    torch.manual_seed(0)
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / "inference.json"))
-    parser.update({"bundle_root": str(bundle), "device": "cpu"})
-    return parser.get_parsed_content("network_def").state_dict()
 
 
 def install(bundle: Path, models: Path) -> Path:

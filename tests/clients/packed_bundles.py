@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import torch
-from bundle_path import BUNDLES, import_bundle
-from monai.bundle import ConfigParser
+from bundle_network import first_network
+from bundle_path import BUNDLES
 
 from tools.pack import pack
 from tools.unpack import unpack
@@ -35,16 +35,6 @@ def unpacked_bundle(name: str, folder: Path, grid: dict[str, list]) -> Path:
     config = bundle / "configs" / "inference.json"
     config.write_text(json.dumps(json.loads(config.read_text(encoding="utf-8")) | TINY[name], indent=4))
     model = folder / "model.pt"
-    torch.save(network(bundle, grid).state_dict(), model)
+    torch.save(first_network(bundle, grid=grid).state_dict(), model)
     path, _ = pack(bundle, folder / "dist", model)
     return unpack(path, folder / "site")[0]
-
-
-def network(bundle: Path, grid: dict[str, list]) -> torch.nn.Module:
-    """Return the bundle's network with reproducible random weights."""
-    import_bundle(bundle.name)
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / "inference.json"))
-    parser.update({"bundle_root": str(bundle), "device": "cpu", "grid": grid})
-    torch.manual_seed(0)
-    return parser.get_parsed_content("network_def").eval()

@@ -1,0 +1,25 @@
+"""The network that a bundle's inference.json builds, with weights that are the same every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from bundle_path import import_bundle
+from monai.bundle import ConfigParser
+
+
+def first_network(bundle: Path, **overrides: Any) -> torch.nn.Module:
+    """Return the network of the bundle in a folder, in eval mode.
+
+    Args:
+        bundle: folder with configs/, named as the bundle of this repository whose code is used.
+        overrides: further keys of inference.json.
+    """
+    import_bundle(bundle.name)
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(bundle), "device": "cpu", **overrides})
+    torch.manual_seed(0)
+    return parser.get_parsed_content("network_def").eval()
