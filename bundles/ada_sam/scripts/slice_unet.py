@@ -99,7 +99,7 @@ class SliceUNetTeacher:
 
     Args:
         network: trained by `SliceUNetObjective`.
-        features: `slice_planes(case)` -> [n, C, rows, columns].
+        features: `all_planes(case)` -> [n, C, rows, columns].
         share: see `unet_share`.
         masks: number of slices with masks.
     """
