@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from packable_bundle import make_bundle, network
+from bundle_network import first_network
+from packable_bundle import make_bundle
 from safetensors.torch import load_file
 
 from common.errors import InputError
@@ -82,7 +83,7 @@ def test_torchscript_is_the_same_network_without_a_path_of_this_machine(bundle, 
     assert str(bundle).encode() not in content and str(Path(torch.__file__).parent).encode() not in content
 
     extra = {"metadata.json": "", "inference.json": ""}
-    exported, wanted = torch.jit.load(target, _extra_files=extra).eval(), network(bundle)
+    exported, wanted = torch.jit.load(target, _extra_files=extra).eval(), first_network(bundle)
     image = torch.rand(1, 1, 24, 20, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.allclose(exported(image), wanted(image), atol=1e-4)

@@ -81,16 +81,20 @@ class FewSlicesCohort(PresenceCohort):
         rows, columns = (n for axis, n in enumerate(self.grid["spatial_size"]) if axis != self.slice_axis)
         return rows, columns
 
+    @property
+    def num_masks(self) -> int:
+        """Number of slices whose masks are learnt from."""
+        return sum(map(len, self.label_slices.values()))
+
     def describe(self) -> str:
         """Return one sentence on what is learnt from."""
-        masks = sum(map(len, self.label_slices.values()))
         names = (f"{self.labels[value]} on {self._masks_show[value]}" for value in foreground_values(self.labels))
         slices = sum(found.bits.shape[1] for found in self.slice_labels.values())
         given = sum(map(len, self._given.values()))
         drawn = f", drawn from the datalist's {given}" if self.num_label_slices is not None and given else ""
         return (
-            f"masks on {masks} slices of {len(self.label_slices)} cases ({', '.join(names)}{drawn}); presence bits on "
-            f"all {slices} slices of {len(self.cases)} cases: {self.describe_share()}"
+            f"masks on {self.num_masks} slices of {len(self.label_slices)} cases ({', '.join(names)}{drawn}); "
+            f"presence bits on all {slices} slices of {len(self.cases)} cases: {self.describe_share()}"
         )
 
     def _draw(self, seed: int, middle: float) -> dict[str, list[int]]:
