@@ -32,16 +32,18 @@ $(STAMP): requirements.txt
 
 # A client has an environment of its own, because their pins exclude each other. Its file of requirements constrains what
 # they bring, and what is built on the way, too. Nothing is compiled beforehand: Python does that for what it imports.
+# The environments hold the same torch, ITK and SimpleITK: where util-linux' hardlink is there, such a file is kept once.
 client-venvs: $(CLIENT_STAMPS)
 
 .venv-monailabel/.requirements-installed: tests/clients/monailabel_constraints.txt
 .venv-nvflare/.requirements-installed: tests/clients/nvflare_requirements.txt
 .venv-deploy/.requirements-installed: tests/clients/deploy_requirements.txt
-$(CLIENT_STAMPS): .venv-%/.requirements-installed:
+$(CLIENT_STAMPS): .venv-%/.requirements-installed: | $(STAMP)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install $(PIP_QUIETLY) "$$(grep '^torch==' $<)"
 	SAM2_BUILD_CUDA=0 PIP_CONSTRAINT=$< $(@D)/bin/python -m pip install $(PIP_QUIETLY) -r $<
 	@test $* != monailabel || $(PYTHON) -m tools.torchvision_remedy $(@D)/bin/python
+	@! command -v hardlink >/dev/null || hardlink --quiet --ignore-time --minimum-size 1M $(VENV) $(@D)
 	@touch $@
 
 demo: $(STAMP)
