@@ -43,7 +43,7 @@ $(CLIENT_STAMPS): .venv-%/.requirements-installed: | $(STAMP)
 	$(@D)/bin/python -m pip install $(PIP_QUIETLY) "$$(grep '^torch==' $<)"
 	SAM2_BUILD_CUDA=0 PIP_CONSTRAINT=$< $(@D)/bin/python -m pip install $(PIP_QUIETLY) -r $<
 	@test $* != monailabel || $(PYTHON) -m tools.torchvision_remedy $(@D)/bin/python
-	@! command -v hardlink >/dev/null || hardlink --quiet --ignore-time --minimum-size 1M $(VENV) $(@D)
+	@! command -v hardlink >/dev/null || hardlink --quiet --ignore-time --keep-oldest --minimum-size 1M $(VENV) $(@D)
 	@touch $@
 
 demo: $(STAMP)
