@@ -27,13 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "semisam_plus"
 sys.path[:0] = [str(BUNDLE)]
 
-from scripts.common.atomic_write import write_atomic  # noqa: E402
-from scripts.common.checkpoint import seed_epoch  # noqa: E402
-from scripts.common.cleaning import smooth_and_keep_largest  # noqa: E402
-from scripts.common.evaluation import case_metrics  # noqa: E402
-from scripts.common.native_grid import ToNativeGridd  # noqa: E402
-from scripts.common.pseudo_label import plain  # noqa: E402
-from scripts.generalists import combine  # noqa: E402
+from scripts.common.files.atomic_write import write_atomic  # noqa: E402
+from scripts.common.grid.native import ToNativeGridd  # noqa: E402
+from scripts.common.imaging.solid import smooth_and_keep_largest  # noqa: E402
+from scripts.common.scoring.metrics import case_metrics  # noqa: E402
+from scripts.common.tensors import plain  # noqa: E402
+from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
+from scripts.generalists.consultation import combine  # noqa: E402
 
 METHODS = ("supervised", "mean_teacher", "ua_mt", "dan", "dtc", "cps")
 MOBILE = {"generalist": "mobile_sam", "generalist_image_size": 512}

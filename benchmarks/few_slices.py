@@ -32,14 +32,14 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "ada_sam"
 sys.path[:0] = [str(BUNDLE)]
 
-from scripts.common.atomic_write import write_atomic  # noqa: E402
-from scripts.common.checkpoint import seed_epoch  # noqa: E402
-from scripts.common.evaluation import case_metrics  # noqa: E402
-from scripts.common.native_grid import ToNativeGridd  # noqa: E402
-from scripts.common.pseudo_label import plain  # noqa: E402
-from scripts.common.sam.slice_features import context_planes  # noqa: E402
-from scripts.common.sampling import StreamSampler  # noqa: E402
-from scripts.slice_unet import gated, segment_slices  # noqa: E402
+from scripts.common.files.atomic_write import write_atomic  # noqa: E402
+from scripts.common.grid.native import ToNativeGridd  # noqa: E402
+from scripts.common.sam.features.slice_features import context_planes  # noqa: E402
+from scripts.common.scoring.metrics import case_metrics  # noqa: E402
+from scripts.common.tensors import plain  # noqa: E402
+from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
+from scripts.common.training.sampling import StreamSampler  # noqa: E402
+from scripts.learning.slice_unet import gated, segment_slices  # noqa: E402
 
 BARE = {"negative_weight": 0, "consistency_weight": 0, "prompt_weight": 0}
 ALONE, METHOD = "ADA-SAM alone", "the method"

@@ -27,14 +27,16 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "rrl_medsam"
 sys.path[:0] = [str(BUNDLE)]
 
-from scripts.bridges import hand_on  # noqa: E402
-from scripts.common.atomic_write import write_atomic  # noqa: E402
-from scripts.common.checkpoint import seed_epoch  # noqa: E402
-from scripts.common.evaluation import case_metrics  # noqa: E402
-from scripts.common.inferers import AffineTTAInferer  # noqa: E402
-from scripts.common.native_grid import ToNativeGridd  # noqa: E402
-from scripts.common.pseudo_label import fuse, plain, refine_by_intensity  # noqa: E402
-from scripts.common.registration import folding_percent, register_affine, total_ddf, warp  # noqa: E402
+from scripts.common.files.atomic_write import write_atomic  # noqa: E402
+from scripts.common.grid.native import ToNativeGridd  # noqa: E402
+from scripts.common.imaging.registration import folding_percent, register_affine, total_ddf, warp  # noqa: E402
+from scripts.common.pseudo_labels.opinions import fuse  # noqa: E402
+from scripts.common.pseudo_labels.refine import refine_by_intensity  # noqa: E402
+from scripts.common.scoring.metrics import case_metrics  # noqa: E402
+from scripts.common.serving.inferers import AffineTTAInferer  # noqa: E402
+from scripts.common.tensors import plain  # noqa: E402
+from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
+from scripts.labelling.bridges import hand_on  # noqa: E402
 
 # name -> (overrides of train.json, models a step trains)
 ROWS: dict[str, tuple[dict[str, Any], int]] = {

@@ -10,7 +10,7 @@ import json
 import statistics
 from pathlib import Path
 
-from common.evaluation import wilcoxon_paired
+from benchmarks.tables import wilcoxon_paired
 
 REFERENCE = "propagation: instance"
 

@@ -28,12 +28,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "weakmedsam"
 sys.path[:0] = [str(BUNDLE)]
 
-from scripts.common.atomic_write import write_atomic  # noqa: E402
-from scripts.common.checkpoint import seed_epoch  # noqa: E402
-from scripts.common.data import read_datalist  # noqa: E402
-from scripts.common.evaluation import case_metrics  # noqa: E402
-from scripts.common.preprocessing import AntiAliasd  # noqa: E402
-from scripts.common.pseudo_label import plain  # noqa: E402
+from scripts.common.data.datalist import read_datalist  # noqa: E402
+from scripts.common.files.atomic_write import write_atomic  # noqa: E402
+from scripts.common.grid.resample import AntiAliasd  # noqa: E402
+from scripts.common.scoring.metrics import case_metrics  # noqa: E402
+from scripts.common.tensors import plain  # noqa: E402
+from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
 
 PLAIN = {"rounds": 0, "walk": "none", "learn_location": False, "walk_passes": 1}
 CAM = {"prior": "cam", "subclasses": 1, **PLAIN}

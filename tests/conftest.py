@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small sample cohort: 5 training, 1 validation and 2 test cases of about 32^3 voxels. Read only."""
-    from common.sample import make_sample_cohort
+    from common.data.sample import make_sample_cohort
 
     folder = tmp_path_factory.mktemp("cohort") / "tiny"
     return make_sample_cohort(folder, num_training=5, num_validation=1, num_test=2, spatial_size=(32, 32, 32))

@@ -103,7 +103,8 @@ def read_la(source: Path, labels: str) -> Published:
 
 def read_hippocampus(source: Path, labels: str) -> Published:
     """Read MSD Task04; its test images, which have no public labels, become the unlabeled list."""
-    from common.data import labeled_cases, read_datalist
+    from common.data.datalist import read_datalist
+    from common.data.selection import labeled_cases
 
     published = read_datalist(source)
     held = [Scan(c["case"], Path(c["image"]), Path(c["label"])) for c in labeled_cases(published)]
@@ -240,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--copy", action="store_true", help="copy files instead of hard links")
     given = parser.parse_args(arguments)
 
-    from common.data import read_datalist
+    from common.data.datalist import read_datalist
     from common.errors import InputError
 
     validation, test = HELD_OUT[given.dataset]

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.atomic_write import write_atomic
+from common.data.label_names import channel_names, prediction_format
 from common.errors import InputError, plain_input_errors
-from common.label_names import channel_names, prediction_format
+from common.files.atomic_write import write_atomic
 
 LONGEST_LINE = 160
 
@@ -61,8 +61,8 @@ def describe_model(bundle: Path, names: Sequence[str], model: Path | None) -> Pa
 
 def read_model(model: Path | None) -> dict[str, list] | None:
     """Return the grid and label values that a model.pt carries; None where there is no such file or it carries none."""
-    from common.checkpoint import load_tensors
-    from common.model_grid import read_grid
+    from common.files.tensor_files import load_tensors
+    from common.grid.grid import read_grid
 
     if model is None or not model.is_file():
         return None
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     if (given.dataset_dir is None) == (given.labels is None):
         parser.error("give either DATASET_DIR or --labels")
     if given.labels is None:
-        from common.data import read_datalist
+        from common.data.datalist import read_datalist
 
         names = list(read_datalist(given.dataset_dir, given.datalist).labels.values())
     else:

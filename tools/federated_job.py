@@ -23,12 +23,12 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.table import Table
 
-from common.checkpoint import atomic_save
 from common.errors import InputError, plain_input_errors
+from common.files.tensor_files import atomic_save
 
-from .federated_sites import Plan, Site, plan, score, train_alone, unpack_for, write_model
+from .federation.sites import Plan, Site, plan, score, train_alone, unpack_for, write_model
 
-CLIENT = Path(__file__).with_name("federated_client.py")
+CLIENT = Path(__file__).parent / "federation" / "client.py"
 RESULT = "server/simulate_job/app_server/FL_global_model.pt"
 
 

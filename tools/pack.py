@@ -21,14 +21,14 @@ from pathlib import Path
 
 from common.errors import InputError, plain_input_errors
 
-from .archive import write_archive
-from .bundle_files import collect_files, read_metadata, repository_of
-from .checksums import FILE as SUMS
-from .checksums import as_text, sums_of
 from .describe_model import require_described
-from .model_files import add_torchscript, add_weights
-from .provenance import source_of, write_provenance
-from .sbom import write_sbom
+from .packing.archive import write_archive
+from .packing.bundle_files import collect_files, read_metadata, repository_of
+from .packing.checksums import FILE as SUMS
+from .packing.checksums import as_text, sums_of
+from .packing.model_files import add_torchscript, add_weights
+from .packing.provenance import source_of, write_provenance
+from .packing.sbom import write_sbom
 from .signature import read_secret_key, sign, signature_path
 from .unpack import verify
 

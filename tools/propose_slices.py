@@ -34,7 +34,7 @@ def propose(cohort: Any, count: int, middle: float = MIDDLE, seed: int = 0) -> d
     Raises:
         InputError: `count` is no number from 1 to that of the positive slices, or `middle` is no share.
     """
-    from common.label_slices import draw_label_slices
+    from common.slices.masked_slices import draw_label_slices
 
     bits = {case: found.bits for case, found in cohort.slice_labels.items()}
     proposed: dict[str, list[int]] = {}
@@ -63,8 +63,8 @@ def describe(cohort: Any, proposed: Mapping[str, list[int]]) -> list[dict[str, s
     """Return a row for each case: its slices as stored, where these are in mm, and what is on them."""
     import numpy as np
 
-    from common.data_check import read_geometry
-    from common.presence_bits import AXES, foreground_values, ras_axes
+    from common.data.presence import AXES, foreground_values, ras_axes
+    from common.data.volumes import read_geometry
 
     images = {case["case"]: case["image"] for case in cohort.cases}
     values = foreground_values(cohort.labels)
@@ -95,10 +95,10 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from common.atomic_write import write_atomic
-    from common.data import read_datalist
+    from common.data.datalist import read_datalist
     from common.errors import InputError
-    from common.weak_supervision import PresenceCohort
+    from common.files.atomic_write import write_atomic
+    from common.slices.cohort import PresenceCohort
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, metavar="DIR", help="folder of a data set with dataset.json")

@@ -2,7 +2,7 @@
 
     python -m tools.scan BUNDLE                      a folder or a zip: what is there, and what isn't allowed
     python -m tools.scan BUNDLE --as-packed          a working copy without its caches, data, results and checkpoints
-    python -m tools.scan BUNDLE --allow allow.json   another list of what is allowed; tools/scan_allow.json is ours
+    python -m tools.scan BUNDLE --allow allow.json   another list of what is allowed; tools/scanning/allow.json is ours
     python -m tools.scan BUNDLE --json               for programs
 
 Exit code 0 where everything is in the allow-list, 1 where something isn't or can't be looked into, 2 where there is no
@@ -20,12 +20,12 @@ from pathlib import Path
 
 from common.errors import InputError
 
-from .scan_config import ConfigScanner
-from .scan_findings import AllowList, Finding, read_allow_list
-from .scan_logging import scan_logging
-from .scan_model import ARCHIVES, scan_model
-from .scan_python import defined_names, scan_python
-from .scan_tree import Entry, Tree, read_tree
+from .scanning.config import ConfigScanner
+from .scanning.findings import AllowList, Finding, read_allow_list
+from .scanning.logging_conf import scan_logging
+from .scanning.model_file import ARCHIVES, scan_model
+from .scanning.python_source import defined_names, scan_python
+from .scanning.tree import Entry, Tree, read_tree
 
 LARGEST_TEXT = 16 << 20  # bytes of a config or a Python file
 CONFIGS = (".json", ".yaml", ".yml")
@@ -128,7 +128,7 @@ def plain(text: str, longest: int = 300) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle's folder or zip")
-    parser.add_argument("--allow", type=Path, metavar="FILE", help="default tools/scan_allow.json")
+    parser.add_argument("--allow", type=Path, metavar="FILE", help="default tools/scanning/allow.json")
     parser.add_argument("--as-packed", action="store_true", help="leave out what tools.pack leaves out")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from common.atomic_write import write_atomic
 from common.errors import InputError, plain_input_errors
+from common.files.atomic_write import write_atomic
 
 SUFFIX = ".minisig"
 _MAX_BYTES = 1 << 16  # of a key or signature, which has a few lines

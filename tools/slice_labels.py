@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from common.data import Datalist
-    from common.presence_bits import SliceLabels
+    from common.data.datalist import Datalist
+    from common.data.presence import SliceLabels
 
 DEFAULT_OUTPUT = "dataset_slices.json"
 FOLDER = "slice_labels"
@@ -42,9 +42,10 @@ def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
     """
     from rich.progress import track
 
-    from common.data_check import check_cases, read_volume
+    from common.data.checks import check_cases
+    from common.data.presence import AXES, derive_slice_labels, ras_axes
+    from common.data.volumes import read_volume
     from common.errors import InputError
-    from common.presence_bits import AXES, derive_slice_labels, ras_axes
 
     problems = [
         f"{datalist.directory}: training case {case['case']} has neither a label nor slice_labels; wanted one"
@@ -86,8 +87,8 @@ def write_bits(
         about: where the bits come from; kept in the datalist as `slice_labels_source`.
         keep_labels: let the training cases keep their masks.
     """
-    from common.atomic_write import write_atomic
-    from common.presence_bits import slice_labels_entry
+    from common.data.presence import slice_labels_entry
+    from common.files.atomic_write import write_atomic
 
     inside = output.resolve().is_relative_to(datalist.directory.resolve())
     training = []
@@ -110,7 +111,7 @@ def describe(datalist: Datalist, bits: Mapping[str, SliceLabels], two_clicks: bo
     """Return a line on the share of positive slices for each foreground label, as the written bits have it."""
     import numpy as np
 
-    from common.presence_bits import foreground_values
+    from common.data.presence import foreground_values
 
     lines = []
     for row, value in enumerate(foreground_values(datalist.labels)):
@@ -138,9 +139,9 @@ def _resolve_output(output: Path, directory: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
-    from common.data import read_datalist
+    from common.data.datalist import read_datalist
+    from common.data.presence import AXES
     from common.errors import InputError
-    from common.presence_bits import AXES
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, metavar="DIR", help="folder of a data set with dataset.json")

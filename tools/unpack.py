@@ -27,9 +27,9 @@ from typing import IO
 from common.errors import InputError, plain_input_errors
 
 from . import signature
-from .archive_check import check_members, open_archive
-from .checksums import FILE as SUMS
-from .checksums import MAX_BYTES, parse_sums
+from .packing.archive_check import check_members, open_archive
+from .packing.checksums import FILE as SUMS
+from .packing.checksums import MAX_BYTES, parse_sums
 
 _BLOCK = 1 << 20
 

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..files.tensor_files import load_strictly, read_tensors
 from ..precision import bf16_autocast
-from .checkpoint import load_strictly, read_tensors
-from .efficient_sam import EfficientViT
-from .efficient_sam_decoder import EfficientMaskDecoder, EfficientPromptEncoder
-from .position_tables import resize_position_tables
-from .preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from .samus import IMAGE_SIZE as SAMUS_SIZE
-from .samus import SamusEncoder, samus_tensors
-from .segment_anything_import import load_segment_anything
-from .tiny_vit import TinyViT
-from .weights import find_weights
+from .members.efficient_sam import EfficientViT
+from .members.efficient_sam_decoder import EfficientMaskDecoder, EfficientPromptEncoder
+from .members.position_tables import resize_position_tables
+from .members.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from .members.samus import IMAGE_SIZE as SAMUS_SIZE
+from .members.samus import SamusEncoder, samus_tensors
+from .members.segment_anything_import import load_segment_anything
+from .members.tiny_vit import TinyViT
+from .weights.known import find_weights
 
 EMBEDDING_CHANNELS = 256
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from .build import SamModel
-from .volume import encode_volume
+from .features.volume import encode_volume
 
 
 @dataclass(frozen=True)
 class SlicePrompts:
-    """P prompts, each of one slice; positions in voxels of the slice as in `common.prompts` (voxel i is [i, i + 1]).
+    """P prompts, each of one slice; positions in voxels of the slice as in `imaging.prompts` (voxel i is [i, i + 1]).
 
     slices: [P] int64, which of the embedded slices a prompt is of.
     boxes: [P, 4] first row, first column, last row, last column.

@@ -11,8 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from dicom_series import itk_series, read_back, write_series
 from packed_bundles import GRID, TINY
-from test_dicom_segmentation import itk_series, read_back, write_series
 
 APPLICATION = Path(__file__).resolve().parents[2] / "tools" / "deploy_app.py"
 NAMES = ["liver", "portal_vessel", "stomach", "spleen", "kidney"]

@@ -15,7 +15,7 @@ import torch
 from bundle_run import weights
 from monailabel_server import GRID, RUNS, Server, copy_app, install, make_repository, make_studies, serve
 
-from common.sam.weights import bring_weights
+from common.sam.weights.known import bring_weights
 from tools.describe_model import describe_model
 from tools.torchvision_remedy import apply
 

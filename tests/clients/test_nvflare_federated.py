@@ -17,7 +17,7 @@ import torch
 from bundle_run import ADA, RRL, SEMISAM, WEAK, BundleRun
 from federation import split, tiny
 
-from common.sample import make_sample_cohort
+from common.data.sample import make_sample_cohort
 
 
 @pytest.fixture(scope="module")

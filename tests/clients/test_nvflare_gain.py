@@ -7,7 +7,7 @@ import json
 from bundle_run import SEMISAM
 from federation import split, tiny
 
-from common.sample import make_sample_cohort
+from common.data.sample import make_sample_cohort
 
 # as in the table of docs/federated.md, where the gain was measured for three seeds
 LEARN = {"max_voxels": 16384, "channels": [8, 16, 32], "strides": [2, 2], "epoch_length": 10, "learning_rate": 0.003}

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .common.data import Case, Datalist, given_label_slices, labeled_cases
-from .common.data_check import read_geometry
+from .common.data.datalist import Case, Datalist
+from .common.data.presence import foreground_values
+from .common.data.selection import given_label_slices, labeled_cases
+from .common.data.volumes import read_geometry
 from .common.errors import InputError
-from .common.label_slices import draw_label_slices, read_label_slices
-from .common.presence_bits import foreground_values
-from .common.weak_supervision import PresenceCohort
+from .common.slices.cohort import PresenceCohort
+from .common.slices.masked_slices import draw_label_slices, read_label_slices
 
 AUTO = "auto"
 AUTO_BUDGET = 20

@@ -11,13 +11,13 @@ from monai.data.utils import affine_to_spacing
 from monai.transforms import MapTransform
 from torch import Tensor, nn
 
-from .common.evaluation import case_metrics
-from .common.native_grid import ToNativeGridd
-from .common.pseudo_label import plain
-from .common.sam.slice_features import context_planes
+from .common.grid.native import ToNativeGridd
+from .common.sam.features.slice_features import context_planes
+from .common.scoring.metrics import case_metrics
+from .common.tensors import plain
+from .learning.slice_unet import segment_slices
 from .network import AdaSamVolume
-from .slice_unet import segment_slices
-from .volume_inference import VolumeInference
+from .volume.volume_inference import VolumeInference
 
 COMPARED = "compared"  # key of the columns that AddAdaSamd has made
 

@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from .cohort import FewSlicesCohort
-from .common.finish import Compared
-from .common.finish import Finish as CommonFinish
-from .common.label_review import COLUMNS as PICTURES
-from .common.label_review import FOLDER
-from .common.report import DATA, Report
-from .common.sam.trainable_tensors import merged_state
+from .common.pseudo_labels.review import COLUMNS as PICTURES
+from .common.pseudo_labels.review import FOLDER
+from .common.report.finish import Compared
+from .common.report.finish import Finish as CommonFinish
+from .common.report.page import DATA, Report
+from .common.sam.adapters.trainable_tensors import merged_state
 from .network import AdaSamVolume
 from .review import MEANING, Review, mask_rows, supervision
 
@@ -22,7 +22,7 @@ PICTURED = 6
 
 
 class Finish(CommonFinish):
-    """`common.finish.Finish` beside ADA-SAM's own answers on the same scans, with the pseudo labels and their flags.
+    """`report.finish.Finish` beside ADA-SAM's own answers on the same scans, with the pseudo labels and their flags.
 
     Args:
         base: name, sha256 and image size of the SAM that was adapted.

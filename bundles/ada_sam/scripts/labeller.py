@@ -14,13 +14,14 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from .ada_sam import AdaSam
 from .common.errors import InputError
-from .common.pseudo_label import PseudoLabelBank, plain
-from .common.slice_labels import slice_bits
-from .quality import check, measure
-from .slice_unet import SliceUNetTeacher
-from .volume_inference import VolumeAnswer, VolumeInference
+from .common.pseudo_labels.store import PseudoLabelBank
+from .common.slices.presence_volume import slice_bits
+from .common.tensors import plain
+from .learning.slice_unet import SliceUNetTeacher
+from .slice_model.ada_sam import AdaSam
+from .volume.quality import check, measure
+from .volume.volume_inference import VolumeAnswer, VolumeInference
 
 CONFIDENCE = "confidence"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .common.checkpoint import load_tensors
-from .common.grid_network import GridNetwork
-from .common.sam.volume import encode_volume
-from .volume_inference import VolumeInference
+from .common.files.tensor_files import load_tensors
+from .common.grid.network import GridNetwork
+from .common.sam.features.volume import encode_volume
+from .volume.volume_inference import VolumeInference
 
 
 class Segmenter(GridNetwork):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .common.label_review import LabelReview
-from .common.presence_bits import AXES
-from .common.report import Report
+from .common.data.presence import AXES
+from .common.pseudo_labels.review import LabelReview
+from .common.report.page import Report
 
 MEANING = (
     "Agreement is the Dice of ADA-SAM's own answer with the true masks, on the slices that have them: it learnt from "
@@ -16,7 +16,7 @@ MEANING = (
 
 
 class Review(LabelReview):
-    """`common.label_review.LabelReview` with the slices that had masks, the agreement on them, and the flags."""
+    """`pseudo_labels.review.LabelReview` with the slices that had masks, the agreement on them, and the flags."""
 
     meaning = MEANING
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .common.data import Datalist, labeled_cases, one_labeled, read_datalist, strip_labels
-from .common.data_check import require_sound
-from .common.preprocessing import plan_grid
+from .common.data.checks import require_sound
+from .common.data.datalist import Datalist, read_datalist
+from .common.data.selection import labeled_cases, one_labeled, strip_labels
+from .common.grid.grid import plan_grid
 
 
 class OneShotCohort:

@@ -9,9 +9,9 @@ import numpy as np
 from monai.data.utils import affine_to_spacing
 from monai.transforms import MapTransform
 
-from .common.evaluation import case_metrics
-from .common.pseudo_label import plain
-from .common.registration import folding_percent, register_affine
+from .common.imaging.registration import folding_percent, register_affine
+from .common.scoring.metrics import case_metrics
+from .common.tensors import plain
 from .labeller import AtlasLabeller
 
 

@@ -6,17 +6,17 @@ from typing import Any
 
 from torch import nn
 
-from .common.finish import Compared
-from .common.finish import Finish as CommonFinish
-from .common.overlay import overlay_png
-from .common.pseudo_label import plain
-from .common.report import LABELS, Report
+from .common.report.finish import Compared
+from .common.report.finish import Finish as CommonFinish
+from .common.report.overlay import overlay_png
+from .common.report.page import LABELS, Report
+from .common.tensors import plain
 from .labeller import AtlasLabeller
-from .teacher import SamTeacher
+from .learning.teacher import SamTeacher
 
 
 class Finish(CommonFinish):
-    """`common.finish.Finish` beside label propagation, with the atlas and the pseudo labels of the last round."""
+    """`report.finish.Finish` beside label propagation, with the atlas and the pseudo labels of the last round."""
 
     title = "RRL-MedSAM"
 

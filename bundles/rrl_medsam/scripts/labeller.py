@@ -11,10 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .bridges import choose_bridges, hand_on, vote
 from .cohort import OneShotCohort
-from .common.pseudo_label import PseudoLabelBank, agreement, fuse, plain, refine_by_intensity, select_by_quality
-from .common.registration import (
+from .common.imaging.registration import (
     LocalNCCLoss,
     folding_percent,
     integrate,
@@ -23,6 +21,11 @@ from .common.registration import (
     total_ddf,
     warp,
 )
+from .common.pseudo_labels.opinions import agreement, fuse, select_by_quality
+from .common.pseudo_labels.refine import refine_by_intensity
+from .common.pseudo_labels.store import PseudoLabelBank
+from .common.tensors import plain
+from .labelling.bridges import choose_bridges, hand_on, vote
 
 
 class AtlasLabeller:

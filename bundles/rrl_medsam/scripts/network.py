@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .common.light_unet import LightDecoder, LightEncoder
+from .common.learning.light_unet import LightDecoder, LightEncoder
 
 
 class DensePrompt(nn.Module):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .common.data import Datalist, few_labeled, read_datalist, scored_cases, strip_labels
-from .common.data_check import require_sound
-from .common.preprocessing import plan_grid
+from .common.data.checks import require_sound
+from .common.data.datalist import Datalist, read_datalist
+from .common.data.selection import few_labeled, scored_cases, strip_labels
+from .common.grid.grid import plan_grid
 
 
 class FewLabelCohort:

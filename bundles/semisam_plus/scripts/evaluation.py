@@ -10,11 +10,11 @@ import torch
 from monai.data.utils import affine_to_spacing
 from monai.transforms import MapTransform
 
-from .common.cleaning import smooth_and_keep_largest
-from .common.evaluation import case_metrics
-from .common.pseudo_label import plain
-from .generalists import combine
-from .panel import GeneralistPanel
+from .common.imaging.solid import smooth_and_keep_largest
+from .common.scoring.metrics import case_metrics
+from .common.tensors import plain
+from .generalists.consultation import combine
+from .generalists.panel import GeneralistPanel
 
 CLEANED = "cleaned"
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from .answers import GeneralistAnswers
-from .common.finish import Compared
-from .common.finish import Finish as CommonFinish
-from .common.overlay import overlay_png
-from .common.pseudo_label import plain
-from .common.report import Report
+from .common.report.finish import Compared
+from .common.report.finish import Finish as CommonFinish
+from .common.report.overlay import overlay_png
+from .common.report.page import Report
+from .common.tensors import plain
 from .evaluation import CLEANED
-from .trial import GeneralistTrial
+from .generalists.answers import GeneralistAnswers
+from .generalists.trial import GeneralistTrial
 
 ANSWERS = "Answers of the generalists"
 METHOD_NAMES = {
@@ -27,7 +27,7 @@ METHOD_NAMES = {
 
 
 class Finish(CommonFinish):
-    """`common.finish.Finish` beside the cleaned specialist and the generalists' own masks, with the last answers."""
+    """`report.finish.Finish` beside the cleaned specialist and the generalists' own masks, with the last answers."""
 
     def __init__(
         self, answers: GeneralistAnswers, trial: GeneralistTrial, method: str, network: nn.Module, **options: Any

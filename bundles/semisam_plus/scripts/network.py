@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .common.grid_network import GridNetwork
+from .common.grid.network import GridNetwork
 
 
 class Specialist(GridNetwork):

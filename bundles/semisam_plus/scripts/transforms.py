@@ -9,7 +9,7 @@ import torch
 from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
 
-from .answers import GeneralistAnswers
+from .generalists.answers import GeneralistAnswers
 
 
 class AddLabeledd(MapTransform):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .labeller import PseudoLabeller
-from .organs import merge
+from .prior.organs import merge
 
 
 class AppearanceNetwork(nn.Module):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .common.data import Datalist
+from .common.data.datalist import Datalist
 from .common.errors import InputError
-from .common.weak_supervision import PresenceCohort
-from .location import Location, read_locations
+from .common.slices.cohort import PresenceCohort
+from .prior.location import Location, read_locations
 
 
 class WeakCohort(PresenceCohort):

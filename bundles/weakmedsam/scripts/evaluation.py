@@ -10,15 +10,16 @@ import torch
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from .common.evaluation import MetricsTable, case_metrics
-from .common.native_grid import ToNativeGridd
-from .common.pseudo_label import plain
-from .common.sam.slice_features import SliceFeatures
+from .common.grid.native import ToNativeGridd
+from .common.sam.features.slice_features import SliceFeatures
+from .common.scoring.metrics import case_metrics
+from .common.scoring.table import MetricsTable
+from .common.tensors import plain
 from .labeller import PseudoLabeller
-from .location import centre_prior
-from .presence import NativeSlices, SliceIndex, presence_auc
-from .slice_parity import COLUMNS as SLICE_COLUMNS
-from .slice_parity import slice_parity
+from .prior.location import centre_prior
+from .scoring.presence import NativeSlices, SliceIndex, presence_auc
+from .scoring.slice_parity import COLUMNS as SLICE_COLUMNS
+from .scoring.slice_parity import slice_parity
 
 SCORED = "scored"  # stands for the id of a case that is no training case
 COMPARED = "compared"  # key of the columns that AddControlsd has made

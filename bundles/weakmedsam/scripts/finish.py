@@ -8,21 +8,21 @@ from typing import Any
 from torch import nn
 
 from .cohort import WeakCohort
-from .common.finish import Compared
-from .common.finish import Finish as CommonFinish
-from .common.report import CASES, SUMMARY, Report
-from .common.sam.slice_features import SliceFeatures
+from .common.report.finish import Compared
+from .common.report.finish import Finish as CommonFinish
+from .common.report.page import CASES, SUMMARY, Report
+from .common.sam.features.slice_features import SliceFeatures
 from .labeller import PseudoLabeller
 from .review import COLUMNS as PICTURES
 from .review import FOLDER, MEANING, Review, supervision
-from .slice_parity import COLUMNS
+from .scoring.slice_parity import COLUMNS
 
 PSEUDO_LABELS = "Pseudo labels"
 PICTURED = 6
 
 
 class Finish(CommonFinish):
-    """`common.finish.Finish` beside the centre ellipse and the prior alone, with the pseudo labels it learnt from."""
+    """`report.finish.Finish` beside the centre ellipse and the prior alone, with the pseudo labels it learnt from."""
 
     title = "WeakMedSAM"
 

@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from .cohort import WeakCohort
-from .common.cam import SCOPES, cam_volume
 from .common.errors import InputError
-from .common.pseudo_label import PseudoLabelBank, plain
-from .common.slice_labels import slice_bits
-from .common.thresholds import above, area_thresholds, fixed_thresholds, otsu_thresholds
-from .expected_size import choose_threshold, shares_by_box, shares_by_volume
-from .judgement import judge
-from .learned_location import LearnedLocation
-from .location import centre_prior, location_prior
-from .organs import choose_groups
-from .walks import Walk
+from .common.imaging.cam import SCOPES, cam_volume
+from .common.imaging.thresholds import above, area_thresholds, fixed_thresholds, otsu_thresholds
+from .common.pseudo_labels.judgement import judge
+from .common.pseudo_labels.store import PseudoLabelBank
+from .common.slices.presence_volume import slice_bits
+from .common.tensors import plain
+from .prior.expected_size import choose_threshold, shares_by_box, shares_by_volume
+from .prior.learned_location import LearnedLocation
+from .prior.location import centre_prior, location_prior
+from .prior.organs import choose_groups
+from .walk.walks import Walk
 
 PRIORS = ("auto", "box", "cam", "centre")
 TRUST = 0.94  # of a learnt location; what is left is spread over all voxels, so that appearance can overrule it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .common.grid_network import GridNetwork
+from .common.grid.network import GridNetwork
 
 
 class Segmenter(GridNetwork):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .common.label_review import COLUMNS, FOLDER, LabelReview
+from .common.pseudo_labels.review import COLUMNS, FOLDER, LabelReview
 
 __all__ = ["COLUMNS", "FOLDER", "MEANING", "Review", "supervision"]
 
@@ -16,7 +16,7 @@ MEANING = (
 
 
 class Review(LabelReview):
-    """`common.label_review.LabelReview` beside typical volumes, agreement with the prior and between the slices.
+    """`pseudo_labels.review.LabelReview` beside typical volumes, agreement with the prior and between the slices.
 
     A case is left out of the training that follows by naming it in the datalist's `reject` and resuming, or starting
     anew.

@@ -8,8 +8,8 @@ from typing import Any
 from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
 
-from .clusters import SubClasses
-from .common.sam.slice_features import SliceFeatures
+from .classifier.clusters import SubClasses
+from .common.sam.features.slice_features import SliceFeatures
 
 
 class AddFeaturesd(MapTransform, RandomizableTrait):

@@ -1,0 +1,43 @@
+"""Bridges: unlabelled volumes that the atlas reaches well hand its label on to those that it reaches badly.
+
+Goes beyond the paper. Propagation through intermediate scans is LEAP (Wolz et al., NeuroImage 2010), the vote over
+several of them MAGeT (Chakravarty et al., Human Brain Mapping 2013). What one hard registration gets wrong, several
+easy ones get wrong in different ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..common.imaging.registration import integrate, register_affine, register_velocity, total_ddf, warp
+from ..common.pseudo_labels.opinions import agreement, fuse
+
+
+def choose_bridges(similarity: Mapping[str, float], count: int) -> list[str]:
+    """Return the `count` cases that the atlas resembles most after its registration to them."""
+    return sorted(similarity, key=lambda case: (-similarity[case], case))[:count]
+
+
+def hand_on(fixed: Tensor, bridge: Tensor, label: Tensor, steps: int, smooth_weight: float = 0.5) -> Tensor:
+    """Return the label of a bridge [1, K, H, W, D], registered to another volume, [K, H, W, D].
+
+    Affine and `steps` of instance optimisation on half the grid: the vote over bridges takes out what is left, so that
+    the full grid does not pay here.
+
+    Args:
+        fixed, bridge: [1, 1, H, W, D] in [0, 1].
+    """
+    affine = register_affine(fixed, bridge, steps=40)
+    velocity = register_velocity(fixed, bridge, affine, steps=0, coarse_steps=steps, smooth_weight=smooth_weight)
+    size = tuple(fixed.shape[2:])
+    with torch.no_grad():
+        return warp(label, total_ddf(affine, integrate(velocity, size), size))[0]
+
+
+def vote(opinions: Sequence[Tensor]) -> tuple[Tensor, float]:
+    """Return the mean of labels [K, H, W, D] of one case, and how far they agree with it (mean Dice)."""
+    fused = fuse(opinions)
+    return fused, sum(agreement(opinion, fused) for opinion in opinions) / len(opinions)

@@ -1,0 +1,129 @@
+"""How RRL-MedSAM learns: one objective a stage, batch -> losses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..common.imaging.registration import LocalNCCLoss, integrate, smoothness, warp
+from ..common.learning.distillation import FeatureDistillation
+from ..common.learning.losses import SoftDiceCE
+from ..network import RRLMedSAMNetwork, mask_prompt
+from .registration_network import RegistrationNetwork
+
+
+class DistillationObjective(nn.Module):
+    """Stage 1a: the general encoder learns the frozen SAM's features (L_rec).
+
+    Batch: image [B, 1, H, W, D], teacher [B, T, h, w, d].
+    """
+
+    def __init__(self, network: RRLMedSAMNetwork, distillation: FeatureDistillation) -> None:
+        super().__init__()
+        self.network, self.distillation = network, distillation
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        loss = self.distillation(self.network.general_encoder(batch["image"])[-1], batch["teacher"])
+        return {"loss": loss}
+
+
+class JointRegistrationObjective(nn.Module):
+    """Stage 1b: registration and segmentation share the medical encoder (L_JRS = L_sim + L_smo + L_seg).
+
+    Batch: image (fixed), moving [B, 1, H, W, D], moving_label [B, K, H, W, D]; moving is the affinely aligned atlas.
+    The inverse direction uses the negated velocity, where the authors' code calls the decoder a second time.
+
+    Args:
+        smooth_weight: of L_smo.
+        segmentation_weight: of L_seg; 0 trains the registration alone.
+    """
+
+    def __init__(
+        self,
+        network: RRLMedSAMNetwork,
+        registration: RegistrationNetwork,
+        smooth_weight: float = 0.5,
+        segmentation_weight: float = 1.0,
+        kernel_size: int = 7,
+    ) -> None:
+        super().__init__()
+        self.network, self.registration = network, registration
+        self.similarity = LocalNCCLoss(kernel_size)
+        self.smooth_weight, self.segmentation_weight = smooth_weight, segmentation_weight
+        self.segmentation_loss = SoftDiceCE()
+
+    def register(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the registration losses and the pseudo label [B, K, H, W, D], detached."""
+        fixed, moving = batch["image"], batch["moving"]
+        size = tuple(fixed.shape[2:])
+        velocity = self.registration(moving, fixed)
+        forward = integrate(velocity, size)
+        similarity = self.similarity(warp(moving, forward), fixed)
+        similarity = (similarity + self.similarity(warp(fixed, integrate(-velocity, size)), moving)) / 2
+        losses = {"similarity": similarity, "smooth": smoothness(velocity).mean()}
+        return losses, warp(batch["moving_label"], forward.detach())
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        losses, pseudo_label = self.register(batch)
+        losses["loss"] = losses["similarity"] + self.smooth_weight * losses["smooth"]
+        if self.segmentation_weight > 0:
+            losses["segmentation"] = self.segmentation_loss(self.network.forward_medical(batch["image"]), pseudo_label)
+            losses["loss"] = losses["loss"] + self.segmentation_weight * losses["segmentation"]
+        return losses
+
+
+class MutualObjective(nn.Module):
+    """Stage 2: pseudo labels teach both models, the general one's mask prompts the medical one (L_2).
+
+    Batch: image, and pseudo_label [B, K, H, W, D]; or, with `joint`, moving and moving_label, from which the
+    registration network makes the pseudo label anew in every step and goes on learning (the paper's form). With
+    distillation, teacher.
+
+    Args:
+        prompt_dropout: share of steps in which the medical model sees "no mask"; makes it usable alone.
+        train_general, train_medical: False leaves that model out (ablations: general only, medical without prompt).
+        joint: registration losses of stage 1b, or None to learn from the labels of the bank.
+        distillation: keeps the general encoder near SAM's features, weight `distillation_weight`; None for off.
+    """
+
+    def __init__(
+        self,
+        network: RRLMedSAMNetwork,
+        prompt_dropout: float = 0.1,
+        train_general: bool = True,
+        train_medical: bool = True,
+        joint: JointRegistrationObjective | None = None,
+        distillation: FeatureDistillation | None = None,
+        distillation_weight: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.network, self.joint, self.distillation = network, joint, distillation
+        self.prompt_dropout, self.distillation_weight = prompt_dropout, distillation_weight
+        self.train_general, self.train_medical = train_general, train_medical
+        self.segmentation_loss = SoftDiceCE()
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        image = batch["image"]
+        losses: dict[str, Tensor] = {}
+        total = image.new_zeros((), dtype=torch.float32)
+        if self.joint is None:
+            target = batch["pseudo_label"]
+        else:
+            registration, target = self.joint.register(batch)
+            losses.update(registration)
+            total = total + registration["similarity"] + self.joint.smooth_weight * registration["smooth"]
+        keep = (torch.rand(image.shape[0]) >= self.prompt_dropout).float().to(image.device)
+        mask = None  # without the general model there is no prompt
+        if self.train_general:
+            features = self.network.general_encoder(image)
+            general = self.network.general_decoder(features, image)
+            mask = mask_prompt(general)
+            losses["general"] = self.segmentation_loss(general, target)
+            total = total + losses["general"]
+            if self.distillation is not None:
+                losses["distillation"] = self.distillation(features[-1], batch["teacher"])
+                total = total + self.distillation_weight * losses["distillation"]
+        if self.train_medical:
+            losses["medical"] = self.segmentation_loss(self.network.forward_medical(image, mask, keep), target)
+            total = total + losses["medical"]
+        return {"loss": total, **losses}

@@ -1,0 +1,39 @@
+"""What a training step is given beside the image: pseudo label, or the aligned atlas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monai.transforms import MapTransform
+from monai.transforms.traits import RandomizableTrait
+
+from ..labeller import AtlasLabeller
+
+
+class AddTargetsd(MapTransform, RandomizableTrait):
+    """Add what stage 2 learns from: `pseudo_label` [K, H, W, D] of the current round, or (online) the aligned atlas.
+
+    Not cached: the pseudo label changes between rounds, and the aligned atlas is made on the fly to save memory.
+    """
+
+    def __init__(self, labeller: AtlasLabeller, online: bool = False) -> None:
+        super().__init__(["case"])
+        self.labeller, self.online = labeller, online
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        if self.online:
+            return AddAlignedAtlasd(self.labeller)(data)
+        return {**data, "pseudo_label": self.labeller.labels.load(data["case"])["label"]}
+
+
+class AddAlignedAtlasd(MapTransform, RandomizableTrait):
+    """Add the affinely aligned atlas: `moving` [1, H, W, D] and `moving_label` [K, H, W, D]; made on the fly."""
+
+    def __init__(self, labeller: AtlasLabeller) -> None:
+        super().__init__(["case"])
+        self.labeller = labeller
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        moving, moving_label = self.labeller.aligned(data["case"])
+        return {**data, "moving": moving.cpu(), "moving_label": moving_label.cpu()}

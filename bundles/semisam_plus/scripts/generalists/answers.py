@@ -1,0 +1,193 @@
+"""The generalists' answers on the unlabelled cases, asked for in rounds and kept on disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+
+from ..cohort import FewLabelCohort
+from ..common.pseudo_labels.opinions import select_by_quality
+from ..common.pseudo_labels.store import PseudoLabelBank
+from ..common.run.manifest import RunManifest
+from ..common.tensors import plain
+from .panel import GeneralistPanel
+
+
+class GeneralistAnswers:
+    """Let the specialist prompt the generalists on each unlabelled volume, and keep what they answer.
+
+    Volumes are asked about as they are; augmentation comes after (`AddAnswersd`), so a volume is embedded once and
+    answered once a round. Several processes share the cases.
+
+    Args:
+        cohort: knows who is unlabelled.
+        images: sequence of {"case", "image" [1, H, W, D]} on the common grid.
+        panel: the generalists.
+        inferer: (image, network) -> log-probabilities.
+        folder: where answers lie; those of an interrupted run are used again where `resume`.
+        cases_per_round: unlabelled cases asked about in a round, in turn; None for all. The others keep what they have.
+        keep: share of the answers that pass the gate that are learnt from: those of the highest agreement with the
+            specialist, which without truth says best how good an answer is.
+        keep_rounds: rounds that stay on disk, so that a resumed run finds those it goes back to.
+    """
+
+    def __init__(
+        self,
+        cohort: FewLabelCohort,
+        images: Sequence[Mapping[str, Any]],
+        panel: GeneralistPanel,
+        inferer: Callable[[Tensor, nn.Module], Tensor],
+        folder: str,
+        cases_per_round: int | None = None,
+        keep: float = 1.0,
+        keep_rounds: int = 4,
+        device: str | torch.device = "cpu",
+        resume: bool = False,
+    ) -> None:
+        if cases_per_round is not None and cases_per_round < 1:
+            raise ValueError(f"cases_per_round is {cases_per_round}; wanted at least 1, or null for all")
+        self.cohort, self.images, self.panel, self.inferer = cohort, images, panel, inferer
+        self.cases_per_round, self.keep, self.keep_rounds = cases_per_round, keep, keep_rounds
+        self.device, self.resume = torch.device(device), resume
+        self._folder = Path(folder)
+        self.round = 0
+        self._bank: dict[str, PseudoLabelBank] = {}
+        self._chosen: set[str] = set()
+
+    @property
+    def folder(self) -> Path:
+        """Where these answers lie: what others said, or on another grid or to another specialist, lies elsewhere."""
+        # not known before the trial has silenced whom it silences
+        identity = repr((self.panel.identity, self.cohort.grid, [case["case"] for case in self.cohort.labeled]))
+        return self._folder / sha256(identity.encode()).hexdigest()[:8]
+
+    def bank(self, number: int) -> PseudoLabelBank:
+        """Return the answers of a round (from 1)."""
+        return PseudoLabelBank(self.folder / f"round_{number}")
+
+    def prepare(self) -> None:
+        """Embed the volumes of the first round, and drop the answers of an earlier run unless it is resumed."""
+        if not self.panel.teaching:
+            return
+        if not self.resume:
+            for stale in self.folder.glob("*/*.safetensors"):
+                stale.unlink(missing_ok=True)
+        for item in self._own(self.asked(1)):
+            self.panel.embed(plain(item["image"]).float())
+        idist.barrier()
+
+    def ask(self, number: int, specialist: nn.Module) -> None:
+        """Make the answers of a round from the specialist's predictions; finished ones on disk are kept."""
+        for item in self._own(self.asked(number)):
+            if self.resume and item["case"] in self.bank(number):
+                continue
+            image = plain(item["image"]).float()
+            probabilities = self.predict(image[None].to(self.device), specialist)
+            found = self.panel.ask(self.panel.embed(image), probabilities)
+            judgement = {"weight": found.weight, "agreement": found.agreement, "mutual": found.mutual}
+            judgement["disagreement"] = float(found.disagreement.mean())
+            tensors = {"answer": found.answer.half(), "disagreement": found.disagreement.half()}
+            self.bank(number).save(item["case"], tensors, **judgement)
+        idist.barrier()
+        self.enter(number)
+
+    def asked(self, number: int) -> list[dict]:
+        """Return the cases of a round: a window that moves over the unlabelled cases; none where nobody teaches."""
+        cases = self.cohort.unlabeled if self.panel.teaching else []
+        count = min(self.cases_per_round or len(cases), len(cases))
+        return [cases[((number - 1) * count + i) % len(cases)] for i in range(count)]
+
+    def enter(self, number: int) -> None:
+        """Let `load` give the answers that were current after a round."""
+        self.round = number
+        made = {n: self.bank(n) for n in range(1, number + 1)}
+        self._bank = {case["case"]: made[n] for n in made for case in self.asked(n) if case["case"] in made[n]}
+        judged = {case: bank.judgement(case) for case, bank in self._bank.items()}
+        passed = {case: found["agreement"] for case, found in judged.items() if found["weight"] > 0}
+        self._chosen = set(select_by_quality(passed, self.keep))
+        used = {bank.folder for bank in self._bank.values()}
+        for n, bank in made.items():
+            if n <= number - self.keep_rounds and bank.folder not in used and idist.get_rank() == 0:
+                shutil.rmtree(bank.folder, ignore_errors=True)
+
+    def load(self, case: str) -> dict[str, Any] | None:
+        """Return `answer` [K, H, W, D], `disagreement` [1, H, W, D] and `weight`; None where there is no answer yet."""
+        if case not in self._bank:
+            return None
+        return {**self._bank[case].load(case), "weight": self.judgement(case)["weight"]}
+
+    def judgement(self, case: str) -> dict[str, float]:
+        """Return an answer's weight (0: not learnt from), agreement with the specialist and mean disagreement."""
+        found = self._bank[case].judgement(case)
+        return found if case in self._chosen else {**found, "weight": 0.0}
+
+    @property
+    def answered(self) -> list[str]:
+        """Cases that have an answer."""
+        return list(self._bank)
+
+    @torch.no_grad()
+    def predict(self, image: Tensor, specialist: nn.Module) -> Tensor:
+        """Return the specialist's probabilities [K, H, W, D] of an image [1, 1, H, W, D]."""
+        training = specialist.training
+        specialist.eval()
+        probabilities = self.inferer(image, specialist).exp()[0]
+        specialist.train(training)
+        return probabilities
+
+    def _own(self, cases: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+        """Yield this process's share of the cases, as items of `images`."""
+        index = {case["case"]: number for number, case in enumerate(self.cohort.cases)}
+        for case in cases[idist.get_rank() :: idist.get_world_size()]:
+            yield self.images[index[case["case"]]]
+
+
+class AnswerRounds:
+    """Ignite handler: at the start of epoch `first`, and then of every `every`-th, the generalists are asked anew.
+
+    Asked with the objective's EMA teacher where it has one, else with the network itself.
+
+    Args:
+        answers: ask and keep.
+        objective: has `teacher`, a network or None.
+        network: what is learnt.
+        manifest: counts what asking costs.
+    """
+
+    def __init__(
+        self,
+        answers: GeneralistAnswers,
+        objective: nn.Module,
+        network: nn.Module,
+        manifest: RunManifest,
+        first: int = 1,
+        every: int = 1,
+    ) -> None:
+        if first < 1 or every < 1:
+            raise ValueError(f"first is {first} and every is {every}; wanted epochs, at least 1 each")
+        self.answers, self.objective, self.network, self.manifest = answers, objective, network, manifest
+        self.first, self.every = first, every
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start_round)
+
+    def start_round(self, engine: Engine) -> None:
+        since = engine.state.epoch - self.first
+        if since < 0:
+            return
+        number = since // self.every + 1
+        if number != self.answers.round:
+            self.manifest.measure("ask generalists", lambda: self.answers.ask(number, self.specialist))
+
+    @property
+    def specialist(self) -> nn.Module:
+        teacher = getattr(self.objective, "teacher", None)
+        return self.network if teacher is None else teacher

@@ -1,0 +1,177 @@
+"""The frozen generalists of a run: built by their names, and asked together about a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..common.errors import InputError
+from ..common.pseudo_labels.opinions import agreement
+from ..common.sam.features.feature_cache import FeatureCache
+from ..common.sam.med3d.build import MED3D_NAMES
+from .consultation import Generalist, combine, gate
+from .slice_generalist import SliceGeneralist
+from .volume_generalist import VolumeGeneralist
+
+MASK_HELPED_BOX = "box, box+mask"  # members take them in turn; measured a little better than boxes alone
+NOBODY = (None, "null", "None")  # the command line hands over words
+
+
+@dataclass(frozen=True)
+class Consultation:
+    """What comes of asking all generalists about a volume.
+
+    answer: pseudo probabilities [K, H, W, D]; disagreement: variance of the masks [1, H, W, D]; weight: of `gate`.
+    agreement: Dice of the generalists' own pseudo label with the specialist.
+    mutual: mean Dice between the generalists, 1 for a single one.
+    """
+
+    answer: Tensor
+    disagreement: Tensor
+    weight: float
+    agreement: float
+    mutual: float
+
+
+class GeneralistPanel:
+    """Build the generalists, embed each volume once (kept on disk) and answer a specialist's prompts.
+
+    Args:
+        generalist: name of a SAM family member or SAM-Med3D, several of them, or None for no generalist at all.
+        folder: of the embeddings.
+        checkpoint, image_size, prompt: for all generalists, or a list with one for each. A prompt of None is a 2D
+            generalist's box, with and without the mask, or a 3D one's clicks; a 3D generalist's image size is its own.
+        compared_prompts: kinds of prompts of 2D generalists whose answers on the scored cases stand in the report too.
+        specialist_share: of the specialist's probabilities in the pseudo label, 0 to 1.
+        rule: options of `generalists.gate`, such as min_agreement.
+        slice_options, volume_options: further arguments of `SliceGeneralist` and `VolumeGeneralist`.
+
+    Raises:
+        InputError: weights missing, of the wrong sha256 or not those of a name; raised at once, before any training.
+    """
+
+    def __init__(
+        self,
+        generalist: str | Sequence[str] | None,
+        folder: str,
+        checkpoint: str | Sequence[str | None] | None = None,
+        image_size: int | Sequence[int | None] | None = None,
+        prompt: str | Sequence[str | None] | None = None,
+        compared_prompts: Sequence[str] = (),
+        specialist_share: float = 0.0,
+        rule: Mapping[str, Any] | None = None,
+        slice_options: Mapping[str, Any] | None = None,
+        volume_options: Mapping[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.names = [name for name in each(generalist) if name not in NOBODY]
+        self.specialist_share, self.rule, self.device = specialist_share, dict(rule or {}), torch.device(device)
+        self.generalists: list[Generalist] = []
+        self.compared: dict[str, tuple[int, Generalist]] = {}
+        chosen = [
+            one_each(setting, value, self.names)
+            for setting, value in (("checkpoint", checkpoint), ("image_size", image_size), ("prompt", prompt))
+        ]
+        for number, (name, path, size, kind) in enumerate(zip(self.names, *chosen, strict=True)):
+            if name in MED3D_NAMES:
+                options = {**(volume_options or {}), "prompt": kind or "clicks", "device": self.device}
+                asked: list[Generalist] = [VolumeGeneralist(name, checkpoint=path, **options)]
+            else:
+                options = {**(slice_options or {}), "device": self.device}
+                kind = kind or MASK_HELPED_BOX
+                first = SliceGeneralist(name, prompt=kind, checkpoint=path, image_size=size, **options)
+                others = [SliceGeneralist(first.slices.sam, prompt=other, **options) for other in compared_prompts]
+                asked = [first, *others]
+            self.generalists.append(asked[0])
+            for one in asked:  # the one that teaches comes first, and stays where two have the same prompt
+                self.compared.setdefault(f"{name} {one.prompt}", (number, one))
+        self.disks = [FeatureCache(folder, **one.identity) for one in self.generalists]
+        self.teaching = list(range(len(self.names)))
+        self._settings = (*chosen, specialist_share, self.rule, slice_options, volume_options)
+
+    @property
+    def name(self) -> str:
+        """The generalists' names in words; "" for none."""
+        return " and ".join(self.names)
+
+    @property
+    def teachers(self) -> list[str]:
+        """Names of the generalists that are learnt from."""
+        return [self.names[number] for number in self.teaching]
+
+    @property
+    def identity(self) -> str:
+        """What an answer depends on beside the image and the specialist."""
+        return repr((self.names, self.teaching, *self._settings))
+
+    def silence(self, number: int) -> None:
+        """Learn nothing more from a generalist; it is still compared in the report."""
+        self.teaching.remove(number)
+
+    @torch.no_grad()
+    def embed(self, image: Tensor) -> list[Tensor]:
+        """Return each generalist's embedding of an image [1, H, W, D] in [0, 1], from the disk where it is there."""
+        return [
+            disk.get(image, lambda volume, one=one: one.embed(volume[None].to(self.device)))
+            for disk, one in zip(self.disks, self.generalists, strict=True)
+        ]
+
+    @torch.no_grad()
+    def ask(self, embeddings: Sequence[Tensor], specialist: Tensor) -> Consultation:
+        """Return what the teaching ones say of an embedded volume to a specialist's probabilities [K, H, W, D].
+
+        Where nobody teaches, the specialist's own opinion comes back with weight 0.
+        """
+        if not self.teaching:
+            own = specialist.detach().float()
+            return Consultation(own, torch.zeros_like(own[:1]), weight=0.0, agreement=1.0, mutual=1.0)
+        answers = [self.generalists[number].answer(embeddings[number], specialist) for number in self.teaching]
+        own, disagreement = combine(answers, specialist)
+        opinions = [combine([answer], specialist)[0] for answer in answers]
+        between = [agreement(a, b) for i, a in enumerate(opinions) for b in opinions[:i]]
+        return Consultation(
+            answer=(1 - self.specialist_share) * own + self.specialist_share * specialist.detach().float(),
+            disagreement=disagreement,
+            weight=float(gate(own, specialist, **self.rule)),
+            agreement=agreement(own, specialist),
+            mutual=sum(between) / len(between) if between else 1.0,
+        )
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, specialist: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer a batch in the middle of training, without the disk.
+
+        Args:
+            image: [N, 1, H, W, D]; specialist: probabilities [N, K, H, W, D].
+
+        Returns:
+            answer [N, K, H, W, D], disagreement [N, 1, H, W, D], weight [N].
+        """
+        said = []
+        for volume, own in zip(image.float(), specialist, strict=True):
+            embeddings = [one.embed(volume[None].to(self.device)) for one in self.generalists]
+            said.append(self.ask(embeddings, own))
+        answer, disagreement = (torch.stack([getattr(s, part) for s in said]) for part in ("answer", "disagreement"))
+        return answer, disagreement, answer.new_tensor([s.weight for s in said])
+
+
+def number_or_none(value: Any) -> Any:
+    """Return None for the words that the command line hands over in its place."""
+    return None if value in NOBODY else value
+
+
+def each(value: Any) -> list:
+    """Return one value, or several, as a list."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def one_each(setting: str, value: Any, names: Sequence[str]) -> list:
+    """Return a setting for each generalist: a single value goes for all of them."""
+    values = each(value) if isinstance(value, list | tuple) else [value] * len(names)
+    if len(values) != len(names):
+        raise InputError(f"generalist_{setting}: found {len(values)} for {len(names)} generalists; wanted one each")
+    return [None if one in NOBODY else one for one in values]

@@ -1,0 +1,122 @@
+"""Before a generalist may teach: does it mend damaged masks of the labelled volumes?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ..cohort import FewLabelCohort
+from ..common.imaging.morphology import gaussian_smooth
+from ..common.pseudo_labels.opinions import agreement
+from ..common.run.manifest import RunManifest
+from ..common.tensors import plain
+from .consultation import combine
+from .panel import GeneralistPanel, number_or_none
+
+LEVELS = (0.6, 0.7, 0.8)  # Dice of specialists that have learnt from a few labels
+COARSENESS = 3.0  # voxels; errors of a specialist are regions, not single voxels
+
+
+class GeneralistTrial:
+    """Prompt each generalist with damaged masks of labelled volumes; who makes them worse is not learnt from.
+
+    A specialist's agreement with a generalist can't show this: on left atrium answers agreed to .82 to .86 with their
+    specialists and were right to .61 to .71. A mask that is known can: damaged to a known Dice, it prompts the
+    generalist as a specialist's prediction would, and the answer's own Dice says whether there is anything to be had.
+    Only labels that the specialist learns from are used.
+
+    Args:
+        cohort: knows who is labelled.
+        images: sequence of {"case", "image" [1, H, W, D], "label" [K, H, W, D] probabilities}, labelled cases first.
+        panel: the generalists; those that fail are silenced.
+        cases: labelled cases tried, the first ones; 0 or None: no trial, and everyone teaches.
+        min_gain: least mean gain in Dice over levels and cases. Below 0, since the specialist has a say in what is
+            learnt and only the best answers are: measured, generalists of -.01 still taught, one of -.10 did harm.
+        seed: of the damage.
+        manifest: counts what the trial costs.
+    """
+
+    def __init__(
+        self,
+        cohort: FewLabelCohort,
+        images: Sequence[Mapping[str, Any]],
+        panel: GeneralistPanel,
+        manifest: RunManifest,
+        cases: int | None = 2,
+        min_gain: float = -0.02,
+        seed: int = 0,
+    ) -> None:
+        self.cohort, self.images, self.panel, self.manifest = cohort, images, panel, manifest
+        self.cases, self.min_gain, self.seed = number_or_none(cases) or 0, min_gain, seed
+        self.rows: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        """Try every generalist, silence those that fail, and say so."""
+        count = min(self.cases, len(self.cohort.labeled))
+        if not self.panel.names or count < 1:
+            return
+        self.manifest.measure("trial", lambda: [self._try(self.images[index], index) for index in range(count)])
+        for number, name in enumerate(self.panel.names):
+            if self.gain(number) < self.min_gain:
+                self.panel.silence(number)
+                Console(stderr=True, soft_wrap=True).print(
+                    f"{name} is not learnt from: prompted with damaged masks of {count} labelled volumes it changes "
+                    f"their Dice by {self.gain(number):+.3f}, wanted {self.min_gain:+.3f} or more (min_gain)",
+                    highlight=False,
+                )
+
+    def gain(self, number: int) -> float:
+        """Return the mean gain in Dice of a generalist over all that it was asked."""
+        gains = [row["answer"] - row["damaged"] for row in self.rows if row["number"] == number]
+        return sum(gains) / len(gains)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Return for each generalist that was tried its mean Dice at each level, and whether it teaches."""
+        lines = []
+        for number, name in enumerate(self.panel.names if self.rows else []):
+            line: dict[str, Any] = {"generalist": name}
+            for level in LEVELS:
+                found = [row["answer"] for row in self.rows if (row["number"], row["level"]) == (number, level)]
+                line[f"masks damaged to {level:.1f}"] = sum(found) / len(found)
+            lines.append(line | {"mean gain": self.gain(number), "teaches": number in self.panel.teaching})
+        return lines
+
+    @torch.no_grad()
+    def _try(self, item: Mapping[str, Any], index: int) -> None:
+        image, label = plain(item["image"]).float(), plain(item["label"]).float()
+        embeddings = self.panel.embed(image)
+        for level in LEVELS:
+            prompt = damage(label, level, self.seed + index)
+            for number, (one, embedding) in enumerate(zip(self.panel.generalists, embeddings, strict=True)):
+                answer = combine([one.answer(embedding, prompt.to(self.panel.device))], prompt)[0]
+                found = {"damaged": agreement(prompt, label), "answer": agreement(answer.to(label), label)}
+                self.rows.append({"number": number, "case": item["case"], "level": level, **found})
+
+
+def damage(label: Tensor, dice: float, seed: int, coarseness: float = COARSENESS) -> Tensor:
+    """Return probabilities [K, H, W, D] whose Dice with a label [K, H, W, D] is near `dice`, wrong in whole regions.
+
+    The logarithm of the smoothed label is shifted by smooth noise, each class's own; its strength is found by
+    bisection.
+
+    Args:
+        label: probabilities, background first.
+        dice: 0 to 1, as `agreement` measures it.
+        coarseness: standard deviation of the Gaussian that makes the noise smooth, voxels.
+    """
+    noise = torch.randn(label.shape, generator=torch.Generator().manual_seed(seed)).to(label)
+    noise = gaussian_smooth(noise, [coarseness] * 3)
+    noise = noise / noise.std()
+    base = gaussian_smooth(label, [coarseness / 2] * 3).clamp_min(1e-3).log()
+    weak, strong = 0.0, 16.0
+    for _ in range(12):
+        middle = (weak + strong) / 2
+        if agreement(base + middle * noise, label) > dice:
+            weak = middle
+        else:
+            strong = middle
+    return (base + weak * noise).softmax(0)

@@ -1,0 +1,48 @@
+"""CPS: two networks teach each other their hard labels."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..network import Specialist
+from .base import SemiSupervisedObjective, no_loss
+
+
+class CrossPseudoSupervision(SemiSupervisedObjective):
+    """Cross entropy of each of two networks with the other's most probable class on unlabelled items (Chen 2021).
+
+    Both learn from the labels; the first one is deployed and makes the prompts.
+
+    Args:
+        second: the other network; None: a copy of the first with weights drawn anew.
+    """
+
+    def __init__(self, network: Specialist, *, second: Specialist | None = None, **options: Any) -> None:
+        super().__init__(network, **options)
+        self.second = drawn_anew(network) if second is None else second
+
+    def param_groups(self, lr: float) -> list[dict[str, Any]]:
+        return [*super().param_groups(lr), {"params": list(self.second.parameters()), "lr": lr}]
+
+    def method_losses(self, batch: dict[str, Tensor], output: Tensor, progress: float) -> dict[str, Tensor]:
+        levels = self.levels(self.second, batch["image"])
+        losses = {"second": self.supervised_weight * self.supervised(levels, batch), "consistency": no_loss(output)}
+        unlabeled = ~batch["labeled"].bool()
+        if bool(unlabeled.any()):
+            classes = self.network.classes
+            one, two = output[unlabeled, :classes], levels[0][unlabeled, :classes]
+            losses["consistency"] = F.cross_entropy(one, two.argmax(1)) + F.cross_entropy(two, one.argmax(1))
+        return losses
+
+
+def drawn_anew(network: nn.Module) -> nn.Module:
+    """Return a copy of a network in which every layer that can draws its first weights again."""
+    other = copy.deepcopy(network)
+    for module in other.modules():
+        if callable(getattr(module, "reset_parameters", None)):
+            module.reset_parameters()
+    return other

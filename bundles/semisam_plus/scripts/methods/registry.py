@@ -1,0 +1,76 @@
+"""The base methods by their names: a new one is a file and a line here."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from ..common.errors import InputError
+from ..network import Specialist
+from .base import SemiSupervisedObjective
+from .cps import CrossPseudoSupervision
+from .dan import DeepAdversarialNetwork
+from .dtc import DualTaskConsistency
+from .mean_teacher import MeanTeacher
+from .ua_mt import UncertaintyAwareMeanTeacher
+
+METHODS: dict[str, type[SemiSupervisedObjective]] = {
+    "supervised": SemiSupervisedObjective,
+    "mean_teacher": MeanTeacher,
+    "ua_mt": UncertaintyAwareMeanTeacher,
+    "dan": DeepAdversarialNetwork,
+    "dtc": DualTaskConsistency,
+    "cps": CrossPseudoSupervision,
+}
+
+
+def find_method(method: str) -> type[SemiSupervisedObjective]:
+    """Return the objective's class.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if method not in METHODS:
+        close = difflib.get_close_matches(str(method), METHODS, n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(f"method is {method!r}; wanted one of {', '.join(METHODS)}{meant}")
+    return METHODS[method]
+
+
+def body_channels(method: str, classes: int) -> int:
+    """Return how many output channels a method wants of the specialist's body, for K classes."""
+    return find_method(method).body_channels(classes)
+
+
+def build_objective(
+    method: str, network: Specialist, without_labels: bool = False, **options: Any
+) -> SemiSupervisedObjective:
+    """Return a method's objective; options of other methods are passed over, so that a config may name them all.
+
+    Raises:
+        InputError: an unknown method, an option that no method has, or, `without_labels`, a method that needs some.
+    """
+    chosen = find_method(method)
+    if without_labels and not chosen.learns_without_labels:
+        able = ", ".join(name for name, kind in METHODS.items() if kind.learns_without_labels)
+        raise InputError(f"method is {method}, and no case has a label; wanted {able}, or a label")
+    known = set().union(*(_options(kind) for kind in METHODS.values()))
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise InputError(
+            [f"no method has an option {name}; wanted one of {', '.join(sorted(known))}" for name in unknown]
+        )
+    own = _options(chosen)
+    return chosen(network, **{name: value for name, value in options.items() if name in own})
+
+
+def _options(kind: type[SemiSupervisedObjective]) -> set[str]:
+    """Names of the keyword-only arguments of a class and of those above it."""
+    return {
+        name
+        for base in kind.__mro__
+        if issubclass(base, SemiSupervisedObjective)
+        for name, parameter in inspect.signature(base.__init__).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }

@@ -1,0 +1,170 @@
+"""Look at every image and label once, before anything heavy starts, and say all that is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .presence import read_slice_labels
+from .volumes import Unreadable, Volume, numbers_text, read_volume
+
+SPACING_TOLERANCE = 1e-3  # relative
+DIRECTION_TOLERANCE = 1e-3  # largest difference of a direction cosine
+ORIGIN_TOLERANCE = 1e-2  # mm
+
+Case = Mapping[str, Any]
+Geometry = tuple[tuple[int, ...], np.ndarray]  # shape in voxels, affine to RAS mm
+Progress = Callable[[Sequence[Case]], Iterable[Case]]
+
+
+def require_sound(
+    *groups: Sequence[Case],
+    label_values: Collection[int],
+    dataset_dir: str | Path | None = None,
+    needs_foreground: Collection[str] = (),
+    read_labels: bool = True,
+    slice_labels: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Check all cases of all groups, also against each other.
+
+    A case that must stay unlabelled is given without its `label` key: its mask is then never opened.
+
+    Raises:
+        InputError: one line for each problem of each case, all of them together.
+    """
+    cases = [case for group in groups for case in group]
+    problems = check_cases(
+        cases,
+        label_values,
+        read_labels=read_labels,
+        slice_labels=slice_labels,
+        progress=progress,
+        dataset_dir=dataset_dir,
+        needs_foreground=needs_foreground,
+    )
+    if problems:
+        raise InputError(problems)
+
+
+def check_cases(
+    cases: Sequence[Case],
+    label_values: Collection[int],
+    read_labels: bool = True,
+    progress: Progress | None = None,
+    dataset_dir: str | Path | None = None,
+    needs_foreground: Collection[str] = (),
+    slice_labels: bool = False,
+) -> list[str]:
+    """Open every image, and every label that a case has, and return one line for each problem.
+
+    Args:
+        cases: dicts with `image` and optionally `case` and `label`, all paths.
+        label_values: the values that a mask may have, 0 included.
+        read_labels: False leaves all labels closed.
+        progress: wraps the list of cases while it is walked, as `rich.progress.track` and `tqdm.tqdm` do.
+        dataset_dir: folder that the paths in the lines are relative to.
+        needs_foreground: ids of the cases (the atlas) whose mask must not be empty.
+        slice_labels: hold the `slice_labels` of the cases that have them against labels and image.
+    """
+    problems: list[str] = []
+    digests: dict[bytes, str] = {}
+    for case in cases if progress is None else progress(cases):
+        image_name = _relative(case["image"], dataset_dir)
+        image = _try_read(case["image"], image_name, problems)
+        if image is not None:
+            problems += [f"{image_name}: {problem}" for problem in _check_image(image)]
+            digest = hashlib.blake2b(np.ascontiguousarray(image.array), digest_size=16).digest()
+            earlier = digests.setdefault(digest + str(image.array.shape).encode(), image_name)
+            if earlier != image_name:
+                problems.append(f"{image_name}: the same voxels as {earlier}; wanted every scan once")
+            if slice_labels and case.get("slice_labels") is not None:
+                problems += _check_slice_labels(case["slice_labels"], image, label_values, image_name)
+        if read_labels and "label" in case:
+            label_name = _relative(case["label"], dataset_dir)
+            label = _try_read(case["label"], label_name, problems)
+            if label is None:
+                continue
+            found = check_mask(label.array, label_values, case.get("case") in needs_foreground)
+            if image is not None:
+                grids = [(volume.array.shape, volume.affine) for volume in (label, image)]
+                found += compare_grids(*grids, image_name)
+            problems += [f"{label_name}: {problem}" for problem in found]
+    return problems
+
+
+def check_mask(array: np.ndarray, label_values: Collection[int], needs_foreground: bool = False) -> list[str]:
+    """Return what is wrong with the values of a mask, or of some slices of one; no line where nothing is."""
+    values = np.unique(array)
+    if not np.isfinite(values).all():
+        return ["the mask has NaN or Inf; wanted whole numbers"]
+    fractional = values[values != np.rint(values)]
+    if fractional.size:
+        return [f"the mask has fractional values ({numbers_text(fractional)}); wanted whole numbers"]
+    problems = []
+    unknown = sorted({int(value) for value in values} - set(label_values))
+    if unknown:
+        wanted = ", ".join(str(value) for value in sorted(label_values))
+        problems.append(f"the mask has the values {numbers_text(unknown)}; wanted only those declared: {wanted}")
+    if needs_foreground and not values.any():
+        problems.append("the mask is empty; wanted at least one labelled voxel in the atlas")
+    return problems
+
+
+def compare_grids(label: Geometry, image: Geometry, image_name: str) -> list[str]:
+    """Return in what the (shape, affine) of a label differs from that of its image, a line each."""
+    problems = []
+    (found, affine), (wanted, image_affine) = label, image
+    if tuple(found) != tuple(wanted):
+        problems.append(f"shape {tuple(found)}; wanted {tuple(wanted)} as in {image_name}")
+    found, wanted = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, image_affine))
+    if (abs(found - wanted) > SPACING_TOLERANCE * wanted).any():
+        problems.append(f"spacing {numbers_text(found)} mm; wanted {numbers_text(wanted)} mm as in {image_name}")
+    found, wanted = affine[:3, :3] / found, image_affine[:3, :3] / wanted
+    if abs(found - wanted).max() > DIRECTION_TOLERANCE:
+        rows = [direction.round(4).tolist() for direction in (found, wanted)]
+        problems.append(f"direction {rows[0]}; wanted {rows[1]} as in {image_name}")
+    found, wanted = affine[:3, 3], image_affine[:3, 3]
+    if abs(found - wanted).max() > ORIGIN_TOLERANCE:
+        problems.append(f"origin {numbers_text(found)} mm; wanted {numbers_text(wanted)} mm as in {image_name}")
+    return problems
+
+
+def _check_image(image: Volume) -> list[str]:
+    array = image.array
+    if array.dtype.kind == "f":
+        bad = array.size - int(np.isfinite(array).sum())
+        if bad:
+            return [f"{bad} of {array.size} voxels are NaN or Inf; wanted finite numbers"]
+    low, high = array.min(), array.max()
+    return [f"every voxel is {low:g}; wanted an image with contrast"] if low == high else []
+
+
+def _check_slice_labels(entry: Any, image: Volume, labels: Collection[int], image_name: str) -> list[str]:
+    try:
+        read_slice_labels(entry, image.array.shape, labels, image_name)
+    except InputError as error:
+        return error.problems
+    return []
+
+
+def _try_read(path: str | Path, name: str, problems: list[str]) -> Volume | None:
+    try:
+        return read_volume(path)
+    except Unreadable as error:
+        problems.append(f"{name}: {error}")
+    except OSError as error:
+        problems.append(f"{name}: cannot be read ({error.strerror or error})")
+    return None
+
+
+def _relative(path: str | Path, dataset_dir: str | Path | None) -> str:
+    path = Path(path).absolute()
+    if dataset_dir is not None and path.is_relative_to(Path(dataset_dir).absolute()):
+        return path.relative_to(Path(dataset_dir).absolute()).as_posix()
+    return str(path)

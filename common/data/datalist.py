@@ -1,0 +1,208 @@
+"""The datalist: which cases a data set has, what each of them has, and who counts as labelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+GROUPS = ("training", "validation", "test", "unlabeled")
+EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
+LARGEST_LABEL = 65535  # a written label map is uint8 or uint16
+
+Case = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Datalist:
+    """The content of one `dataset.json`, checked for everything that can be seen without opening an image.
+
+    A case is a dict with `case` (id, unique), `image` (absolute path), `label` (absolute path, only where the case has
+    one) and whatever other keys its entry had, unchanged but that a path in `slice_labels` is absolute too. `labels`
+    maps the value in a mask to its name, sorted by value and including 0; class k of a network is the k-th value.
+    `other` holds the top-level keys not read here. `grid` is that of a model whose training goes on (`read_grid`), None
+    where the grid is still to be planned.
+    """
+
+    name: str
+    directory: Path
+    labels: dict[int, str]
+    training: list[Case]
+    validation: list[Case] = field(default_factory=list)
+    test: list[Case] = field(default_factory=list)
+    unlabeled: list[Case] = field(default_factory=list)
+    other: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, list] | None = None
+
+
+def case_id(path: str | Path) -> str:
+    """Return the id of a case: the name of its image file (or DICOM folder) without the image extensions."""
+    name = Path(path).name
+    for extension in EXTENSIONS:
+        if name.lower().endswith(extension) and len(name) > len(extension):
+            return name[: -len(extension)]
+    return name
+
+
+def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalist = "dataset.json") -> Datalist:
+    """Read an MSD/Decathlon `dataset.json` as published, nnU-Net's form of `labels` included.
+
+    Args:
+        dataset_dir: folder of the data set; every path in the datalist is relative to it and stays inside it, links
+            resolved.
+        datalist: name of the JSON file inside `dataset_dir`, or a path to one elsewhere. A relative name is looked for
+            in `dataset_dir` first, then in the working directory. One that is read already is returned as it is.
+
+    Raises:
+        InputError: one line for each problem, all of them together: missing folder or file, invalid JSON, wrong
+            schema, empty training list, missing image or label, path outside the folder, duplicate case, the same case
+            in training (or unlabeled) and validation or test.
+    """
+    if isinstance(datalist, Datalist):
+        return datalist
+    directory = Path(dataset_dir).expanduser()
+    if not directory.is_dir():
+        found = "a file" if directory.exists() else "nothing"
+        raise InputError(f"dataset_dir {directory}: found {found}; wanted a folder with a {Path(datalist).name}")
+    directory = directory.absolute()
+    inside = directory / Path(datalist).expanduser()
+    path = inside if inside.exists() else Path(datalist).expanduser()
+    content = _read_json(path if path.exists() else inside)
+    problems: list[str] = []
+    labels = _read_labels(content.get("labels"), path.name, problems)
+    groups = {group: _read_group(content.get(group), group, directory, path.name, problems) for group in GROUPS}
+    if not groups["training"] and not any(line.startswith(f"{path.name}: training") for line in problems):
+        problems.append(f"{path.name}: training is missing or empty; wanted at least one case")
+    problems += _find_repeated_cases(groups, path.name)
+    if problems:
+        raise InputError(problems)
+    name = content.get("name")
+    return Datalist(
+        name=name if isinstance(name, str) and name.strip() else directory.name,
+        directory=directory,
+        labels=labels,
+        other={key: value for key, value in content.items() if key not in (*GROUPS, "labels", "name")},
+        **groups,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; wanted an MSD dataset.json")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if not text.strip():
+            raise InputError(f"{path}: the file is empty; wanted an MSD dataset.json")
+        content = json.loads(text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); wanted an MSD dataset.json") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found a {type(content).__name__}; wanted an object with labels and training")
+    return content
+
+
+def _read_labels(labels: Any, file: str, problems: list[str]) -> dict[int, str]:
+    """Read `{"1": "name"}` (MSD) or `{"name": 1}` (nnU-Net v2) as `{1: "name"}` sorted by value."""
+    wanted = 'wanted {"0": "background", "1": "liver", ...}'
+    if not isinstance(labels, dict) or not labels:
+        found = "missing or empty" if labels in (None, {}, []) else f"found a {type(labels).__name__}"
+        problems.append(f"{file}: labels {found}; {wanted}")
+        return {}
+    read: dict[int, str] = {}
+    for key, value in labels.items():
+        name, number = (key, value) if isinstance(value, int) and not isinstance(value, bool) else (value, key)
+        try:
+            number = int(number)
+        except (TypeError, ValueError):
+            number = -1
+        if not isinstance(name, str) or not name.strip() or not 0 <= number <= LARGEST_LABEL:
+            problems.append(f"{file}: labels has {shown({key: value})}; {wanted}, values 0 to {LARGEST_LABEL}")
+        elif number in read:
+            problems.append(f"{file}: labels has the value {number} twice ({read[number]}, {name}); wanted it once")
+        elif name in read.values():
+            problems.append(f"{file}: labels has the name {name} twice; wanted it once")
+        else:
+            read[number] = name
+    read.setdefault(0, "background")
+    if len(read) < 2 and not problems:
+        problems.append(f"{file}: labels has only the background; {wanted}")
+    return dict(sorted(read.items()))
+
+
+def _read_group(entries: Any, group: str, directory: Path, file: str, problems: list[str]) -> list[Case]:
+    if entries is None:
+        return []
+    if not isinstance(entries, list):
+        problems.append(f"{file}: {group} is a {type(entries).__name__}; wanted a list of cases")
+        return []
+    cases = []
+    for position, entry in enumerate(entries):
+        where = f"{file}: {group}[{position}]"
+        entry = {"image": entry} if isinstance(entry, str) else entry
+        if not isinstance(entry, dict):
+            problems.append(f'{where} is {shown(entry)}; wanted {{"image": ..., "label": ...}}')
+            continue
+        image = _resolve(entry.get("image"), "image", where, directory, problems)
+        has_label = "label" in entry and group != "unlabeled"  # a label there must never be opened: drop it
+        label = _resolve(entry["label"], "label", where, directory, problems) if has_label else None
+        if image is None or (has_label and label is None):
+            continue
+        kept = {key: value for key, value in entry.items() if key not in ("case", "image", "label")}
+        if isinstance(kept.get("slice_labels"), str):
+            kept["slice_labels"] = _resolve(kept["slice_labels"], "slice_labels", where, directory, problems)
+        cases.append({"case": case_id(image), "image": image, **({"label": label} if label else {}), **kept})
+    return cases
+
+
+def _resolve(value: Any, kind: str, where: str, directory: Path, problems: list[str]) -> str | None:
+    """Return the absolute path of one entry, or None after saying why there is none."""
+    if not isinstance(value, str) or not value.strip():
+        problems.append(f"{where}: {kind} is {shown(value)}; wanted the path of one file")
+        return None
+    try:
+        path = directory / value
+        outside = not path.resolve().is_relative_to(directory.resolve())
+        exists = not outside and path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # null byte, name too long, loop of links
+        problems.append(f"{where}: {kind} {value!r} is no usable path ({error})")
+        return None
+    if outside:
+        problems.append(f"{where}: {kind} {value} leads outside the data set folder {directory}; wanted a path inside")
+        return None
+    if not exists:
+        problems.append(f"{where}: {kind} {value} does not exist in {directory}")
+        return None
+    return str(Path(*path.parts))  # "./" and doubled slashes dropped, links kept
+
+
+def shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _find_repeated_cases(groups: Mapping[str, list[Case]], file: str) -> list[str]:
+    """Two entries of one id, or of one image file, are a leak or an output that overwrites another."""
+    problems = []
+    seen_files: dict[Path, tuple[str, str]] = {}
+    seen_ids: dict[str, tuple[str, str]] = {}
+    for group, cases in groups.items():
+        for case in cases:
+            here, image = (group, case["image"]), Path(case["image"]).resolve()
+            earlier = seen_files.setdefault(image, here)
+            named = seen_ids.setdefault(case["case"], here)
+            if earlier is not here:
+                where = f"twice in {group}" if earlier[0] == group else f"in {earlier[0]} and in {group}"
+                problems.append(f"{file}: case {case['case']} is {where} ({case['image']}); wanted it once")
+            elif named is not here:
+                where = f"{named[0]} and {group}" if named[0] != group else group
+                problems.append(
+                    f"{file}: case {case['case']} names two images in {where} ({named[1]}, {case['image']}); "
+                    "wanted file names that differ"
+                )
+    return problems

@@ -1,0 +1,108 @@
+"""What to predict: one file, a folder of files, a DICOM series, a folder of series, or the test list of a data set."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from ..errors import InputError
+from .checks import check_cases
+from .datalist import EXTENSIONS, Case, case_id, read_datalist
+from .selection import strip_labels
+
+# of a .hdr/.img pair the header stands for both
+IMAGE_EXTENSIONS = tuple(extension for extension in EXTENSIONS if not extension.startswith(".img"))
+WANTED = f"a file ({', '.join(IMAGE_EXTENSIONS)}), a folder of such files, or a folder of a DICOM series"
+
+
+def read_images(path: str | Path) -> list[Case]:
+    """Return the images found at `path` after a look at every voxel of each of them.
+
+    Args:
+        path: see `find_images`.
+
+    Returns:
+        [{"case": id, "image": absolute path}], sorted by path.
+
+    Raises:
+        InputError: one line for every unusable image, all of them together; also what `find_images` raises.
+    """
+    cases = find_images(path)
+    problems: list[str] = []
+    with warnings.catch_warnings():
+        # ITKReader would take the first of several series
+        warnings.filterwarnings("error", message=".*more than one DICOM series")
+        for case in cases:
+            # one by one: that a scan is there twice spoils a training, not a prediction
+            problems += check_cases([case], label_values=())
+    if problems:
+        raise InputError(problems)
+    return cases
+
+
+def find_images(path: str | Path) -> list[Case]:
+    """List the images at `path` without opening them.
+
+    Args:
+        path: an image file; a folder of image files or DICOM series folders (or both), not searched deeper; a folder
+            of DICOM files, which is one image; a data set with a `dataset.json`, of which the test images are taken, or
+            all images where it lists none.
+
+    Raises:
+        InputError: nothing there, or two images that would write to the same case.
+    """
+    path = Path(path).expanduser().absolute()
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; wanted {WANTED}")
+    if path.is_file():
+        if not _is_image(path):
+            found = "one DICOM file" if _is_dicom(path) else "a file of another kind"
+            raise InputError(f"{path}: found {found}; wanted {WANTED}")
+        return [{"case": case_id(path), "image": str(path)}]
+    if (path / "dataset.json").is_file():
+        datalist = read_datalist(path)
+        return strip_labels(datalist.test or datalist.training + datalist.validation + datalist.unlabeled)
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    images = [entry for entry in entries if (entry.is_file() and _is_image(entry)) or _is_series(entry)]
+    if not images and _is_series(path):
+        images = [path]
+    if not images:
+        found = "an empty folder" if not entries else f"{len(entries)} entries, none of them an image"
+        raise InputError(f"{path}: found {found}; wanted {WANTED}")
+    cases = [{"case": _case(image), "image": str(image)} for image in images]
+    _require_distinct(cases)
+    return cases
+
+
+def _case(path: Path) -> str:
+    return path.name if path.is_dir() else case_id(path)
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(IMAGE_EXTENSIONS)
+
+
+def _is_series(folder: Path) -> bool:
+    return folder.is_dir() and any(_is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file())
+
+
+def _is_dicom(file: Path) -> bool:
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _require_distinct(cases: list[Case]) -> None:
+    first: dict[str, str] = {}
+    problems = []
+    for case in cases:
+        earlier = first.setdefault(case["case"], case["image"])
+        if earlier != case["image"]:
+            problems.append(
+                f"{case['image']}: its results would overwrite those of {Path(earlier).name} (case {case['case']}); "
+                "wanted file names that differ before the extension"
+            )
+    if problems:
+        raise InputError(problems)

@@ -1,0 +1,190 @@
+"""A prediction on the network's grid, back on the voxels of the scan it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..imaging.uncertainty import normalized_entropy
+
+SLAB_VALUES = 16_000_000  # probabilities held at once
+
+
+class ToNativeGridd(MapTransform):
+    """Turn probabilities on the network's grid into a label map on the voxels that were loaded.
+
+    The probabilities are interpolated linearly, then the largest wins; beyond the network's grid is background. Gives
+    what `Invertd` and `AsDiscreted(argmax=True)` give, from the two affines alone. It is fast and small because it goes
+    slab by slab, so that K volumes of native size never exist, interpolates axis by axis, and leaves out voxels all of
+    whose neighbours are background, where linear interpolation can give nothing else.
+
+    Args:
+        keys: probabilities [K, H, W, D]; replaced by the label map [1, H', W', D'], uint8 (int32 for values over 255).
+        label_values: value of each class in the label map, background first.
+        image_key: image that the network saw: a MetaTensor with its own affine, and the file's `original_affine` and
+            `spatial_shape` in its meta, as `LoadImaged` sets them.
+        probabilities_key: where to put the probabilities [K, H', W', D'], float32; None: nowhere.
+        uncertainty_key: where to put their normalised entropy [1, H', W', D'], float32 in [0, 1]; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label_values: Sequence[int],
+        image_key: str = "image",
+        probabilities_key: str | None = None,
+        uncertainty_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.label_values, self.image_key = [int(value) for value in label_values], image_key
+        self.probabilities_key, self.uncertainty_key = probabilities_key, uncertainty_key
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        result = dict(data)
+        image = result[self.image_key]
+        size = tuple(int(n) for n in image.meta["spatial_shape"])[:3]
+        affine = torch.as_tensor(image.meta["original_affine"], dtype=torch.float64, device="cpu")
+        to_grid = torch.linalg.inv(image.affine.double().cpu()) @ affine
+        for key in self.key_iterator(result):
+            pred = result[key]
+            pred = (pred.as_tensor() if isinstance(pred, MetaTensor) else pred).float()
+            for name, volume in self._restore(pred, to_grid, size).items():
+                name = key if name == "label" else name
+                result[name] = MetaTensor(volume, meta={**image.meta, "affine": affine})
+        return result
+
+    def _restore(self, pred: Tensor, to_grid: Tensor, size: tuple[int, ...]) -> dict[Hashable, Tensor]:
+        kind = torch.uint8 if max(self.label_values) < 256 else torch.int32
+        values = torch.tensor(self.label_values, dtype=kind, device=pred.device)
+        label = torch.full((1, *size), self.label_values[0], dtype=kind)
+        result: dict[Hashable, Tensor] = {"label": label}
+        wanted = [key for key in (self.probabilities_key, self.uncertainty_key) if key is not None]
+        if self.probabilities_key is not None:
+            result[self.probabilities_key] = torch.empty((pred.shape[0], *size))
+        if self.uncertainty_key is not None:
+            result[self.uncertainty_key] = torch.empty((1, *size))
+        box = [slice(0, n) for n in size] if wanted else foreground_box(largest(pred) > 0, to_grid, size)
+        if box is None:
+            return result
+        for slab in slabs(box, pred.shape[0]):
+            probabilities = sample_probabilities(pred, to_grid, slab)  # [K, h, w, d]
+            label[0][tuple(slab)] = values[largest(probabilities)].cpu()
+            if self.probabilities_key is not None:
+                result[self.probabilities_key][(slice(None), *slab)] = probabilities.cpu()
+            if self.uncertainty_key is not None:
+                result[self.uncertainty_key][0][tuple(slab)] = normalized_entropy(probabilities).cpu()
+        return result
+
+
+def largest(probabilities: Tensor) -> Tensor:
+    """Return the class with the largest probability, [K, ...] -> [...]; the first of equals."""
+    return probabilities.max(0).indices  # torch's argmax over the first axis takes 15 times as long on a CPU
+
+
+def foreground_box(foreground: Tensor, to_grid: Tensor, size: Sequence[int]) -> list[slice] | None:
+    """Return the box of native voxels outside of which interpolation cannot meet foreground; None where there is none.
+
+    Args:
+        foreground: boolean mask [H, W, D] on the network's grid.
+        to_grid: [4, 4], native voxel to voxel of the network's grid.
+        size: of the native grid, voxels.
+    """
+    where = foreground.nonzero().cpu().double()
+    if not len(where):
+        return None
+    bounds = torch.stack([where.amin(0) - 1, where.amax(0) + 1])  # [2, 3]
+    corners = torch.cartesian_prod(*bounds.T)  # [8, 3]
+    back = torch.linalg.inv(to_grid)
+    corners = corners @ back[:3, :3].T + back[:3, 3]
+    low, high = corners.amin(0).floor().long().tolist(), corners.amax(0).ceil().long().tolist()
+    box = [slice(max(a, 0), min(b + 1, n)) for a, b, n in zip(low, high, size, strict=True)]
+    return box if all(s.start < s.stop for s in box) else None
+
+
+def slabs(box: Sequence[slice], classes: int) -> Iterator[list[slice]]:
+    """Cut a box along its first axis into pieces of at most about SLAB_VALUES probabilities."""
+    first, second, third = box
+    plane = classes * (second.stop - second.start) * (third.stop - third.start)
+    step = max(SLAB_VALUES // plane, 1)
+    for start in range(first.start, first.stop, step):
+        yield [slice(start, min(start + step, first.stop)), second, third]
+
+
+def sample_probabilities(pred: Tensor, to_grid: Tensor, box: Sequence[slice]) -> Tensor:
+    """Interpolate probabilities [K, H, W, D] at the native voxels of a box; background where the grid does not reach.
+
+    A native voxel whose centre lies within the outer half of a border voxel counts as reached, so that an organ at the
+    edge of the scan is not eaten away.
+
+    Returns:
+        [K, h, w, d], float32, summing to 1 over K.
+    """
+    order = matching_axes(to_grid, max(s.stop for s in box))
+    if order is None:
+        return _sample_oblique(pred, to_grid, box)
+    result = pred.permute(0, *(axis + 1 for axis in order))
+    for native in (0, 2, 1):  # the innermost axis is last but one: its result is the largest to read in rows
+        steps = torch.arange(box[native].start, box[native].stop, dtype=torch.float64)
+        position = steps * to_grid[order[native], native] + to_grid[order[native], 3]
+        result = _interpolate(result, native + 1, position.float().to(pred.device))
+    return result
+
+
+def matching_axes(to_grid: Tensor, extent: int) -> list[int] | None:
+    """Return which axis of the network's grid each native axis runs along; None where they part, as by a gantry tilt.
+
+    Args:
+        to_grid: [4, 4], native voxel to voxel of the network's grid.
+        extent: voxels over which they may part by a hundredth of a voxel.
+    """
+    linear = to_grid[:3, :3].abs()
+    order = linear.argmax(0).tolist()
+    along = torch.zeros_like(linear)
+    along[order, range(3)] = linear[order, range(3)]
+    parallel = sorted(order) == [0, 1, 2] and float((linear - along).max()) * extent < 0.01
+    return order if parallel else None
+
+
+def _interpolate(maps: Tensor, axis: int, position: Tensor) -> Tensor:
+    """Interpolate [K, ...] along one axis at positions [N] in voxels."""
+    n = maps.shape[axis]
+    low = position.floor().clamp(0, max(n - 2, 0))
+    weight = (position - low).clamp(0, 1)
+    low = low.long()
+    shape = [-1 if a == axis else 1 for a in range(maps.ndim)]
+    result = torch.lerp(
+        maps.index_select(axis, low), maps.index_select(axis, (low + 1).clamp(max=n - 1)), weight.view(shape)
+    )
+    outside = _is_outside(position, n).nonzero()[:, 0]
+    if len(outside):
+        result.index_fill_(axis, outside, 0.0)
+        result[0].index_fill_(axis - 1, outside, 1.0)
+    return result
+
+
+def _sample_oblique(pred: Tensor, to_grid: Tensor, box: Sequence[slice]) -> Tensor:
+    grid, outside = [], torch.zeros((), dtype=torch.bool, device=pred.device)
+    for row, n in zip(to_grid[:3], pred.shape[1:], strict=True):
+        axes = [
+            torch.arange(s.start, s.stop, dtype=torch.float64, device=pred.device) * float(step)
+            for s, step in zip(box, row[:3], strict=True)
+        ]
+        position = (axes[0][:, None, None] + axes[1][:, None] + (axes[2] + float(row[3]))).float()  # [h, w, d]
+        outside = outside | _is_outside(position, n)
+        grid.append(position * (2 / max(n - 1, 1)) - 1)
+    points = torch.stack(grid[::-1], dim=-1)[None]  # [1, h, w, d, 3], last axis first as grid_sample wants it
+    sampled = F.grid_sample(pred[None], points, mode="bilinear", padding_mode="border", align_corners=True)[0]
+    sampled.masked_fill_(outside, 0.0)
+    sampled[0].masked_fill_(outside, 1.0)
+    return sampled
+
+
+def _is_outside(position: Tensor, n: int) -> Tensor:
+    return (position < -0.501) | (position > n - 0.499)

@@ -1,0 +1,175 @@
+"""The end of a training run: model.pt, scores on the cases whose truth may be seen, the table and the report."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+from monai.engines import Evaluator
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from ..data.label_names import compare_names
+from ..files.tensor_files import atomic_save
+from ..run.manifest import RunManifest
+from ..scoring.handler import NativeGridMetrics
+from ..training.progress import ProgressBar
+from .gallery import Gallery
+from .page import CASES, LIMITS, SUMMARY, Report
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One column of the comparison: its name in run.json, its title, and the column of the metrics it is the mean of.
+
+    With `against`, the name of an earlier column, it is the difference of the two instead.
+    """
+
+    name: str
+    title: str
+    column: str = ""
+    against: str = ""
+
+
+class Finish:
+    """Write models/model.pt, evaluate on the native grid, print the table, write report.html and run.json.
+
+    A bundle's own class says which columns are compared (`compared`), what run.json keeps (`results`), and what its
+    report says (`introduction`, `describe`, `limits`).
+
+    Args:
+        manifest: of the run.
+        cohort: has `name`, and `scored`, the cases whose truth may be looked at.
+        network: what is deployed.
+        ckpt_path: where its weights go; a file that is there is kept as `<name>.previous.pt`.
+        evaluator, metrics, gallery: of the cases to score.
+        progress: by stage; their histories are the curves.
+        metadata: metadata.json of the bundle; a line is printed where it names other labels than the cohort.
+    """
+
+    title = ""
+
+    def __init__(
+        self,
+        manifest: RunManifest,
+        cohort: Any,
+        network: nn.Module,
+        ckpt_path: str,
+        evaluator: Evaluator,
+        metrics: NativeGridMetrics,
+        gallery: Gallery,
+        progress: Mapping[str, ProgressBar],
+        metadata: str | None = None,
+    ) -> None:
+        self.manifest, self.cohort, self.network, self.ckpt_path = manifest, cohort, network, Path(ckpt_path)
+        self.evaluator, self.metrics, self.gallery, self.progress = evaluator, metrics, gallery, dict(progress)
+        self.metadata = metadata
+
+    def run(self) -> None:
+        """Do all of it; with several processes each scores its share and the first one writes."""
+        main = idist.get_rank() == 0
+        if main:
+            if self.ckpt_path.exists():  # an earlier run's model is kept
+                os.replace(self.ckpt_path, self.ckpt_path.with_suffix(".previous.pt"))
+            atomic_save(self.weights(), self.ckpt_path)
+        if self.cohort.scored:
+            self.manifest.measure("evaluate", self.evaluator.run)
+        if main:
+            self.manifest.results = self.results()
+            self.manifest.write()
+            self.print_table()
+            print(f"model:  {self.ckpt_path}")
+            difference = None if self.metadata is None else compare_names(self.metadata, self.cohort.labels)
+            if difference:
+                print(f"labels: {difference}")
+            print(f"report: {self.report()}")
+
+    # --- what a bundle says
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return what model.pt holds, on the CPU, so that it opens on any machine."""
+        return {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
+
+    def compared(self) -> list[Compared]:
+        """Return the columns of the comparison, in their order."""
+        return [Compared("method", self.title, "dice")]
+
+    def results(self) -> dict[str, Any]:
+        """Return what run.json keeps of the outcome."""
+        return {"grid": self.cohort.grid, "dice": self.scores()}
+
+    def introduction(self) -> str:
+        """Return the first paragraph of the report."""
+        return ""
+
+    def describe(self, page: Report) -> None:
+        """Add to the report what only this method has."""
+
+    def limits(self) -> list[str]:
+        """Return what the reader of the report has to know to judge it."""
+        return []
+
+    # --- what all have in common
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Return the mean Dice of each compared column by label name and overall, {} where nothing could be scored."""
+        if not self.metrics.table.rows:
+            return {}
+        return {
+            name: {c.name: columns.get(c.column, {}).get("mean", math.nan) for c in self.compared() if c.column}
+            for name, columns in self.metrics.table.summary().items()
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the comparison as a table: label and a number for each compared column."""
+        rows = []
+        for name, scores in self.scores().items():
+            row: dict[str, Any] = {"label": name}
+            for c in self.compared():
+                row[c.title] = scores[c.name] if c.column else scores["method"] - scores[c.against]
+            rows.append(row)
+        return rows
+
+    def print_table(self) -> None:
+        """Print the comparison."""
+        rows = self.rows()
+        if not rows:
+            print("no case with a label to score: validation and test hold none")
+            return
+        count = len({row["case"] for row in self.metrics.table.rows})
+        table = Table(title=f"Dice, mean of {count} cases never seen in training, native grid")
+        signed = {c.title for c in self.compared() if c.against}
+        for column in rows[0]:
+            table.add_column(column, justify="left" if column == "label" else "right")
+        for row in rows:
+            numbers = {title: value for title, value in row.items() if title != "label"}
+            cells = [
+                "–" if math.isnan(value) else f"{value:+.3f}" if title in signed else f"{value:.3f}"
+                for title, value in numbers.items()
+            ]
+            table.add_row(row["label"], *cells)
+        Console().print(table)
+
+    def report(self) -> Path:
+        """Write report.html and return its path."""
+        page = Report(f"{self.title} on {self.cohort.name}", self.manifest.path.parent)
+        page.add_text(self.introduction())
+        rows = self.rows()
+        if rows:
+            page.add_table("Mean Dice on cases that training never saw", rows, section=SUMMARY)
+            page.add_table("Each case on its native grid (distances in mm)", self.metrics.table.rows, section=CASES)
+        for case, picture in self.gallery.pictures.items():
+            page.add_overlay(f"{case}: {', '.join(self.gallery.maps)}", picture, section=CASES)
+        self.describe(page)
+        for stage, progress in self.progress.items():
+            if progress.history:
+                page.add_curves(stage, progress.history)
+        page.add_costs(self.manifest)
+        page.add_text(self.limits(), section=LIMITS)
+        return page.write()

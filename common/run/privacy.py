@@ -1,0 +1,99 @@
+"""What may leave the house in a manifest or report: hashes instead of files, names without their folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from ..errors import InputError
+
+HIDDEN = "…/"
+# a path inside a longer text: "/" or "C:\" after the start, a space, a quote or a bracket, then at least one folder
+_POSIX_FOLDERS = re.compile(r"(?:(?<=^)|(?<=[\s'\"=(\[{,;:]))(?:file://)?~?/(?:[^/\s'\"<>]+/)+")
+_WINDOWS_FOLDERS = re.compile(r"\b[A-Za-z]:\\(?:[^\\\s'\"<>]+\\)+")
+
+
+def without_paths(value: Any) -> Any:
+    """Shorten absolute paths in a text, or in all texts of nested lists and dicts, to their last part ("…/name")."""
+    if isinstance(value, Mapping):
+        return {without_paths(str(key)): without_paths(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [without_paths(entry) for entry in value]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        return value
+    # a text that is nothing but a path may hold spaces, which would end a path inside a sentence
+    if _is_absolute(value) and not re.search(r"[\n]|[:,;.]\s|\s[/~]", value):
+        return HIDDEN + re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return _WINDOWS_FOLDERS.sub(HIDDEN, _POSIX_FOLDERS.sub(HIDDEN, value))
+
+
+def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> dict[str, Any]:
+    """Hash a data set without opening an image: its dataset.json, and name and size of every file listed in it.
+
+    Returns:
+        sha256 (hex), files (listed and found), bytes (their sum), cases (length of each list).
+
+    Raises:
+        InputError: dataset.json is missing or no JSON object.
+    """
+    root = Path(dataset_dir)
+    path = root / name
+    try:
+        text = path.read_bytes()
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: can't be read ({error}); a JSON object in MSD layout is wanted") from error
+    digest = hashlib.sha256(text)
+    count, size = 0, 0
+    for listed in sorted(set(texts(content))):
+        try:
+            found = os.stat(root / listed).st_size if (root / listed).is_file() else None
+        except (OSError, ValueError):  # most texts of a datalist are no file names, some can't even be one
+            found = None
+        if found is not None:
+            digest.update(f"\n{listed}\t{found}".encode("utf-8", "surrogatepass"))
+            count, size = count + 1, size + found
+    cases = {key: len(entries) for key, entries in content.items() if isinstance(entries, list)}
+    return {"sha256": digest.hexdigest(), "files": count, "bytes": size, "cases": cases}
+
+
+def hash_cases(groups: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Hash lists of cases without opening an image: id of each, and name and size of its files; as `hash_dataset`."""
+    digest, count, size, cases = hashlib.sha256(), 0, 0, {}
+    for group, listed in groups.items():
+        cases[group] = 0
+        for case in sorted(listed, key=lambda case: case["case"]):
+            cases[group] += 1
+            digest.update(f"\n{group}\t{case['case']}".encode("utf-8", "surrogatepass"))
+            for path in (Path(case[key]) for key in ("image", "label") if key in case):
+                found = os.stat(path).st_size
+                digest.update(f"\t{path.name}\t{found}".encode("utf-8", "surrogatepass"))
+                count, size = count + 1, size + found
+    return {"sha256": digest.hexdigest(), "files": count, "bytes": size, "cases": cases}
+
+
+def _is_absolute(text: str) -> bool:
+    if text.startswith(("~/", "file://")):
+        return True
+    return (PurePosixPath(text).is_absolute() and len(text) > 1) or PureWindowsPath(text).is_absolute()
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield all strings in lists and mappings of JSON, however deep; keys don't count."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from texts(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from texts(entry)

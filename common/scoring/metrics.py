@@ -1,0 +1,88 @@
+"""Segmentation metrics of a case, in mm on the native grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance
+
+from ..errors import InputError
+
+METRICS = ("dice", "hd95", "assd")
+EMPTY_RULE = (
+    "label empty in truth and prediction: NaN, excluded from mean, sd, min and max, and counted; "
+    "empty in one of the two: Dice 0, hd95 and assd = the diagonal of the volume in mm"
+)
+
+
+def case_metrics(
+    pred: np.ndarray | torch.Tensor,
+    label: np.ndarray | torch.Tensor,
+    spacing: Sequence[float],
+    label_values: Iterable[int],
+) -> dict[int, dict[str, float]]:
+    """Return Dice, 95th percentile Hausdorff and average symmetric surface distance (mm) of each foreground label.
+
+    A label that is empty in both volumes gets NaN three times, to be excluded from means and counted. One that is
+    empty in only one of them gets Dice 0 and, for both distances, the diagonal of the volume in mm, so that a miss
+    never looks better than a bad hit. Everything else is MONAI's `compute_dice`, `compute_hausdorff_distance` and
+    `compute_average_surface_distance` inside the bounding box of both masks, which leaves their results as they are.
+
+    Args:
+        pred, label: [H, W, D] label values, whole numbers of any dtype, on one grid.
+        spacing: voxel size along each axis, mm.
+        label_values: the foreground values to score; a 0 among them is left out.
+
+    Raises:
+        InputError: shapes that differ or aren't 3D, fractional values, a spacing that isn't three positive numbers.
+    """
+    pred, label = _whole_numbers(pred, "pred"), _whole_numbers(label, "label")
+    spacing = [float(value) for value in spacing]
+    problems = []
+    if pred.shape != label.shape or pred.ndim != 3:
+        problems.append(f"pred and label: found shapes {pred.shape} and {label.shape}, wanted one 3D shape")
+    if len(spacing) != 3 or not all(math.isfinite(value) and value > 0 for value in spacing):
+        problems.append(f"spacing: found {spacing}, wanted three positive numbers in mm")
+    if problems:
+        raise InputError(problems)
+    diagonal = float(np.linalg.norm(np.multiply(label.shape, spacing)))
+    return {
+        int(value): _label_metrics(pred == value, label == value, spacing, diagonal)
+        for value in label_values
+        if value != 0
+    }
+
+
+def _whole_numbers(volume: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
+    array = volume.detach().cpu().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or not np.array_equal(array, np.round(array)):
+            raise InputError(f"{name}: found fractional or non-finite label values, wanted whole numbers")
+        array = array.astype(np.int64)
+    return array
+
+
+def _label_metrics(pred: np.ndarray, label: np.ndarray, spacing: list[float], diagonal: float) -> dict[str, float]:
+    if not pred.any() and not label.any():
+        return dict.fromkeys(METRICS, math.nan)
+    if not pred.any() or not label.any():
+        return {"dice": 0.0, "hd95": diagonal, "assd": diagonal}
+    box = _bounding_box(pred | label)
+    y_pred, y = (torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None] for mask in (pred, label))  # [1,1,h,w,d]
+    dice = compute_dice(y_pred, y, include_background=True)
+    options = {"include_background": True, "spacing": spacing}
+    hd95 = compute_hausdorff_distance(y_pred, y, percentile=95, **options)
+    assd = compute_average_surface_distance(y_pred, y, symmetric=True, **options)
+    return {"dice": dice.item(), "hd95": hd95.item(), "assd": assd.item()}
+
+
+def _bounding_box(mask: np.ndarray, margin: int = 1) -> tuple[slice, ...]:
+    """Return the slices of the smallest box around `mask`; the margin keeps the surface free of the box's border."""
+    box = []
+    for axis in range(mask.ndim):
+        inside = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(max(int(inside[0]) - margin, 0), int(inside[-1]) + 1 + margin))
+    return tuple(box)

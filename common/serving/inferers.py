@@ -1,0 +1,120 @@
+"""Prediction of volumes: whole, in windows, or whole with small affine test-time augmentations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import Inferer, sliding_window_inference
+from torch import Tensor
+
+from ..imaging.registration import total_ddf, warp
+from ..precision import bf16_autocast
+
+
+class AffineTTAInferer(Inferer):
+    """Predict a volume as it is and in `views` slightly turned, scaled, shifted forms, and average the probabilities.
+
+    The transformations are fixed (a seeded draw), so the same input gives the same output. One pass over the whole
+    grid: there is no sliding window, because the network was trained on whole volumes.
+
+    Args:
+        views: number of additional passes; 0 predicts once.
+        rotation: largest angle about each axis, degrees.
+        scale: largest change of scale.
+        shift: largest translation, voxels.
+        seed: of the draw.
+        amp: bfloat16 autocast; None follows the device.
+
+    __call__: (image [B, 1, H, W, D], network) -> log-probabilities [B, K, H, W, D], float32.
+    """
+
+    def __init__(
+        self,
+        views: int = 0,
+        rotation: float = 10.0,
+        scale: float = 0.1,
+        shift: float = 2.0,
+        seed: int = 0,
+        amp: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.views, self.rotation, self.scale, self.shift = views, rotation, scale, shift
+        self.seed, self.amp = seed, amp
+
+    def matrices(self) -> list[Tensor]:
+        """Return the [3, 4] affine of each additional view, in centred voxel coordinates."""
+        generator = torch.Generator().manual_seed(self.seed)
+        found = []
+        for _ in range(self.views):
+            draw = 2 * torch.rand(9, generator=generator) - 1
+            turned = torch.eye(3)
+            for axis in range(3):
+                angle = math.radians(self.rotation) * float(draw[axis])
+                c, s = math.cos(angle), math.sin(angle)
+                turn = torch.eye(3)
+                i, j = [k for k in range(3) if k != axis]
+                turn[i, i], turn[i, j], turn[j, i], turn[j, j] = c, -s, s, c
+                turned = turned @ turn
+            linear = turned @ torch.diag(1 + self.scale * draw[3:6])
+            found.append(torch.cat([linear, self.shift * draw[6:9, None]], dim=1))
+        return found
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        size = tuple(image.shape[2:])
+
+        def probabilities(x: Tensor) -> Tensor:
+            with bf16_autocast(image.device, self.amp):
+                logits = network(x, *args, **kwargs)
+            return torch.softmax(logits.float(), dim=1)
+
+        total = probabilities(image)
+        for matrix in self.matrices():
+            forward = matrix.to(image.device)[None].expand(image.shape[0], -1, -1)
+            linear = torch.linalg.inv(forward[:, :, :3])
+            backward = torch.cat([linear, -linear @ forward[:, :, 3:]], dim=2)
+            view = warp(image, total_ddf(forward, None, size))
+            total = total + warp(probabilities(view), total_ddf(backward, None, size))
+        return torch.log((total / (1 + self.views)).clamp_min(1e-7))
+
+
+class VolumeInferer(Inferer):
+    """Predict a volume at once, or window by window with the plain mean of the windows' probabilities.
+
+    Args:
+        roi_size: voxels of a window, cut to the volume where it is smaller; None: the whole volume.
+        overlap: share of a window that the next one covers again.
+        batch_size: windows at once.
+        amp: bfloat16 autocast; None follows the device.
+
+    __call__: (image [B, 1, H, W, D], network) -> log-probabilities [B, K, H, W, D], float32.
+    """
+
+    def __init__(
+        self,
+        roi_size: Sequence[int] | None = None,
+        overlap: float = 0.5,
+        batch_size: int = 1,
+        amp: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.roi_size = None if roi_size is None else [int(n) for n in roi_size]
+        self.overlap, self.batch_size, self.amp = overlap, batch_size, amp
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+
+        def probabilities(x: Tensor) -> Tensor:
+            with bf16_autocast(image.device, self.amp):
+                logits = network(x, *args, **kwargs)
+            return torch.softmax(logits.float(), dim=1)
+
+        if self.roi_size is None:
+            found = probabilities(image)
+        else:
+            window = [min(n, size) for n, size in zip(self.roi_size, image.shape[2:], strict=True)]
+            found = sliding_window_inference(image, window, self.batch_size, probabilities, self.overlap)
+        return torch.log(found.clamp_min(1e-7))

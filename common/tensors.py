@@ -1,0 +1,31 @@
+"""Tensors without what only some of their readers want: metadata, another device, another size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Return a MetaTensor's values as a plain tensor."""
+    return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
+
+
+def to_plain(value: Any, device: torch.device) -> Any:
+    """Return a tensor on the device without MONAI's metadata, which costs time in every operation; else the value."""
+    if not torch.is_tensor(value):
+        return value
+    return (value.as_tensor() if isinstance(value, MetaTensor) else value).to(device, non_blocking=True)
+
+
+def match_grid(features: Tensor, spatial_size: torch.Size | tuple[int, ...]) -> Tensor:
+    """Average (where finer) or interpolate (where coarser) features [B, C, ...] to a grid."""
+    coarser = [min(have, want) for have, want in zip(features.shape[2:], spatial_size, strict=True)]
+    features = F.adaptive_avg_pool3d(features, coarser)
+    if list(features.shape[2:]) != list(spatial_size):
+        features = F.interpolate(features, size=tuple(spatial_size), mode="trilinear", align_corners=False)
+    return features

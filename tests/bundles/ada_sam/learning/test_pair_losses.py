@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from bundle_path import import_bundle
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+module = import_bundle("ada_sam", "learning.pair_losses")
+
+
+def test_presence_is_a_cross_entropy():
+    logits, bits = torch.tensor([[2.0, -1.0], [0.5, 0.0]]), torch.tensor([[True, False], [False, True]])
+    torch.testing.assert_close(module.presence_loss(logits, bits), bce(logits, bits.float()))
+
+
+def test_class_weights_let_both_sides_of_a_class_weigh_the_same():
+    bits = torch.tensor([[True], [False], [False], [False]])
+    share = torch.tensor([0.25])
+
+    def loss(logits):
+        return float(module.presence_loss(torch.tensor(logits)[:, None], bits, share))
+
+    flat = loss([0.0, 0.0, 0.0, 0.0])
+    assert flat == pytest.approx(math.log(2))  # the mean weight is 1
+    # one wrong positive costs as much as all negatives
+    wrong_positive = loss([-3.0, 0.0, 0.0, 0.0]) - flat
+    assert wrong_positive == pytest.approx(loss([0.0, 3.0, 3.0, 3.0]) - flat)
+    rare = module.presence_loss(torch.tensor([[-3.0]]), torch.tensor([[True]]), torch.tensor([0.0001]))
+    assert float(rare) == pytest.approx(10 * float(bce(torch.tensor(-3.0), torch.tensor(1.0))))
+
+
+def test_pseudo_labels_count_where_the_teacher_is_sure():
+    taught = torch.full((1, 4, 4), 0.05)
+    taught[0, :2] = 0.95
+    taught[0, 2] = 0.6
+    logits = torch.where(taught > 0.9, 6.0, -6.0)
+    good = module.pseudo_loss(logits, taught, 0.8)
+    assert float(good) < 0.02
+    unsure = logits.clone()
+    unsure[0, 2] = 6.0
+    torch.testing.assert_close(module.pseudo_loss(unsure, taught, 0.8), good)
+    sure = logits.clone()
+    sure[0, 3] = 6.0
+    assert float(module.pseudo_loss(sure, taught, 0.8)) > 1
+    assert float(module.pseudo_loss(unsure, taught, 0.5)) < float(module.pseudo_loss(logits, taught, 0.5))
+
+
+def test_a_teacher_who_is_sure_of_nothing_teaches_nothing():
+    logits = torch.randn(2, 3, 3, requires_grad=True)
+    module.pseudo_loss(logits, torch.full((2, 3, 3), 0.5), 0.8).backward()
+    assert float(logits.grad.abs().sum()) == 0
+
+
+def test_agreement_of_two_answers():
+    logits = torch.full((1, 8, 8), -9.0)
+    logits[0, :2] = 9.0
+    assert float(module.agreement_loss(logits, logits)) == 0
+    assert float(module.agreement_loss(logits, -logits)) == pytest.approx(1, abs=1e-3)
+    nearly = logits.clone()
+    nearly[0, 1] = -9.0  # half of one: |a - b|^2 / (|a|^2 + |b|^2) = 8 / (16 + 8)
+    assert float(module.agreement_loss(logits, nearly)) == pytest.approx(1 / 3, abs=1e-3)
+    assert float(module.agreement_loss(nearly, logits)) == pytest.approx(1 / 3, abs=1e-3)
+
+
+def test_maps_are_learnt_as_logits_of_the_true_masks_where_there_are_any():
+    truth = torch.zeros(3, 2, 6, 6, dtype=torch.bool)
+    truth[0, 0, 1:4, 2:5] = truth[1, 1, 3:, 3:] = True
+    annotated = torch.tensor([True, False, True])
+    right = 20 * (2 * truth.float() - 1)
+    assert module.locate_loss(right, truth, annotated) < 1e-2 < 1 < module.locate_loss(-right, truth, annotated)
+    maps = torch.randn(3, 2, 6, 6, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    module.locate_loss(maps, truth, annotated).backward()
+    assert maps.grad[1].abs().max() == 0 and (maps.grad[annotated].abs() > 0).all()  # empty masks teach too
+    nothing = module.locate_loss(maps, truth, torch.zeros(3, dtype=torch.bool))
+    nothing.backward()
+    assert nothing == 0

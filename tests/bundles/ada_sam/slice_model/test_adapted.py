@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import torch
+from ada_fake import use_tiny_sam
+from ada_sam_volume import SIZE, VALUES, image, volume
+from bundle_path import import_bundle
+from safetensors import safe_open
+
+module = import_bundle("ada_sam", "slice_model.adapted")
+
+
+def test_small_file_beside_the_bases_sha256_and_one_merged_file(tmp_path, monkeypatch, capsys):
+    use_tiny_sam(monkeypatch, tmp_path / "weights")
+    trained = volume(lora_rank=2)
+    module.AdaptedModel(trained, str(tmp_path), "mobile_sam", "null", 32).write()
+    assert "ada_sam.safetensors and ada_sam.pt" in capsys.readouterr().out
+    network = trained.network
+    with safe_open(tmp_path / "ada_sam.safetensors", framework="pt") as file:
+        assert set(file.keys()) == set(network.adapted_tensors())
+    merged = torch.load(tmp_path / "ada_sam.pt", weights_only=True)
+    assert not any(".up." in name for name in merged) and "network.sam.image_encoder.pos_embed" in merged
+    tensors = import_bundle("ada_sam", "common.sam.adapters.trainable_tensors")
+    again = volume(lora_rank=2)
+    with torch.no_grad():
+        for name in network.adapted_tensors():
+            again.network.state_dict()[name].zero_()
+    base = tensors.load_trainable(tmp_path / "ada_sam.safetensors", again.network, {"sam": "mobile_sam"})
+    assert torch.equal(again(image()), trained(image()))
+    # a site learns from it what else it has to build
+    assert base["image_size"] == 32 and len(base["sha256"]) == 64
+    assert base["spatial_size"] == list(SIZE) and base["label_values"] == list(VALUES) and base["slice_axis"] == 2
+
+
+def test_merged_file_is_left_out_where_the_run_writes_its_own(tmp_path, monkeypatch):
+    use_tiny_sam(monkeypatch, tmp_path / "weights")
+    module.AdaptedModel(volume(), str(tmp_path / "models"), "mobile_sam", merged=False).write()
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["ada_sam.safetensors"]

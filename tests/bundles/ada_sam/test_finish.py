@@ -1,0 +1,82 @@
+"""What the table and the report of ADA-SAM say; that they stand in a run is tested with the bundle."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from ada_fake import FakeLabeller, cohort, images
+from bundle_path import import_bundle
+from torch import nn
+
+from common.run.manifest import RunManifest
+from common.scoring.table import MetricsTable
+
+module = import_bundle("ada_sam", "finish")
+Review = import_bundle("ada_sam", "review").Review
+
+
+class Itself(module.AdaSamVolume):
+    """ADA-SAM as what is deployed, with no more in it than a layer."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.layer = nn.Linear(2, 2)
+
+
+def finished(folder, scored: bool = True, itself: bool = False) -> module.Finish:
+    known = cohort()
+    known.scored = [1] if scored else []
+    labeller = FakeLabeller(known)
+    table = MetricsTable(known.labels)
+    if scored:
+        extra = {"itself dice": {1: 0.6, 4: 0.5}, "slices dice": {1: 0.3, 4: 0.2}}
+        table.add("case_9", {v: {"dice": 0.75, "hd95": 1.0, "assd": 1.0} for v in (1, 4)}, **extra)
+    pseudo_labels = {} if itself else {"labeller": labeller, "review": Review(labeller, known, images(), str(folder))}
+    finish = module.Finish(
+        cohort=known,
+        base={"sam": "mobile_sam", "sha256": "ab", "image_size": 256},
+        network=Itself() if itself else nn.Linear(2, 2),
+        manifest=RunManifest(folder),
+        ckpt_path=str(folder / "model.pt"),
+        evaluator=SimpleNamespace(run=lambda: None),
+        metrics=SimpleNamespace(table=table),
+        gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
+        progress={},
+        **pseudo_labels,
+    )
+    finish.run()
+    return finish
+
+
+def test_segmenter_stands_beside_ada_sam_itself_and_slice_by_slice(tmp_path, capsys):
+    finish = finished(tmp_path)
+    results = finish.manifest.results
+    assert results["dice"]["front"] == {"method": 0.75, "itself": 0.6, "slices": 0.3}
+    assert finish.rows()[0]["gain over ADA-SAM"] == pytest.approx(0.15)
+    assert results["label_slices"] == {"case_0": [3, 5]} and results["deployed"] == "segmenter"
+    assert results["base"]["sha256"] == "ab" and list(results["flags"]) == ["case_1"]
+    assert "+0.150" in capsys.readouterr().out
+
+
+def test_report_says_the_supervision_the_masks_and_what_looks_wrong(tmp_path):
+    finished(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for words in ("masks on 2 slices of 1 cases", "Which slices had masks", "3, 5", "the mask jumps before slice 4"):
+        assert words in page, words
+    for words in ("own prompts", "mobile_sam at 256 pixels", "Pseudo labels"):
+        assert words in page, words
+
+
+def test_ada_sam_itself_as_what_is_deployed(tmp_path):
+    finish = finished(tmp_path, itself=True)
+    results = finish.manifest.results
+    assert results["deployed"] == "ADA-SAM itself" and results["flags"] == {}
+    assert results["dice"]["front"] == {"method": 0.75, "slices": 0.3}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "What is deployed is ADA-SAM itself" in page and "What the segmenter learnt from" not in page
+
+
+def test_nothing_to_score_is_no_error(tmp_path, capsys):
+    assert finished(tmp_path, scored=False).manifest.results["dice"] == {}
+    assert "no case with a label to score" in capsys.readouterr().out

@@ -1,0 +1,97 @@
+"""What the table and the report of SemiSAM+ say; that they stand in a run is tested with the bundle."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from bundle_path import import_bundle
+from torch import nn
+
+from common.run.manifest import RunManifest
+from common.scoring.table import MetricsTable
+
+Finish = import_bundle("semisam_plus", "finish").Finish
+WEIGHTS = {"case_1": 1.0, "case_2": 0.0}
+
+
+def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), scored=True, silenced=()) -> Finish:
+    table = MetricsTable({1: "organ"})
+    if scored:
+        given = {"cleaned dice": {1: 0.7}, "mobile_sam box dice": {1: 0.5}}
+        table.add("case_9", {1: {"dice": 0.8, "hd95": 1.0, "assd": 1.0}}, **given)
+    cohort = SimpleNamespace(
+        name="cohort",
+        labels={0: "background", 1: "organ"},
+        labeled=[{"case": "case_0"}],
+        unlabeled=[{"case": "case_1"}, {"case": "case_2"}],
+        scored=[1] if scored else [],
+        grid={"pixdim": [1, 1, 1]},
+    )
+    panel = SimpleNamespace(
+        names=list(names),
+        name=" and ".join(names),
+        compared={"mobile_sam box": None} if names else {},
+        teachers=[name for name in names if name not in silenced],
+    )
+    lines = [{"generalist": name, "mean gain": -0.05, "teaches": name not in silenced} for name in names]
+    answer = torch.zeros(2, 8, 8, 8)
+    answer[1, 2:6, 2:6, 2:6] = 1
+    answers = SimpleNamespace(
+        cohort=cohort,
+        panel=panel,
+        answered=list(answered),
+        images=[{"case": case, "image": torch.rand(1, 8, 8, 8)} for case in ("case_0", "case_1", "case_2")],
+        judgement=lambda c: {"weight": WEIGHTS[c], "agreement": WEIGHTS[c], "disagreement": 0.01, "mutual": 0.9},
+        load=lambda case: {"answer": answer},
+    )
+    finish = Finish(
+        answers=answers,
+        trial=SimpleNamespace(rows=lines, summary=lambda: lines),
+        method="ua_mt",
+        network=nn.Linear(2, 2),
+        manifest=RunManifest(folder),
+        ckpt_path=str(folder / "model.pt"),
+        evaluator=SimpleNamespace(run=lambda: None),
+        metrics=SimpleNamespace(table=table),
+        gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
+        progress={},
+    )
+    finish.run()
+    return finish
+
+
+def test_generalist_stands_beside_the_specialist_and_its_control(tmp_path):
+    finish = finished(tmp_path)
+    dice = finish.manifest.results["dice"]["organ"]
+    assert dice == {"method": 0.8, "cleaned": 0.7, "mobile_sam box": 0.5}
+    assert list(finish.rows()[0]) == ["label", "SemiSAM+ (UA-MT)", "the same, cleaned", "mobile_sam box"]
+    assert finish.manifest.results["learnt_from"] == 1
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for words in ("1 of 2 cases passed the gate", "Answers of the generalists", "most agreement", "least agreement"):
+        assert words in page, words
+    assert "agreement of the generalists" not in page and "never in prediction" in page
+
+
+def test_two_generalists_are_compared_with_each_other(tmp_path):
+    finished(tmp_path, names=("mobile_sam", "lite_medsam"), answered=("case_1",))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "agreement of the generalists" in page and "mobile_sam and lite_medsam" in page
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_base_method_alone_is_called_by_its_name(tmp_path, scored, capsys):
+    finish = finished(tmp_path, names=(), answered=(), scored=scored)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert finish.title == "UA-MT" and "UA-MT on cohort" in page and "No generalist taught" in page
+    assert "SemiSAM+" not in page and "Answers of the generalists" not in page
+    assert ("no case with a label to score" in capsys.readouterr().out) == (not scored)
+
+
+def test_base_method_is_what_is_left_where_the_generalist_is_silenced(tmp_path):
+    finish = finished(tmp_path, answered=(), silenced=("mobile_sam",))
+    assert list(finish.rows()[0])[1] == "UA-MT" and finish.manifest.results["teachers"] == []
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for words in ("mobile_sam was not learnt from", "-0.050", "Trial of the generalists", "No generalist taught"):
+        assert words in page, words

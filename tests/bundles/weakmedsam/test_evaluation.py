@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from bundle_path import import_bundle
+from monai.data import MetaTensor
+from weak_fake import LABELS, SIZE, SPACING, FakeLabeller, cohort, grid_image, one_hot, presence, structures
+
+from common.scoring.table import MetricsTable
+
+module = import_bundle("weakmedsam", "evaluation")
+VALUES = list(LABELS)
+
+
+class Index:
+    """Stands for a SliceIndex that knows nothing: every slice scores the same."""
+
+    slice_axis = 2
+
+    def scores(self, slices):
+        return np.zeros((2, len(slices.depth)))
+
+
+def item() -> dict:
+    affine = torch.diag(torch.tensor([*SPACING, 1.0], dtype=torch.float64))
+    values = torch.tensor(VALUES)[structures()][None].int()
+    return {"image": grid_image(), "label": MetaTensor(values, affine=affine), "pred": one_hot() * 0.8 + 0.1}
+
+
+def bits() -> torch.Tensor:
+    return presence()[:, 0, 0] > 0.5
+
+
+def test_centre_control_is_an_ellipse_on_the_positive_slices_alone():
+    found = module.CentreControl(2)(grid_image(), bits())
+    assert found.shape == (2, *SIZE)
+    assert torch.equal((found > 0.5).any(1).any(1), bits())
+    inside = found[0, ..., 3] > 0.5
+    wanted = np.pi / 4 * (SIZE[0] / 2) * (SIZE[1] / 2)
+    assert bool(inside[8, 6]) and not bool(inside[0, 0]) and abs(int(inside.sum()) - wanted) < 0.15 * wanted
+
+
+def test_prior_control_is_the_labellers_prior_at_its_threshold():
+    labeller, noted = FakeLabeller(cohort()), {}
+    features = SimpleNamespace(note=lambda case, image: noted.update({case: image}))
+    found = module.PriorControl(labeller, features)(grid_image(), bits())
+    assert torch.equal(found > 0.5, one_hot()[1:] > 0) and list(noted) == [module.SCORED]
+    none = module.PriorControl(labeller, features)(grid_image(), torch.zeros_like(bits()))
+    assert none.max() == 0  # slices that are known to be negative
+
+
+def test_controls_are_scored_on_the_native_grid_label_by_label():
+    truth = one_hot()[1:]
+    half = truth.clone()
+    half[:, :, :4] = 0
+    controls = {"all": lambda image, known: truth, "some": lambda image, known: half, "none": None}
+    given = item()
+    columns = module.AddControlsd(controls, Index(), VALUES)(given)[module.COMPARED]
+    assert set(columns) == {"auc", "index auc", "all dice", "some dice"}
+    assert columns["all dice"] == {1: 1.0, 4: 1.0}
+    for value, one, other in zip((1, 4), truth, half, strict=True):
+        wanted = 2 * float((one * other).sum()) / float((one + other).sum())
+        assert columns["some dice"][value] == pytest.approx(wanted)
+    assert columns["auc"] == {1: 1.0, 4: 1.0} and columns["index auc"] == {1: 0.5, 4: 0.5}
+
+
+def test_controls_are_told_the_true_slice_range_and_nothing_else():
+    told = []
+    given = item()
+    module.AddControlsd({"any": lambda image, known: told.append(known) or one_hot()[1:]}, Index(), VALUES)(given)
+    assert torch.equal(told[0], bits())
+
+
+def test_per_slice_columns_stand_beside_what_was_compared():
+    given = {**item(), module.COMPARED: {"auc": {1: 0.9, 4: 0.8}}}
+    given["pred"] = given["label"].clone()
+    found = module.ComparedColumns(2, VALUES)(given)
+    assert found["auc"] == {1: 0.9, 4: 0.8}
+    assert found["slice dice"] == {1: pytest.approx(1.0), 4: pytest.approx(1.0)}
+    assert found["slice hd95 px"] == {1: 0.0, 4: 0.0}
+
+
+def test_printed_table_leaves_the_per_slice_metric_out(capsys):
+    table = MetricsTable({1: "front"})
+    table.add("case", {1: {"dice": 0.5, "hd95": 1.0, "assd": 1.0}}, **{"centre dice": {1: 0.4}, "slice dice": {1: 0.9}})
+    module.print_scores(table)
+    said = capsys.readouterr().out
+    assert "centre" in said and "slice" not in said and "0.400" in said
+    assert "slice dice" in table.rows[0]  # the file keeps it

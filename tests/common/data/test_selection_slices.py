@@ -1,0 +1,54 @@
+"""What a datalist says of slices."""
+
+from __future__ import annotations
+
+import pytest
+from written_datalist import LABELS, files_of, make_dataset, pair, problems_of
+
+from common.data.datalist import read_datalist
+from common.data.selection import given_label_slices, weakly_labeled
+from common.errors import InputError
+
+
+def test_slice_labels_file_is_resolved_and_masks_are_dropped(tmp_path):
+    bits = {"axis": 2, "labels": {"1": None}}
+    training = [pair("a") | {"slice_labels": "slice_labels/a.json", "note": 1}, pair("b") | {"slice_labels": bits}]
+    content = {"labels": LABELS, "training": training}
+    folder = make_dataset(tmp_path / "data", content, (*files_of("a", "b"), "slice_labels/a.json"))
+    datalist = read_datalist(folder)
+    assert datalist.training[0]["slice_labels"] == str(folder / "slice_labels/a.json")
+    cases = weakly_labeled(datalist)
+    assert [sorted(case) for case in cases] == [["case", "image", "slice_labels"]] * 2
+    assert cases[1]["slice_labels"] == bits
+    training[1]["slice_labels"] = "../b.json"
+    assert any("b.json leads outside" in line for line in problems_of(tmp_path / "data", content, files_of("a")))
+
+
+def test_cases_without_slice_labels_are_named(tmp_path):
+    names = [f"scan{index:02d}" for index in range(13)]
+    training = [pair(name) for name in names]
+    training[4]["slice_labels"] = {"axis": 2, "labels": {"1": None}}
+    datalist = read_datalist(make_dataset(tmp_path, {"labels": LABELS, "training": training}, files_of(*names)))
+    with pytest.raises(InputError) as caught:
+        weakly_labeled(datalist)
+    assert len(caught.value.problems) == 11 and "scan00 has no slice_labels" in caught.value.problems[0]
+    assert "scan04" not in str(caught.value)
+    assert caught.value.problems[-1].startswith("and 2 more: ") and "tools.slice_labels" in caught.value.problems[-1]
+
+
+def test_label_slices_are_read_and_checked(tmp_path):
+    names = "abcdefgh"
+    given = [[17, 3], None, [], [3, 3], [-1], ["3"], 4, [True]]
+    training = [pair(name) | {"label_slices": slices} for name, slices in zip(names, given, strict=True)]
+    files = files_of(*names)
+    datalist = read_datalist(make_dataset(tmp_path, {"labels": LABELS, "training": training[:2]}, files))
+    assert given_label_slices(datalist) == {"a": [3, 17]}
+    del training[7]["label"]
+    training[7]["label_slices"] = [2]
+    datalist = read_datalist(make_dataset(tmp_path, {"labels": LABELS, "training": training}, files))
+    with pytest.raises(InputError) as caught:
+        given_label_slices(datalist)
+    lines = caught.value.problems
+    assert [line.split("training case ")[1][0] for line in lines] == list("cdefgh")
+    assert "label_slices is []; wanted indices" in lines[0] and "wanted every slice once" in lines[1]
+    assert 'label_slices is ["3"]' in lines[3] and "has label_slices but no label" in lines[5]

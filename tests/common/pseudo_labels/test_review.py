@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import torch
+from weak_fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
+
+from common.pseudo_labels.review import LabelReview
+
+CASES = ["case_0", "case_1"]
+
+
+def review(folder, **changes) -> LabelReview:
+    grid = {"spatial_size": list(SIZE), "pixdim": list(SPACING), "label_values": list(LABELS)}
+    labeller = SimpleNamespace(
+        cases=CASES,
+        load=lambda case: {"target": one_hot(), "weight": torch.ones(1, *SIZE)},
+        judgement=lambda case: {"volume_ml": {"1": 1.25, "4": 0.0}},  # the second label has no voxel anywhere
+        **changes,
+    )
+    images = [{"case": case, "image": grid_image()} for case in CASES]
+    return LabelReview(labeller, SimpleNamespace(name="cohort", labels=LABELS, grid=grid), images, str(folder))
+
+
+def test_every_case_has_a_volume_a_table_and_a_picture(tmp_path, capsys):
+    review(tmp_path, selected=("case_0",)).write()
+    folder = tmp_path / "pseudo_labels"
+    assert {path.name for path in folder.iterdir()} == {"case_0.nii.gz", "case_1.nii.gz", "report.html"}
+    label = nibabel.load(folder / "case_1.nii.gz")
+    assert np.array_equal(np.asarray(label.dataobj), np.array(list(LABELS))[structures().numpy()])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "case_0: learnt from" in page and "case_1: rejected" in page and page.count("<img") == 2
+    said = capsys.readouterr().out
+    assert "1 to learn from, 1 rejected" in said and "warning: no pseudo label has a single voxel of back" in said
+
+
+def test_without_a_selection_all_cases_are_learnt_from(tmp_path):
+    made = review(tmp_path)
+    assert made.selected == CASES and made.heading("case_1") == "case_1: learnt from"
+    assert made.rows() == [{"case": case, "front (ml)": 1.25, "back (ml)": 0.0} for case in CASES]
+    assert made.label_rows("case_0")[0] == {"label": "front", "volume (ml)": 1.25}
+
+
+def test_large_label_values_are_kept(tmp_path):
+    made = review(tmp_path)
+    made.cohort.grid["label_values"] = [0, 1, 300]
+    made.folder.mkdir()
+    written = nibabel.load(made.save_volume(made.images[0]))
+    assert written.get_data_dtype() == np.uint16 and np.asarray(written.dataobj).max() == 300

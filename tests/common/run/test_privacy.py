@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.errors import InputError
+from common.run.privacy import hash_dataset, without_paths
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("/home/joe/data/set", "…/set"),
+        ("/home/joe/my data/set/", "…/set"),
+        ("/srv", "…/srv"),
+        ("~/data/set", "…/set"),
+        ("file:///home/joe/set", "…/set"),
+        ("C:\\Users\\joe\\set", "…/set"),
+        (Path("/home/joe/set"), "…/set"),
+        ("model is /home/joe/models/model.pt, done", "model is …/model.pt, done"),
+        ("$os.path.join('/home/joe/x', 'y')", "$os.path.join('…/x', 'y')"),
+        ("/home/joe/a.nii: shape (3, 4), found /home/joe/b.nii", "…/a.nii: shape (3, 4), found …/b.nii"),
+        ("saved to C:\\Users\\joe\\a.nii", "saved to …/a.nii"),
+    ],
+)
+def test_absolute_paths_are_shortened(text, wanted):
+    assert without_paths(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["imagesTr/a.nii.gz", "Dice / HD95", "$@lr / 2", "0.05 s/step", "~3 s/step", "a/b/c", "/", "", "mm/h, 1/2"]
+)
+def test_other_texts_stay(text):
+    assert without_paths(text) == text
+
+
+def test_goes_through_lists_and_dicts_and_leaves_numbers():
+    assert without_paths({"a": ["/x/y", 1, None], "/x/k": ({"b": 2.5},)}) == {
+        "a": ["…/y", 1, None],
+        "…/k": [{"b": 2.5}],
+    }
+
+
+def _dataset(folder: Path, size: int = 3, text: str = "x") -> Path:
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "imagesTr" / "a.nii").write_bytes(b"1" * size)
+    (folder / "other.txt").write_text(text)
+    content = {"name": "set", "training": [{"image": "imagesTr/a.nii"}, {"image": "imagesTr/gone.nii"}], "test": []}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_hash_depends_on_the_listed_files_and_not_on_the_place(tmp_path):
+    first = hash_dataset(_dataset(tmp_path / "a"))
+    assert first["files"] == 1 and first["bytes"] == 3 and first["cases"] == {"training": 2, "test": 0}
+    assert hash_dataset(_dataset(tmp_path / "b", text="another file that isn't listed")) == first
+    assert hash_dataset(_dataset(tmp_path / "c", size=4))["sha256"] != first["sha256"]
+
+
+def test_hash_names_no_file(tmp_path):
+    assert "a.nii" not in json.dumps(hash_dataset(_dataset(tmp_path / "a")))
+
+
+@pytest.mark.parametrize("content", [None, "", "[1]", "{"])
+def test_unreadable_dataset_json_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(InputError, match=r"dataset\.json: can't be read"):
+        hash_dataset(tmp_path)

@@ -1,0 +1,91 @@
+"""Stand-ins for ADA-SAM's bundle tests: a tiny SAM in place of any name, a cohort and labels of two ellipsoids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from bundle_path import import_bundle
+from monai.data import MetaTensor
+from tiny_sam import tiny_sam
+from torch import Tensor
+from weak_fake import LABELS, SIZE, SPACING, grid_image, one_hot, presence, structures
+
+from common.sam.build import SamModel
+
+LABELLED = {"case_0": [3, 5]}
+
+
+def use_tiny_sam(patch: Any, folder: Path, attention: bool = False) -> list[SamModel]:
+    """Let the bundle build tiny SAMs of whatever name, whose weights are said to be a file in `folder`.
+
+    Returns those that were built, in their order.
+    """
+    weights = folder / "tiny_sam.pt"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    weights.write_bytes(b"tiny")
+    built: list[SamModel] = []
+
+    def build(name: str, checkpoint: str | None = None, image_size: int | None = None, pretrained: bool = True) -> Any:
+        # random weights in place of the published ones are other weights
+        built.append(tiny_sam(image_size or 64, attention=attention, seed=0 if pretrained else 1))
+        return built[-1]
+
+    patch.setattr(import_bundle("ada_sam", "common.sam.build"), "build_sam", build)
+    for module in ("features.slice_features", "weights.known"):
+        found = import_bundle("ada_sam", f"common.sam.{module}")
+        patch.setattr(found, "find_weights", lambda name, checkpoint=None: weights)
+    return built
+
+
+def cohort(count: int = 2) -> SimpleNamespace:
+    """Return what stands for a `FewSlicesCohort` of `count` cases, the first of which has two masks."""
+    return SimpleNamespace(
+        name="cohort",
+        labels=LABELS,
+        cases=[{"case": f"case_{n}", "image": f"case_{n}.nii.gz"} for n in range(count)],
+        scored=[1],
+        slice_axis=2,
+        slice_size=SIZE[:2],
+        label_slices=LABELLED,
+        positive_share={1: 0.4, 4: 0.5},
+        grid={"spatial_size": list(SIZE), "pixdim": list(SPACING), "label_values": list(LABELS)},
+        describe=lambda: "masks on 2 slices of 1 cases, presence bits on all 20 slices of 2 cases",
+    )
+
+
+def images(count: int = 2) -> list[dict[str, Any]]:
+    """Return what stands for the prepared training volumes."""
+    items = []
+    for n in range(count):
+        annotated = torch.zeros(1, *SIZE)
+        annotated[..., LABELLED.get(f"case_{n}", [])] = 1
+        label = structures()[None] * annotated
+        item = {"case": f"case_{n}", "image": grid_image(n), "presence": presence()}
+        items.append(item | {"label": MetaTensor(label), "annotated": MetaTensor(annotated)})
+    return items
+
+
+class FakeLabeller:
+    """Stands for a `PseudoLabeller` that has run: the truth, and one flag for the second case."""
+
+    def __init__(self, cohort_: Any) -> None:
+        self.cohort = cohort_
+        self.cases = [case["case"] for case in cohort_.cases]
+
+    def load(self, case: str) -> dict[str, Tensor]:
+        return {"target": one_hot(), "weight": torch.ones(1, *SIZE)}
+
+    def judgement(self, case: str) -> dict[str, Any]:
+        jumps = ["jump"] if case == "case_1" else []
+        return {
+            "volume_ml": {"1": 1.25, "4": 2.5},
+            "agreement": {"1": 0.75, "4": 0.5} if case == "case_0" else {"1": None, "4": None},
+            "flags": {"1": jumps, "4": []},
+            "sentences": ["front: the mask jumps before slice 4."] if jumps else [],
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"case": case, "flags": "; ".join(self.judgement(case)["sentences"]) or "-"} for case in self.cases]

@@ -1,0 +1,183 @@
+"""Judge a `$` expression by its syntax tree: which names, attributes and forms of Python it uses."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from .findings import AllowList
+from .forbidden import ATTRIBUTES, BUILTINS, forbidden, is_dunder, leads_elsewhere
+
+LONGEST = 2000
+REFERENCES = "__local_refs"
+_REFERENCE = re.compile(r"@\w*(?:::\w*)*")
+_RELATIVE = re.compile(r"[@%](?:::|#)")
+_FORMS = (
+    *(
+        ast.Expression,
+        ast.Constant,
+        ast.Name,
+        ast.Attribute,
+        ast.Subscript,
+        ast.Slice,
+        ast.Call,
+        ast.keyword,
+        ast.Starred,
+    ),
+    *(ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+    *(
+        ast.comprehension,
+        ast.IfExp,
+        ast.BoolOp,
+        ast.UnaryOp,
+        ast.BinOp,
+        ast.Compare,
+        ast.Lambda,
+        ast.arguments,
+        ast.arg,
+    ),
+    *(ast.expr_context, ast.boolop, ast.unaryop, ast.cmpop, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
+)
+_NAMED_ATTRIBUTE = ("getattr", "setattr", "hasattr", "delattr")
+
+
+def substitute_references(expression: str) -> str:
+    """Replace `@id::key` by a lookup, as text, as MONAI does before it evaluates: also inside a string literal.
+
+    Behaves as `monai.bundle.ReferenceResolver.update_refs_pattern` does where every reference is known.
+    """
+    text = expression.replace("#", "::")
+    for item in sorted(_REFERENCE.findall(text), key=len, reverse=True):
+        text = text.replace(item, f"{REFERENCES}['{item[1:]}']")
+    return text
+
+
+def judge_expression(expression: str, allow: AllowList) -> str:
+    """Return why an expression (without its `$`) is refused, or "" where all that it uses is allowed.
+
+    Nothing is evaluated or imported. Import statements are `judge_import`'s.
+    """
+    if len(expression) > LONGEST:
+        return f"longer than {LONGEST} characters"
+    if REFERENCES in expression:
+        return "names MONAI's own table of references"
+    if _RELATIVE.search(expression):
+        return "a relative reference, into which MONAI writes the keys of the config as text"
+    try:
+        tree = ast.parse(substitute_references(expression), mode="eval")
+        grammar = _Grammar(allow)
+        grammar.visit(tree)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return f"no Python expression ({type(error).__name__})"
+    if grammar.never or f"${expression}" not in allow.expressions:
+        return "; ".join(dict.fromkeys(grammar.never + grammar.reasons))
+    return ""
+
+
+def parse_import(expression: str) -> ast.Import | ast.ImportFrom | None:
+    """Return the import statement that MONAI would carry out for this expression, None where it is no import."""
+    try:
+        body = ast.parse(expression).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return body[0] if body and isinstance(body[0], ast.Import | ast.ImportFrom) else None
+
+
+def judge_import(expression: str, allow: AllowList) -> str:
+    """Return why an import statement of a config is refused, or ""."""
+    return "" if expression.removeprefix("import ").strip() in allow.imports else "the import isn't in the allow-list"
+
+
+def dotted_name(node: ast.AST) -> str:
+    """`a.b.c` where the node is that chain of plain names, else ""."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
+class _Grammar(ast.NodeVisitor):
+    """Collect what speaks against an expression; `never` can't be overruled by an allow-list."""
+
+    def __init__(self, allow: AllowList) -> None:
+        self.allow = allow
+        self.aliases = {"np": "numpy"}  # MONAI's own
+        self.aliases |= dict(entry.split(" as ")[::-1] for entry in allow.imports if " as " in entry)
+        self.roots = {name.split(".")[0] for name in allow.names} | set(self.aliases) | BUILTINS
+        self.bound: set[str] = set()
+        self.reasons: list[str] = []
+        self.never: list[str] = []
+
+    def visit_Expression(self, node: ast.Expression) -> None:
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.arg):
+                self.bound.add(inner.arg)
+            elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                self.bound.add(inner.id)
+        if hidden := {name for name in self.bound if name in self.roots or name.startswith("_")}:
+            self.never.append(f"gives {', '.join(sorted(hidden))} another meaning")
+        self.generic_visit(node)
+
+    def generic_visit(self, node: ast.AST) -> None:
+        if not isinstance(node, _FORMS):
+            self.reasons.append(f"{type(node).__name__} isn't in the grammar")
+        super().generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id != REFERENCES and node.id not in self.bound:
+            self._judge(self.aliases.get(node.id, node.id))
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        dotted = dotted_name(node)
+        root = dotted.split(".")[0]
+        if dotted and root not in self.bound and root != REFERENCES:
+            self._judge(".".join([self.aliases.get(root, root), *dotted.split(".")[1:]]))
+            return
+        self._judge_attribute(node.attr)
+        self.visit(node.value)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        right = node.right
+        if isinstance(node.op, ast.Add) and isinstance(right, ast.Constant) and isinstance(right.value, str):
+            node.right = ast.Constant(right.value.removeprefix("/"))  # @folder + '/name' stays in the folder
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str) and leads_elsewhere(node.value):
+            self.reasons.append(f"{node.value!r} leads out of the bundle")
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if isinstance(node.value, ast.Name) and node.value.id == REFERENCES:
+            parts = str(getattr(node.slice, "value", "")).split("::")
+            if parts[0] == "imports":  # the modules themselves
+                self.never.append("takes a module from `imports`")
+            if any(is_dunder(part) for part in parts):
+                self.never.append("a reference with two underscores")
+            return
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        named = isinstance(node.func, ast.Name) and node.func.id in _NAMED_ATTRIBUTE
+        if named:
+            name = node.args[1] if len(node.args) > 1 else None
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                self._judge_attribute(name.value)
+            else:
+                self.never.append(f"{node.func.id} with a computed name")
+        called = node.func.id if isinstance(node.func, ast.Name) else ""
+        if called in self.bound or not isinstance(node.func, ast.Name | ast.Attribute | ast.Subscript):
+            self.reasons.append("calls what isn't a name, an attribute or a reference")
+        self.generic_visit(node)
+
+    def _judge(self, dotted: str) -> None:
+        if reason := forbidden(dotted):
+            self.never.append(reason)
+        elif dotted not in self.allow.names:
+            self.reasons.append(f"{dotted} isn't in the allow-list")
+
+    def _judge_attribute(self, name: str) -> None:
+        if is_dunder(name) or name in ATTRIBUTES:
+            self.never.append(f".{name} is never allowed")
+        elif name not in self.allow.attributes:
+            self.reasons.append(f".{name} isn't in the allow-list")
