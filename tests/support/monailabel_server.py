@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
+from bundle_copy import copy_sources
 from bundle_network import first_network
 from bundle_path import BUNDLES
 from bundle_run import ADA, RRL, SEMISAM, WEAK
@@ -38,10 +38,9 @@ STARTS_WITHIN = 240.0
 
 def make_repository(folder: Path, *names: str) -> Path:
     """Return the folder `bundles` of a repository of its own, with tiny settings in its configs and models."""
-    left = shutil.ignore_patterns("__pycache__", "models", "eval", "data", "cache")
-    shutil.copytree(BUNDLES.parent / "common", folder / "common", ignore=left)
+    copy_sources(BUNDLES.parent / "common", folder / "common")
     for name in names:
-        bundle = Path(shutil.copytree(BUNDLES / name, folder / "bundles" / name, symlinks=True, ignore=left))
+        bundle = copy_sources(BUNDLES / name, folder / "bundles" / name)
         settings = {**RUNS[name].tiny, **RUNS[name].without_sam, **FURTHER.get(name, {})}
         settings = {key: value for key, value in settings.items() if key not in ("device", "num_label_slices")}
         for config in (bundle / "configs" / "train.json", bundle / "configs" / "inference.json"):

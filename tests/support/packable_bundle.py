@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
+from bundle_copy import copy_sources
 from bundle_network import first_network
 from bundle_path import BUNDLES
 
@@ -16,9 +16,8 @@ TINY = {"channels": [4, 8], "strides": [2]}
 
 def make_bundle(folder: Path, model: bool = True) -> Path:
     """Return the folder of the bundle, `folder`/bundles/weakmedsam, with its link to `folder`/common."""
-    kept = shutil.ignore_patterns("__pycache__", "models", "eval", "data", "cache")
-    bundle = Path(shutil.copytree(BUNDLES / NAME, folder / "bundles" / NAME, symlinks=True, ignore=kept))
-    shutil.copytree(BUNDLES.parent / "common", folder / "common", ignore=kept)
+    bundle = copy_sources(BUNDLES / NAME, folder / "bundles" / NAME)
+    copy_sources(BUNDLES.parent / "common", folder / "common")
     config = bundle / "configs" / "inference.json"
     content = json.loads(config.read_text(encoding="utf-8")) | TINY
     config.write_text(json.dumps(content, indent=4), encoding="utf-8")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
+from bundle_copy import copy_sources
 from bundle_network import first_network
 from bundle_path import BUNDLES
 
@@ -23,15 +23,13 @@ TINY = {
 }
 # neither the grid nor the labels of inference.json's default: what isn't read from the model shows
 GRID = {"spatial_size": [32, 32, 24], "pixdim": [3.1, 3.2, 3.5], "label_values": [0, 1, 2, 5, 7, 9]}
-LEFT = ("__pycache__", "models", "eval", "data", "cache")
 
 
 def unpacked_bundle(name: str, folder: Path, grid: dict[str, list]) -> Path:
     """Give a bundle a tiny network for `grid`, pack it, unpack it at `folder`/site and return its folder there."""
     repository = folder / "repository"
-    kept = shutil.ignore_patterns(*LEFT)
-    bundle = Path(shutil.copytree(BUNDLES / name, repository / "bundles" / name, symlinks=True, ignore=kept))
-    shutil.copytree(BUNDLES.parent / "common", repository / "common", ignore=kept)
+    bundle = copy_sources(BUNDLES / name, repository / "bundles" / name)
+    copy_sources(BUNDLES.parent / "common", repository / "common")
     config = bundle / "configs" / "inference.json"
     config.write_text(json.dumps(json.loads(config.read_text(encoding="utf-8")) | TINY[name], indent=4))
     model = folder / "model.pt"

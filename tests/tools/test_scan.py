@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from bundle_copy import copy_sources
 
 from tools.scan import main, plain, scan
 from tools.scanning.findings import read_allow_list
@@ -213,9 +214,9 @@ def test_our_own_bundles_pass(bundle, ours):
 
 
 def test_our_own_bundles_pass_as_zips_without_links(allow, tmp_path):
-    ignore = shutil.ignore_patterns("__pycache__", "cache", "data", "eval", "*.pt", "*.previous")
-    shutil.copytree(ROOT / "bundles" / BUNDLES[0], tmp_path / BUNDLES[0], ignore=ignore)
-    assert refused(scan(packed(tmp_path / BUNDLES[0]), allow)) == []
+    copy_sources(ROOT / "common", tmp_path / "common")
+    linked = copy_sources(ROOT / "bundles" / BUNDLES[0], tmp_path / "bundles" / BUNDLES[0])
+    assert refused(scan(packed(Path(shutil.copytree(linked, tmp_path / BUNDLES[0]))), allow)) == []
 
 
 def test_our_list_holds_nothing_that_no_bundle_uses(allow, ours):
