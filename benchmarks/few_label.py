@@ -62,7 +62,7 @@ class Benchmark:
         self.images = {case["case"]: transform({"image": case["image"]})["image"] for case in cohort.cases}
         test = parser.get_parsed_content("validate::dataset")
         self.test = [test[index] for index in range(min(len(test), arguments.test_cases or len(test)))]
-        self.values = cohort.grid["label_values"]
+        self.values = cohort.grid.label_values
         self.known: dict[str, Tensor] = {}
 
     def parser(self, **overrides: Any) -> ConfigParser:

@@ -163,7 +163,7 @@ class Benchmark:
         """Return the ways of segmenting a volume with the adapted ADA-SAM: test item -> probabilities [K, H, W, D]."""
         network, features = parser.get_parsed_content("ada"), parser.get_parsed_content("features")
         kind, axis = type(parser.get_parsed_content("inference")), parser.get_parsed_content("cohort").slice_axis
-        size = parser.get_parsed_content("grid")["spatial_size"]
+        size = parser.get_parsed_content("grid").spatial_size
         values = {"label_values": self.values}
 
         def embeddings(item: dict[str, Any]) -> Tensor:
@@ -233,7 +233,7 @@ class Benchmark:
     def gated(self, parser: ConfigParser, network: nn.Module, axis: int) -> Callable[[dict[str, Any]], Tensor]:
         """Return the 2D network where the head, smoothed along the slices, says that a class is there."""
         inference, features = parser.get_parsed_content("inference"), parser.get_parsed_content("features")
-        size = parser.get_parsed_content("grid")["spatial_size"]
+        size = parser.get_parsed_content("grid").spatial_size
 
         def segment(item: dict[str, Any]) -> Tensor:
             features.note("scored", item["image"])

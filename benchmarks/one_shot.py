@@ -137,7 +137,7 @@ class Benchmark:
         network, labeller = parser.get_parsed_content("network"), parser.get_parsed_content("labeller")
         self.initial = {k: v.clone() for k, v in network.state_dict().items()}
         distillation = parser.get_parsed_content("distillation")
-        tokens = [n // 8 for n in self.cohort.grid["spatial_size"]]
+        tokens = [n // 8 for n in self.cohort.grid.spatial_size]
         self.measure("SAM features", lambda: teacher.prepare(self.images, distillation, tokens))
         labeller.resume = True
         self.measure("affine", labeller.align)
@@ -213,7 +213,7 @@ class Benchmark:
 
     def score(self, item: dict[str, Any], probabilities: Tensor, distances: bool = True) -> dict[str, float]:
         """Return mean Dice, HD95 and ASSD (mm) over labels, on the native grid."""
-        values = self.cohort.grid["label_values"]
+        values = self.cohort.grid.label_values
         native = ToNativeGridd("pred", values)({"pred": probabilities, "image": item["image"]})["pred"]
         if not distances:
             label, scores = plain(item["label"]), []

@@ -106,7 +106,7 @@ class Benchmark:
         """Return the true label map [H, W, D] of each training case on the grid, by class; for scoring only."""
         from monai import transforms as t
 
-        grid, values = self.cohort.grid, self.cohort.grid["label_values"]
+        grid, values = self.cohort.grid, self.cohort.grid.label_values
         masked = read_datalist(self.arguments.dataset_dir, self.arguments.truth).training
         known = {case["case"]: case for case in masked}
         transform = t.Compose([
@@ -114,9 +114,9 @@ class Benchmark:
             t.Orientationd("label", "RAS", labels=None),
             t.MapLabelValued("label", orig_labels=values, target_labels=list(range(len(values)))),
             t.AsDiscreted("label", to_onehot=len(values)),
-            AntiAliasd("label", pixdim=grid["pixdim"]),
-            t.Spacingd("label", grid["pixdim"], mode="bilinear", padding_mode="border"),
-            t.ResizeWithPadOrCropd("label", grid["spatial_size"], mode="edge"),
+            AntiAliasd("label", pixdim=grid.pixdim),
+            t.Spacingd("label", grid.pixdim, mode="bilinear", padding_mode="border"),
+            t.ResizeWithPadOrCropd("label", grid.spatial_size, mode="edge"),
         ])  # fmt: skip
         cases = [case["case"] for case in self.cohort.cases]
         return {case: plain(transform({"label": known[case]["label"]})["label"]).argmax(0) for case in cases}
@@ -174,7 +174,7 @@ class Benchmark:
     def score(self, case: str, found: Tensor) -> dict[str, Any]:
         """Return Dice and HD95 (mm) of each label of a pseudo label on the common grid."""
         values = list(range(len(self.cohort.labels)))
-        scores = case_metrics(found, self.truth[case], self.cohort.grid["pixdim"], values)
+        scores = case_metrics(found, self.truth[case], self.cohort.grid.pixdim, values)
         return {"case": case, **{str(v): {key: s[key] for key in ("dice", "hd95")} for v, s in scores.items()}}
 
 

@@ -83,7 +83,7 @@ class BundleApplication(Application):
         sys.path.insert(0, str(bundle))  # its code, and by that its model's grid
         context.models = None  # the SDK makes of a folder a model that can't predict; its operator opens the folder
         config = get_bundle_config(str(bundle), "inference")
-        values = [int(value) for value in config.get_parsed_content("grid")["label_values"]]
+        values = [int(value) for value in config.get_parsed_content("grid").label_values]
         loader = DICOMDataLoaderOperator(
             self, CountCondition(self, 1), input_folder=Path(context.input_path), name="loader"
         )

@@ -46,15 +46,15 @@ def describe_model(bundle: Path, names: Sequence[str], model: Path | None) -> Pa
     if len(names) < 2:
         raise InputError(f"labels are {', '.join(names)}; wanted at least one beside the background")
     grid = read_model(model)
-    if grid and len(grid["label_values"]) != len(names):
+    if grid and len(grid.label_values) != len(names):
         raise InputError(
-            f"{model} has {len(grid['label_values'])} classes, background included; {len(names)} names are given "
+            f"{model} has {len(grid.label_values)} classes, background included; {len(names)} names are given "
             f"({', '.join(names)}); wanted one for each, or that the model is moved away"
         )
     prediction["num_channels"] = len(names)
     prediction["channel_def"] = {str(channel): name for channel, name in enumerate(names)}
     if grid:
-        image["spatial_shape"] = prediction["spatial_shape"] = grid["spatial_size"]
+        image["spatial_shape"] = prediction["spatial_shape"] = grid.spatial_size
     write_atomic(path, _as_text(content))
     return path
 
@@ -82,7 +82,7 @@ def require_described(bundle: Path, model: Path) -> None:
     if grid is None:
         return
     path = bundle / "configs" / "metadata.json"
-    classes, names = len(grid["label_values"]), channel_names(path)
+    classes, names = len(grid.label_values), channel_names(path)
     counted = prediction_format(json.loads(path.read_text(encoding="utf-8"))).get("num_channels")
     if not classes == counted == len(names):
         raise InputError(

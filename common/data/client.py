@@ -75,7 +75,7 @@ def client_datalist(
         raise ValueError(f"supervision is {supervision!r}, slice_axis is {slice_axis!r}")
     problems: list[str] = []
     known = Path(model).is_file() if model else False
-    labels = _read_labels(Path(metadata), read_grid(model, {})["label_values"] if known else None)
+    labels = _read_labels(Path(metadata), read_grid(model, {}).label_values if known else None)
     given = [_read_case(entry, "training", problems) for entry in training]
     scored = [_read_case(entry, "validation", problems) for entry in validation or []]
     if not given:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -13,20 +15,46 @@ from ..errors import InputError
 from ..files.tensor_files import load_tensors
 
 
-def read_grid(path: str | None, default: Mapping[str, Sequence[float]]) -> dict[str, list]:
-    """Return the grid and label values that a trained model.pt carries, or the default where there is no such file.
+@dataclass(frozen=True)
+class Grid:
+    """What a network sees of a volume, and what its classes mean; written into model.pt as buffers.
 
-    Returns:
-        {"spatial_size": [int] * 3, "pixdim": [mm] * 3, "label_values": [int] * K}
+    Args:
+        spatial_size: voxels along the RAS axes.
+        pixdim: spacing of the voxels, mm.
+        label_values: value of each class in a label map, background first.
+
+    Raises:
+        ValueError: a size or spacing not above 0, or fewer than two classes.
     """
-    if not path or not Path(path).exists():
-        return {name: list(value) for name, value in default.items()}
-    tensors = load_tensors(path)
-    return {
-        "spatial_size": [int(n) for n in tensors["spatial_size"]],
-        "pixdim": [round(float(p), 4) for p in tensors["pixdim"]],
-        "label_values": [int(v) for v in tensors["label_values"]],
-    }
+
+    spatial_size: tuple[int, ...]
+    pixdim: tuple[float, ...]
+    label_values: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spatial_size", tuple(int(n) for n in self.spatial_size))
+        object.__setattr__(self, "pixdim", tuple(round(float(p), 4) for p in self.pixdim))
+        object.__setattr__(self, "label_values", tuple(int(v) for v in self.label_values))
+        if any(n < 1 for n in self.spatial_size):
+            raise ValueError(f"spatial_size is {list(self.spatial_size)}; wanted voxels above 0")
+        if any(p <= 0 for p in self.pixdim):
+            raise ValueError(f"pixdim is {list(self.pixdim)}; wanted millimetres above 0")
+        if len(self.label_values) < 2:
+            raise ValueError(f"label_values is {list(self.label_values)}; wanted the background and at least one more")
+
+    def as_dict(self) -> dict[str, list]:
+        """Return {"spatial_size", "pixdim", "label_values"} as lists, for JSON."""
+        return {name: list(getattr(self, name)) for name in ("spatial_size", "pixdim", "label_values")}
+
+
+def read_grid(path: str | None, default: Mapping[str, Sequence[float]]) -> Grid:
+    """Return the grid that a trained model.pt carries, or the default, by its fields, where there is no such file."""
+    found = default
+    if path and Path(path).exists():
+        tensors = load_tensors(path)
+        found = {name: tensors[name].tolist() for name in ("spatial_size", "pixdim", "label_values")}
+    return Grid(**found)
 
 
 def ras_geometry(path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -42,13 +70,14 @@ def ras_geometry(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plan_grid(
-    cases: Sequence[Mapping],
+    cases: Sequence[Mapping[str, Any]],
+    label_values: Iterable[int],
     spatial_size: Sequence[int] | None = None,
     pixdim: Sequence[float] | None = None,
     max_voxels: int = 98304,
     divisor: int = 8,
-    model: Mapping[str, Sequence] | None = None,
-) -> dict[str, list]:
+    model: Grid | None = None,
+) -> Grid:
     """Choose the grid that every volume is brought to, from image headers alone.
 
     It spans the largest extent of the given cases, with the finest spacing (never finer than the median scan's) at
@@ -56,12 +85,10 @@ def plan_grid(
 
     Args:
         cases: items with the key `image` (path).
+        label_values: of the classes, background first.
         spatial_size: voxels along the RAS axes, each a multiple of `divisor`; None to choose.
         pixdim: mm; None to choose.
-        model: grid of a model whose training goes on (`read_grid`): it is kept. None: a new model.
-
-    Returns:
-        {"spatial_size": [H, W, D], "pixdim": [mm, mm, mm]}
+        model: grid of a model whose training goes on: size and spacing are kept. None: a new model.
 
     Raises:
         InputError: a size or spacing that is given and not the model's.
@@ -69,13 +96,14 @@ def plan_grid(
     if model is not None:
         wanted = {"spatial_size": spatial_size, "pixdim": pixdim}
         problems = [
-            f"{name} is {list(value)}; wanted {list(model[name])} as in models/model.pt, or null: its training goes on"
+            f"{name} is {list(value)}; wanted {list(getattr(model, name))} as in models/model.pt, or null: its "
+            "training goes on"
             for name, value in wanted.items()
-            if value is not None and not np.allclose(value, model[name], rtol=1e-3)
+            if value is not None and not np.allclose(value, getattr(model, name), rtol=1e-3)
         ]
         if problems:
             raise InputError(problems)
-        return {name: list(model[name]) for name in wanted}
+        return Grid(model.spatial_size, model.pixdim, tuple(label_values))
     geometry = [ras_geometry(case["image"]) for case in cases]
     extent = np.max([shape * spacing for shape, spacing in geometry], axis=0)
     native = np.median([spacing for _, spacing in geometry], axis=0)
@@ -91,4 +119,4 @@ def plan_grid(
         blocks = np.round(blocks) if given is None else np.ceil(blocks - 1e-6)
         spatial_size = np.maximum(divisor * blocks, 2 * divisor).astype(int)
         pixdim = np.maximum(pixdim, extent / spatial_size) if given is None else pixdim
-    return {"spatial_size": [int(n) for n in spatial_size], "pixdim": [round(float(p), 4) for p in pixdim]}
+    return Grid(tuple(spatial_size), tuple(pixdim), tuple(label_values))

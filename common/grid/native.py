@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..imaging.uncertainty import normalized_entropy
+from ..launch.words import truth
 
 SLAB_VALUES = 16_000_000  # probabilities held at once
 
@@ -29,8 +30,8 @@ class ToNativeGridd(MapTransform):
         label_values: value of each class in the label map, background first.
         image_key: image that the network saw: a MetaTensor with its own affine, and the file's `original_affine` and
             `spatial_shape` in its meta, as `LoadImaged` sets them.
-        probabilities_key: where to put the probabilities [K, H', W', D'], float32; None: nowhere.
-        uncertainty_key: where to put their normalised entropy [1, H', W', D'], float32 in [0, 1]; None: nowhere.
+        save_probabilities: add `probabilities` [K, H', W', D'], float32.
+        save_uncertainty: add `uncertainty` [1, H', W', D'], their normalised entropy, float32 in [0, 1].
     """
 
     def __init__(
@@ -38,13 +39,14 @@ class ToNativeGridd(MapTransform):
         keys: KeysCollection,
         label_values: Sequence[int],
         image_key: str = "image",
-        probabilities_key: str | None = None,
-        uncertainty_key: str | None = None,
+        save_probabilities: bool = False,
+        save_uncertainty: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.label_values, self.image_key = [int(value) for value in label_values], image_key
-        self.probabilities_key, self.uncertainty_key = probabilities_key, uncertainty_key
+        self.probabilities_key = "probabilities" if truth("save_probabilities", save_probabilities) else None
+        self.uncertainty_key = "uncertainty" if truth("save_uncertainty", save_uncertainty) else None
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         result = dict(data)

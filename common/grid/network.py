@@ -1,4 +1,4 @@
-"""Any of MONAI's segmentation networks, with the grid that it was trained for."""
+"""Networks that carry the grid they were trained for, and any of MONAI's segmentation networks as one of them."""
 
 from __future__ import annotations
 
@@ -7,41 +7,45 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .grid import Grid
+
 
 class GridNetwork(nn.Module):
-    """Segment a volume with `body`; the grid that a model was trained for travels with it.
+    """Base of whatever is deployed: the grid travels as buffers, so that model.pt alone is enough to serve it.
 
-    Its buffers (`spatial_size`, `pixdim` in mm, `label_values`) make model.pt alone enough to serve it.
+    Args:
+        spatial_size, pixdim, label_values: see `Grid`; K = len(label_values).
+
+    Raises:
+        ValueError: see `Grid`.
+    """
+
+    def __init__(self, spatial_size: Sequence[int], pixdim: Sequence[float], label_values: Sequence[int]) -> None:
+        super().__init__()
+        Grid(tuple(spatial_size), tuple(pixdim), tuple(label_values))  # refuses what is no grid
+        self.classes = len(label_values)
+        self.register_buffer("spatial_size", torch.tensor([float(n) for n in spatial_size]))
+        self.register_buffer("pixdim", torch.tensor([float(p) for p in pixdim]))
+        self.register_buffer("label_values", torch.tensor([float(v) for v in label_values]))
+
+
+class BodyNetwork(GridNetwork):
+    """Segment a volume with `body`.
 
     Args:
         body: image [B, 1, H, W, D] -> [B, C, H, W, D] with C >= K, or, under deep supervision, several of these, the
             finest first: a list, or a tensor [B, n, C, H, W, D]. Channels beyond K belong to a method and are left out
             of the answer.
-        spatial_size: voxels along the RAS axes.
-        pixdim: spacing of that grid, mm.
-        label_values: value in a label map of each class, background first; K = len(label_values).
+        spatial_size, pixdim, label_values: see `GridNetwork`.
 
     forward: image [B, 1, H, W, D] in [0, 1] -> logits [B, K, H, W, D].
-
-    Raises:
-        ValueError: a size or spacing not above 0, or fewer than two classes.
     """
 
     def __init__(
         self, body: nn.Module, spatial_size: Sequence[int], pixdim: Sequence[float], label_values: Sequence[int]
     ) -> None:
-        super().__init__()
-        if any(n < 1 for n in spatial_size):
-            raise ValueError(f"spatial_size is {list(spatial_size)}; wanted voxels above 0")
-        if any(p <= 0 for p in pixdim):
-            raise ValueError(f"pixdim is {list(pixdim)}; wanted millimetres above 0")
-        if len(label_values) < 2:
-            raise ValueError(f"label_values is {list(label_values)}; wanted the background and at least one more")
+        super().__init__(spatial_size, pixdim, label_values)
         self.body = body
-        self.classes = len(label_values)
-        self.register_buffer("spatial_size", torch.tensor([float(n) for n in spatial_size]))
-        self.register_buffer("pixdim", torch.tensor([float(p) for p in pixdim]))
-        self.register_buffer("label_values", torch.tensor([float(v) for v in label_values]))
 
     def forward(self, image: Tensor) -> Tensor:
         return self.forward_all(image)[:, : self.classes]

@@ -55,10 +55,10 @@ class LabelReview:
     def save_volume(self, item: Mapping[str, Any]) -> Path:
         """Write the hard pseudo label of a case as label values on the grid of its file."""
         target = self.labeller.load(item["case"])["target"]
-        native = ToNativeGridd("target", self.cohort.grid["label_values"])({"image": item["image"], "target": target})
+        native = ToNativeGridd("target", self.cohort.grid.label_values)({"image": item["image"], "target": target})
         path = self.folder / f"{item['case']}.nii.gz"
         label = native["target"]
-        kind = np.uint8 if max(self.cohort.grid["label_values"]) < 256 else np.uint16
+        kind = np.uint8 if max(self.cohort.grid.label_values) < 256 else np.uint16
         writer = AtomicNibabelWriter(output_dtype=kind)
         writer.set_data_array(plain(label), channel_dim=0)
         writer.set_metadata({"affine": label.affine}, resample=False)
@@ -125,4 +125,4 @@ class LabelReview:
         known, names = self.labeller.load(item["case"]), dict(enumerate([*self.cohort.labels.values(), COLUMNS[1]]))
         maps = (known["target"].argmax(0), (known["weight"][0] == 0) * (len(names) - 1))
         columns = {title: volume.int().numpy() for title, volume in zip(COLUMNS, maps, strict=True)}
-        return overlay_png(plain(item["image"])[0].float().numpy(), columns, names, self.cohort.grid["pixdim"])
+        return overlay_png(plain(item["image"])[0].float().numpy(), columns, names, self.cohort.grid.pixdim)

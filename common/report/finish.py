@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from torch import Tensor, nn
 
 from ..data.label_names import compare_names
 from ..files.tensor_files import atomic_save
-from ..run.manifest import RunManifest
+from ..launch.words import path
 from ..scoring.handler import NativeGridMetrics
-from ..training.progress import ProgressBar
+from ..training.plan import Plan
 from .gallery import Gallery
 from .page import CASES, LIMITS, SUMMARY, Report
 
@@ -44,32 +43,28 @@ class Finish:
     report says (`introduction`, `describe`, `limits`).
 
     Args:
-        manifest: of the run.
-        cohort: has `name`, and `scored`, the cases whose truth may be looked at.
+        plan: of the run; its cohort has `name`, and `scored`, the cases whose truth may be looked at.
         network: what is deployed.
         ckpt_path: where its weights go; a file that is there is kept as `<name>.previous.pt`.
         evaluator, metrics, gallery: of the cases to score.
-        progress: by stage; their histories are the curves.
-        metadata: metadata.json of the bundle; a line is printed where it names other labels than the cohort.
+
+    A line is printed where metadata.json of the bundle names other labels than the cohort.
     """
 
     title = ""
 
     def __init__(
         self,
-        manifest: RunManifest,
-        cohort: Any,
+        plan: Plan,
         network: nn.Module,
         ckpt_path: str,
         evaluator: Evaluator,
         metrics: NativeGridMetrics,
         gallery: Gallery,
-        progress: Mapping[str, ProgressBar],
-        metadata: str | None = None,
     ) -> None:
-        self.manifest, self.cohort, self.network, self.ckpt_path = manifest, cohort, network, Path(ckpt_path)
-        self.evaluator, self.metrics, self.gallery, self.progress = evaluator, metrics, gallery, dict(progress)
-        self.metadata = metadata
+        self.plan, self.network, self.ckpt_path = plan, network, Path(path(ckpt_path))
+        self.manifest, self.cohort = plan.run.manifest, plan.cohort
+        self.evaluator, self.metrics, self.gallery = evaluator, metrics, gallery
 
     def run(self) -> None:
         """Do all of it; with several processes each scores its share and the first one writes."""
@@ -85,7 +80,8 @@ class Finish:
             self.manifest.write()
             self.print_table()
             print(f"model:  {self.ckpt_path}")
-            difference = None if self.metadata is None else compare_names(self.metadata, self.cohort.labels)
+            metadata = self.plan.run.bundle_root / "configs" / "metadata.json"
+            difference = compare_names(metadata, self.cohort.labels) if metadata.is_file() else None
             if difference:
                 print(f"labels: {difference}")
             print(f"report: {self.report()}")
@@ -102,7 +98,7 @@ class Finish:
 
     def results(self) -> dict[str, Any]:
         """Return what run.json keeps of the outcome."""
-        return {"grid": self.cohort.grid, "dice": self.scores()}
+        return {"grid": self.cohort.grid.as_dict(), "dice": self.scores()}
 
     def introduction(self) -> str:
         """Return the first paragraph of the report."""
@@ -167,9 +163,9 @@ class Finish:
         for case, picture in self.gallery.pictures.items():
             page.add_overlay(f"{case}: {', '.join(self.gallery.maps)}", picture, section=CASES)
         self.describe(page)
-        for stage, progress in self.progress.items():
-            if progress.history:
-                page.add_curves(stage, progress.history)
+        for name, trainer in self.plan.trainers.items():
+            if trainer.progress.history:
+                page.add_curves(name, trainer.progress.history)
         page.add_costs(self.manifest)
         page.add_text(self.limits(), section=LIMITS)
         return page.write()

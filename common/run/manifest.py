@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +33,7 @@ class RunManifest:
 
     Args:
         output_dir: folder of run.json; made on the first `write()`.
-        config: the configuration of the run; absolute paths in it are shortened to their last part.
+        config: settings of the run by part, more of which `note` adds; absolute paths are shortened to their last part.
         seed: random seed of the run.
         device: torch device of the run, e.g. "cpu".
         dataset_dir: data set in MSD layout; its dataset.json and the names and sizes of its files are hashed.
@@ -69,6 +70,7 @@ class RunManifest:
         }
         self.results: dict[str, Any] = {}
         self.resumes: list[dict[str, Any]] = []
+        self._before: dict[str, Any] | None = None
         self._finished: dict[str, dict[str, float]] = {}
         self._open: dict[str, StageMeter] = {}
         if resume and self.path.is_file():
@@ -85,6 +87,11 @@ class RunManifest:
         for name, meter in self._open.items():
             costs[name] = _add(costs[name], meter.read())
         return costs
+
+    def note(self, part: str, settings: Mapping[str, Any]) -> None:
+        """Keep what a part of the run was built with (see `settings_of`); what was noted of it before goes."""
+        self.facts["config"][part] = json.loads(json.dumps(without_paths(dict(settings)), default=_plain))
+        self._note_changes()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -143,18 +150,36 @@ class RunManifest:
             self.started = before["started"]
             self.results = dict(before["results"])
             self._finished = {name: dict(cost) for name, cost in before["stages"].items()}
-            self.resumes = [*before["resumes"], {"at": _now(), "changed": _changes(before, self.facts)}]
+            self.resumes = [*before["resumes"], {"at": _now(), "changed": []}]
+            self._before = before
+            self._note_changes()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             wanted = "the run.json of an earlier run is wanted: delete it or start without resume"
             raise InputError(f"{self.path}: not a run manifest ({error!r}); {wanted}") from error
 
+    def _note_changes(self) -> None:
+        """Say what differs from the run that is gone on with, of the parts that are known by now."""
+        if self._before is not None:
+            config = self.facts["config"]
+            before = {part: found for part, found in self._before["config"].items() if part in config}
+            self.resumes[-1]["changed"] = _changes({**self._before, "config": before}, self.facts)
+
 
 class StageCost:
-    """Handler that counts a whole engine run as one stage of a manifest and writes run.json after each epoch."""
+    """Handler that counts a whole engine run as one stage of a run's manifest and writes run.json after each epoch.
 
-    def __init__(self, manifest: RunManifest, stage: str) -> None:
-        self.manifest = manifest
+    Args:
+        run: has `manifest`, which is first asked for when the engine starts.
+        stage: name of the stage.
+    """
+
+    def __init__(self, run: Any, stage: str) -> None:
+        self.run = run
         self.stage = stage
+
+    @property
+    def manifest(self) -> RunManifest:
+        return self.run.manifest
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._start)
@@ -170,6 +195,26 @@ class StageCost:
     def _end(self) -> None:
         self.manifest.end_stage(self.stage)
         self.manifest.write()
+
+
+def settings_of(part: Any) -> dict[str, Any]:
+    """Return what a part of a run was built with: those of its constructor's arguments that it keeps and JSON can hold.
+
+    A part that says so itself, by a mapping `settings`, or is a mapping is taken at its word.
+    """
+    own = part if isinstance(part, Mapping) else getattr(part, "settings", None)
+    if not isinstance(own, Mapping):
+        kept = vars(part)
+        own = {name: kept[name] for name in inspect.signature(type(part)).parameters if name in kept}
+    return {str(name): value for name, value in own.items() if _is_setting(value)}
+
+
+def _is_setting(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_setting(entry) for entry in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_setting(entry) for entry in value)
+    return value is None or isinstance(value, str | int | float | Path)
 
 
 def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
@@ -197,13 +242,17 @@ def _add(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, flo
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Dotted keys whose values differ between two manifests, config down to its first level."""
+    """Dotted keys whose values differ between two manifests, down to the settings of each part."""
     changed = []
     for section, facts in now.items():
         old = before.get(section)
         if isinstance(facts, dict) and isinstance(old, dict):
-            keys = sorted(facts.keys() | old.keys())
-            changed += [f"{section}.{key}" for key in keys if facts.get(key) != old.get(key)]
+            for key in sorted(facts.keys() | old.keys()):
+                new, previous = facts.get(key), old.get(key)
+                if section == "config" and isinstance(new, dict) and isinstance(previous, dict):
+                    changed += [f"{section}.{line}" for line in _changes({key: previous}, {key: new})]
+                elif new != previous:
+                    changed.append(f"{section}.{key}")
         elif facts != old:
             changed.append(section)
     return changed

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..data.datalist import Case
 from ..errors import InputError
 from ..files.atomic_write import write_atomic
+from ..launch.words import truth
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -44,6 +45,7 @@ class WriteDicomSegd(MapTransform):
             `filename_or_obj` and `saved_to` in their meta.
         label_values: value of each class in the label map, background first.
         metadata: content of metadata.json: name, version, and the `channel_def` of the output `pred`.
+        wanted: False (or a word for it) writes nothing.
 
     Raises:
         InputError: as `read_series`; or the label map does not lie on the grid of the series.
@@ -54,13 +56,15 @@ class WriteDicomSegd(MapTransform):
         keys: KeysCollection,
         label_values: Sequence[int],
         metadata: Mapping[str, Any],
+        wanted: bool = True,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.label_values, self.metadata = [int(value) for value in label_values], dict(metadata)
+        self.wanted = truth("dicom_seg", wanted)
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-        for key in self.key_iterator(data):
+        for key in self.key_iterator(data) if self.wanted else ():
             meta = data[key].meta
             folder = Path(str(meta["filename_or_obj"]))
             if not folder.is_dir():
@@ -75,12 +79,17 @@ class WriteDicomSegd(MapTransform):
         return dict(data)
 
 
-def check_series(cases: Iterable[Case]) -> None:
+def check_series(cases: Iterable[Case], wanted: bool = True) -> None:
     """Look at the headers of every DICOM series before the first prediction, and name what is no series in one line.
+
+    Args:
+        wanted: False (or a word for it) looks at nothing.
 
     Raises:
         InputError: highdicom is missing, or one line for every series of which no segmentation can be written.
     """
+    if not truth("dicom_seg", wanted):
+        return
     if importlib.util.find_spec("highdicom") is None:
         raise InputError(
             "dicom_seg: the package highdicom is not installed; wanted (pip install highdicom), or dicom_seg false"

@@ -11,6 +11,7 @@ from monai.inferers import Inferer, sliding_window_inference
 from torch import Tensor
 
 from ..imaging.registration import total_ddf, warp
+from ..launch.words import optional, per_axis, truth
 from ..precision import bf16_autocast
 
 
@@ -42,7 +43,7 @@ class AffineTTAInferer(Inferer):
     ) -> None:
         super().__init__()
         self.views, self.rotation, self.scale, self.shift = views, rotation, scale, shift
-        self.seed, self.amp = seed, amp
+        self.seed, self.amp = seed, _amp(amp)
 
     def matrices(self) -> list[Tensor]:
         """Return the [3, 4] affine of each additional view, in centred voxel coordinates."""
@@ -101,8 +102,8 @@ class VolumeInferer(Inferer):
         amp: bool | None = None,
     ) -> None:
         super().__init__()
-        self.roi_size = None if roi_size is None else [int(n) for n in roi_size]
-        self.overlap, self.batch_size, self.amp = overlap, batch_size, amp
+        self.roi_size = per_axis("roi_size", roi_size, whole=True)
+        self.overlap, self.batch_size, self.amp = overlap, batch_size, _amp(amp)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         image = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
@@ -118,3 +119,8 @@ class VolumeInferer(Inferer):
             window = [min(n, size) for n, size in zip(self.roi_size, image.shape[2:], strict=True)]
             found = sliding_window_inference(image, window, self.batch_size, probabilities, self.overlap)
         return torch.log(found.clamp_min(1e-7))
+
+
+def _amp(word: Any) -> bool | None:
+    """Return whether to use bfloat16, None where the device decides."""
+    return None if optional(word) is None else truth("amp", word)

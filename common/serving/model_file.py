@@ -13,6 +13,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..files.tensor_files import load_strictly, load_tensors
 
+GRID = ("spatial_size", "pixdim", "label_values")
+
 
 class StrictCheckpointLoader(CheckpointLoader):
     """MONAI's CheckpointLoader for one network, with every name and shape wanted; called, or attached to an engine.
@@ -29,12 +31,12 @@ class StrictCheckpointLoader(CheckpointLoader):
         load_strictly(network, content, self.load_path)
 
 
-def require_model(path: str, names: Sequence[str] = ()) -> None:
+def require_model(path: str, names: Sequence[str] = GRID) -> None:
     """Look whether a model can be loaded before anything is built from it.
 
     Args:
         path: model.pt.
-        names: tensors it must hold, such as the buffers that describe its grid.
+        names: tensors it must hold: those that describe its grid.
 
     Raises:
         InputError: missing, not a state dict, or without one of the names.

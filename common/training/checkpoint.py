@@ -30,17 +30,6 @@ def seed_epoch(seed: int, stage: str, epoch: int, transform: Any = None, rank: i
         transform.set_random_state(seed=number)
 
 
-def start_anew(folder: str | Path, resume: bool) -> None:
-    """Remove the checkpoints of all stages, unless the run resumes.
-
-    A run that is killed in its first stage would otherwise, resumed, take the later stages of the run before it.
-    """
-    if not resume:
-        for pattern in ("*.checkpoint.pt", "*.checkpoint.pt.previous"):
-            for stale in Path(folder).glob(pattern):
-                stale.unlink(missing_ok=True)
-
-
 class StageCheckpoint:
     """Ignite handler that saves a trainer after epochs, and brings it back exactly.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 
 import numpy as np
 from torch.utils.data import DistributedSampler
@@ -42,12 +42,12 @@ class StreamSampler(DistributedSampler):
         rank: this process.
 
     Raises:
-        ValueError: a count below 1, or a rank outside the replicas.
+        ValueError: a count below 1, or a rank outside the replicas; no case, when an epoch begins.
     """
 
     def __init__(self, dataset: Sized, num_samples: int, seed: int = 0, num_replicas: int = 1, rank: int = 0) -> None:
-        if len(dataset) < 1 or num_samples < 1:
-            raise ValueError(f"found {len(dataset)} cases and num_samples {num_samples}; wanted at least 1 of each")
+        if num_samples < 1:
+            raise ValueError(f"num_samples is {num_samples}; wanted at least 1")
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
         self.num_samples = math.ceil(num_samples / num_replicas)
         self.total_size = self.num_samples * num_replicas
@@ -71,7 +71,7 @@ class StreamSampler(DistributedSampler):
         return self.num_samples
 
     def __iter__(self) -> Iterator[int]:
-        indices = range(len(self.dataset)) if self._subset is None else self._subset
+        indices = range(_count(self.dataset)) if self._subset is None else self._subset
         first = self.epoch * self.total_size + self.rank
         return stream(indices, [self.seed], range(first, first + self.total_size, self.num_replicas))
 
@@ -86,7 +86,8 @@ class TwoStreamSampler(DistributedSampler):
 
     Args:
         dataset: only its length is used.
-        labeled: indices of the labelled cases; all others are unlabelled.
+        labeled: indices of the labelled cases, or a function that returns them when an epoch begins; all others are
+            unlabelled.
         num_batches: groups of one epoch over all ranks, rounded up to a multiple of `num_replicas`.
         labeled_batch: labelled indices of a group.
         unlabeled_batch: unlabelled indices of a group; 0 for supervised learning.
@@ -95,14 +96,14 @@ class TwoStreamSampler(DistributedSampler):
         rank: this process.
 
     Raises:
-        ValueError: a count that is too small, an index outside the data set or given twice, a rank outside the
-            replicas.
+        ValueError: a count that is too small or a rank outside the replicas; when an epoch begins, no case, or an index
+            outside the data set or given twice.
     """
 
     def __init__(
         self,
         dataset: Sized,
-        labeled: Sequence[int],
+        labeled: Sequence[int] | Callable[[], Sequence[int]],
         num_batches: int,
         labeled_batch: int = 1,
         unlabeled_batch: int = 1,
@@ -110,17 +111,13 @@ class TwoStreamSampler(DistributedSampler):
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
-        if len(dataset) < 1 or num_batches < 1 or labeled_batch < 1 or unlabeled_batch < 0:
+        if num_batches < 1 or labeled_batch < 1 or unlabeled_batch < 0:
             raise ValueError(
-                f"found {len(dataset)} cases, num_batches {num_batches}, labeled_batch {labeled_batch}, "
-                f"unlabeled_batch {unlabeled_batch}; wanted at least 1 of each, and 0 of the last"
+                f"num_batches {num_batches}, labeled_batch {labeled_batch}, unlabeled_batch {unlabeled_batch}; wanted "
+                "at least 1 of each, and 0 of the last"
             )
-        chosen = {int(index) for index in labeled}
-        if len(chosen) != len(labeled) or not chosen <= set(range(len(dataset))):
-            raise ValueError(f"labeled is {list(labeled)}; wanted different indices from 0 to {len(dataset) - 1}")
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)
-        unlabeled = [index for index in range(len(dataset)) if index not in chosen]
-        self.streams = ((sorted(chosen) or unlabeled, labeled_batch), (unlabeled or sorted(chosen), unlabeled_batch))
+        self.labeled, self.labeled_batch, self.unlabeled_batch = labeled, labeled_batch, unlabeled_batch
         self.num_groups = math.ceil(num_batches / num_replicas)
         self.num_samples = self.num_groups * (labeled_batch + unlabeled_batch)
         self.total_size = self.num_samples * num_replicas
@@ -128,6 +125,16 @@ class TwoStreamSampler(DistributedSampler):
     def __len__(self) -> int:
         """Samples of this rank in one epoch."""
         return self.num_samples
+
+    @property
+    def streams(self) -> tuple[tuple[list[int], int], tuple[list[int], int]]:
+        """The indices of both streams, labelled first, each with its share of a group."""
+        labeled = self.labeled() if callable(self.labeled) else self.labeled
+        count, chosen = _count(self.dataset), {int(index) for index in labeled}
+        if len(chosen) != len(labeled) or not chosen <= set(range(count)):
+            raise ValueError(f"labeled is {list(labeled)}; wanted different indices from 0 to {count - 1}")
+        unlabeled = [index for index in range(count) if index not in chosen]
+        return (sorted(chosen) or unlabeled, self.labeled_batch), (unlabeled or sorted(chosen), self.unlabeled_batch)
 
     def __iter__(self) -> Iterator[int]:
         first = self.epoch * self.num_groups * self.num_replicas + self.rank
@@ -139,6 +146,13 @@ class TwoStreamSampler(DistributedSampler):
         for _ in groups:
             for indices, size in drawn:
                 yield from itertools.islice(indices, size)
+
+
+def _count(dataset: Sized) -> int:
+    """Return the number of cases, which is known once they are loaded."""
+    if len(dataset) < 1:
+        raise ValueError("found no case; wanted at least 1")
+    return len(dataset)
 
 
 def _places(groups: Iterable[int], size: int) -> Iterator[int]:

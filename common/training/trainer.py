@@ -39,8 +39,6 @@ class ObjectiveTrainer(SupervisedTrainer):
         amp: bfloat16 autocast; no scaler is needed, and objectives compute losses in float32.
         clip_norm: largest norm of the gradient; None for none.
         train_handlers: named handlers of the config.
-        after: not used. A config names here, before all else, what has to be done before this trainer can be built:
-            a client that builds the trainer and never runs the config's `run` (NVFLARE) gets it done as well.
 
     `run` may be called again with a higher `state.max_epochs`, as in federated rounds: it goes on, and an objective
     with `begin_round` is told first that the network may hold other weights than it had left there.
@@ -58,7 +56,6 @@ class ObjectiveTrainer(SupervisedTrainer):
         amp: bool = False,
         clip_norm: float | None = 5.0,
         train_handlers: Sequence | None = None,
-        after: Any = None,
         **kwargs: Any,
     ) -> None:
         self.objective = objective.to(device)

@@ -42,7 +42,7 @@ for folder in map(Path, sys.argv[1:]):
     networks = [deploy._load_model_from_directory_bundle(place, device, config) for place in (folder, without)]
     archive = operator(folder / "models" / "model.ts")  # the operator's own start, which wants a file
     grid = config.get_parsed_content("grid")
-    image = torch.rand(1, 1, *grid["spatial_size"], generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 1, *grid.spatial_size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         scripted, eager = (network(image) for network in networks)
         pred = archive._inferer(image, networks[0])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from .common.data.presence import foreground_values
 from .common.data.selection import given_label_slices, labeled_cases
 from .common.data.volumes import read_geometry
 from .common.errors import InputError
+from .common.launch.words import optional_number
 from .common.slices.cohort import PresenceCohort
 from .common.slices.masked_slices import draw_label_slices, read_label_slices
 
@@ -20,12 +22,12 @@ AUTO_BUDGET = 20
 
 
 class FewSlicesCohort(PresenceCohort):
-    """Read and check a data set for learning from masks on a few slices and presence bits on all.
+    """Read a data set for learning from masks on a few slices and presence bits on all.
 
     Of the masks of the training cases only the chosen slices are looked at; those of other cases are never opened.
 
     Args:
-        dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor: see `PresenceCohort`.
+        dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor: see `Cohort`.
         num_label_slices: how many positive slices are drawn from the training cases that have a label (where the
             datalist has `label_slices` for one, from these); None: all `label_slices` of the datalist; "auto": these
             where the datalist has any, else a draw of 20, or of all where there are fewer.
@@ -34,9 +36,8 @@ class FewSlicesCohort(PresenceCohort):
         seed: of the draw.
 
     Attributes, besides those of `PresenceCohort`:
-        cases: case, image, slice_labels, and of those with masks label and label_slices too.
+        cases: case, image, slice_labels, and, once they are checked, of those with masks label and label_slices too.
         num_label_slices: as given; "auto" is None or a number here.
-        label_slices: case -> indices of its slices with masks as stored, sorted; only cases that have some.
 
     Raises:
         InputError: everything that is wrong with the data set, one line a problem; also a mask that has a label on a
@@ -50,21 +51,33 @@ class FewSlicesCohort(PresenceCohort):
         num_label_slices: int | str | None = AUTO,
         draw_from_middle: float = 1.0,
         seed: int = 0,
-        spatial_size: Sequence[int] | None = None,
-        pixdim: Sequence[float] | None = None,
-        max_voxels: int = 98304,
-        divisor: int = 8,
+        **grid: Any,
     ) -> None:
-        # the command line hands over words
-        self.num_label_slices = None if num_label_slices in ("null", "None") else num_label_slices
+        auto = isinstance(num_label_slices, str) and num_label_slices.strip().lower() == AUTO
+        self.num_label_slices: int | str | None = (
+            AUTO if auto else optional_number("num_label_slices", num_label_slices, whole=True)
+        )
+        self.draw_from_middle, self.seed = draw_from_middle, int(seed)
         self._files: dict[str, str] = {}
         self._given: dict[str, list[int]] = {}
-        super().__init__(dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor)
-        self.label_slices: dict[str, list[int]] = (
-            self._given if self.num_label_slices is None else self._draw(seed, draw_from_middle)
-        )
-        self.cases: list[Case] = [self._with_masks(case) for case in self.cases]
+        self._masks_show: dict[int, int] = {}
+        super().__init__(dataset_dir, datalist, **grid)
+
+    @cached_property
+    def label_slices(self) -> dict[str, list[int]]:
+        """Case -> indices of its slices with masks as stored, sorted; only cases that have some."""
+        return self._given if self.num_label_slices is None else self._draw(self.seed, self.draw_from_middle)
+
+    def check_further(self) -> None:
+        super().check_further()
+        # only now, so that no mask is opened but on the chosen slices
+        self.cases = [self._with_masks(case) for case in self.cases]
         self._masks_show = self._check_masks()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        own = {"num_label_slices": self.num_label_slices, "draw_from_middle": self.draw_from_middle, "seed": self.seed}
+        return {**super().settings, **own}
 
     def read_further(self, content: Datalist, name: str) -> None:
         self._files = {case["case"]: case["label"] for case in labeled_cases(content)}
@@ -79,7 +92,7 @@ class FewSlicesCohort(PresenceCohort):
     @property
     def slice_size(self) -> tuple[int, int]:
         """Rows and columns of a slice on the common grid."""
-        rows, columns = (n for axis, n in enumerate(self.grid["spatial_size"]) if axis != self.slice_axis)
+        rows, columns = (n for axis, n in enumerate(self.grid.spatial_size) if axis != self.slice_axis)
         return rows, columns
 
     @property

@@ -73,7 +73,7 @@ class Finish(CommonFinish):
             "training_cases": len(self.cohort.cases),
             "base": self.base,
             "deployed": "ADA-SAM itself" if self.itself else "segmenter",
-            "grid": self.cohort.grid,
+            "grid": self.cohort.grid.as_dict(),
             "flags": self.flags(),
             "dice": self.scores(),
         }

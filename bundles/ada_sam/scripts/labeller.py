@@ -178,7 +178,7 @@ class PseudoLabeller:
         return torch.where(count > 0, mean, 1.0).view(around).expand(1, *size)
 
     def _judge(self, answer: VolumeAnswer, target: Tensor, true: Tensor, drawn: Tensor, bits: Tensor) -> dict[str, Any]:
-        axis, pixdim = self.cohort.slice_axis, self.cohort.grid["pixdim"]
+        axis, pixdim = self.cohort.slice_axis, self.cohort.grid.pixdim
         own = _one_hot(answer.probabilities)
         by_label: dict[str, list[Any]] = {
             "confidence": [

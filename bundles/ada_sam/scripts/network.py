@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .common.files.tensor_files import load_tensors
-from .common.grid.network import GridNetwork
+from .common.grid.network import BodyNetwork, GridNetwork
 from .common.sam.features.volume import encode_volume
 from .volume.volume_inference import VolumeInference
 
 
-class Segmenter(GridNetwork):
+class Segmenter(BodyNetwork):
     """Segment a volume with `body`; holds no SAM and needs neither presence bits nor prompts."""
 
 
-class AdaSamVolume(nn.Module):
+class AdaSamVolume(GridNetwork):
     """Segment a volume slice by slice with ADA-SAM, which prompts itself: encoder, prompts, decoder, the axis between.
 
     It is what models/ada_sam.pt holds, adapters folded in. Its buffers (`spatial_size`, `pixdim` in mm, `label_values`,
@@ -44,13 +44,10 @@ class AdaSamVolume(nn.Module):
         label_values: Sequence[int],
         context: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(spatial_size, pixdim, label_values)
         self.network = inference.network
         self.inference = inference
-        self.classes, self.context = len(label_values), int(context)
-        self.register_buffer("spatial_size", torch.tensor([float(n) for n in spatial_size]))
-        self.register_buffer("pixdim", torch.tensor([float(p) for p in pixdim]))
-        self.register_buffer("label_values", torch.tensor([float(v) for v in label_values]))
+        self.context = int(context)
         self.register_buffer("slice_axis", torch.tensor(float(inference.slice_axis)))
 
     @torch.no_grad()

@@ -11,22 +11,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .common.data.checks import require_sound
-from .common.data.datalist import Datalist, read_datalist
+from .common.data.cohort import Cohort
+from .common.data.datalist import Case, Datalist
 from .common.data.selection import labeled_cases, one_labeled, strip_labels
-from .common.grid.grid import plan_grid
+from .common.launch.words import optional
 
 
-class OneShotCohort:
-    """Read and check a data set for one-shot learning; of the training labels only the atlas's is ever opened.
+class OneShotCohort(Cohort):
+    """Read a data set for one-shot learning; of the training labels only the atlas's is ever opened.
 
     Args:
-        dataset_dir: folder with a `dataset.json` in MSD layout.
-        datalist: its file name; or what a client has given (`client_datalist`).
+        dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor: see `Cohort`.
         atlas: id of the labelled training case; None: the only one that has a label, else the medoid (`choose_atlas`).
-        spatial_size, pixdim, max_voxels: see `plan_grid`.
+
+    Attributes, besides those of `Cohort`:
+        images: training and unlabelled cases, case and image alone.
+        candidates: ids of the training cases that have a label.
+        atlas: the labelled case; None until `choose_atlas` has chosen one.
 
     Raises:
-        InputError: everything that is wrong with the data set, one line a problem.
+        InputError: what is wrong with the datalist or a setting, one line a problem.
     """
 
     def __init__(
@@ -34,37 +38,20 @@ class OneShotCohort:
         dataset_dir: str | None,
         datalist: str | Datalist = "dataset.json",
         atlas: str | None = None,
-        spatial_size: Sequence[int] | None = None,
-        pixdim: Sequence[float] | None = None,
-        max_voxels: int = 98304,
+        **grid: Any,
     ) -> None:
-        content = read_datalist(dataset_dir, datalist)
-        self.name, self.labels = content.name, content.labels
-        self._datalist = content
-        self.candidates = [case["case"] for case in labeled_cases(content)]
-        self.images = strip_labels(content.training + content.unlabeled)
-        self.test = [case for case in content.test if "label" in case]
-        self.validation = [case for case in content.validation if "label" in case]
+        super().__init__(dataset_dir, datalist, **grid)
+        atlas = optional(atlas)
+        self.candidates = [case["case"] for case in labeled_cases(self.content)]
+        self.images = strip_labels(self.content.training + self.content.unlabeled)
         self.atlas: dict[str, Any] | None = None
-        first: list[dict] = []
         if atlas is not None or len(self.candidates) == 1:
-            self.atlas = one_labeled(content, atlas or self.candidates[0])[0]
-            first = [self.atlas]
-        unlabeled = [case for case in self.images if not self.atlas or case["case"] != self.atlas["case"]]
-        self._check(first, unlabeled, self.validation, self.test)
-        self.grid: dict[str, list] = plan_grid(self.images, spatial_size, pixdim, max_voxels, model=content.grid)
-        self.grid["label_values"] = list(self.labels)
+            self.atlas = one_labeled(self.content, atlas or self.candidates[0])[0]
+        named = {} if self.atlas is None else {self.atlas["case"]: self.atlas}
+        self.cases: list[Case] = [*named.values(), *(case for case in self.images if case["case"] not in named)]
 
-    def _check(self, *groups: Sequence[Mapping[str, Any]]) -> None:
-        needs_foreground = [self.atlas["case"]] if self.atlas else []
-        require_sound(
-            *groups, label_values=self.labels, dataset_dir=self._datalist.directory, needs_foreground=needs_foreground
-        )
-
-    @property
-    def scored(self) -> list[dict]:
-        """Cases whose truth may be looked at: the labelled test cases, else the labelled validation cases."""
-        return self.test or self.validation
+    def needs_foreground(self, case: Case) -> bool:
+        return "label" in case
 
     def choose_atlas(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         """Return the atlas case, choosing the label-free medoid of the candidates where none was named.
@@ -81,8 +68,15 @@ class OneShotCohort:
             scores = (small @ small.sum(0)) - 1
             rank = {item["case"]: float(score) for item, score in zip(images, scores, strict=True)}
             best = max(self.candidates, key=lambda case: (rank[case], case))
-            self.atlas = one_labeled(self._datalist, best)[0]
-            self._check([self.atlas])
+            atlas = one_labeled(self.content, best)[0]
+            require_sound(
+                [atlas], label_values=self.labels, dataset_dir=self.content.directory, needs_foreground=[best]
+            )
+            self.atlas = atlas
             if idist.get_rank() == 0:
                 print(f"atlas: {best}, the label-free medoid of {len(self.candidates)} labelled training cases")
         return self.atlas
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings, "atlas": None if self.atlas is None else self.atlas["case"]}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from .common.report.finish import Compared
 from .common.report.finish import Finish as CommonFinish
 from .common.report.overlay import overlay_png
 from .common.report.page import LABELS, Report
 from .common.tensors import plain
-from .labeller import AtlasLabeller
-from .learning.teacher import SamTeacher
+from .plan import OneShotPlan
 
 
 class Finish(CommonFinish):
@@ -20,9 +17,9 @@ class Finish(CommonFinish):
 
     title = "RRL-MedSAM"
 
-    def __init__(self, labeller: AtlasLabeller, teacher: SamTeacher, network: nn.Module, **options: Any) -> None:
-        super().__init__(cohort=labeller.cohort, network=network, **options)
-        self.labeller, self.sam = labeller, teacher.name
+    def __init__(self, plan: OneShotPlan, **options: Any) -> None:
+        super().__init__(plan=plan, **options)
+        self.labeller, self.sam = plan.labeller, plan.teacher.name
 
     def compared(self) -> list[Compared]:
         return [
@@ -37,7 +34,7 @@ class Finish(CommonFinish):
             "atlas": labeller.atlas["case"],
             "unlabeled": len(self.cohort.images) - 1,
             "learnt_from": len(labeller.selected) + 1,
-            "grid": self.cohort.grid,
+            "grid": self.cohort.grid.as_dict(),
             "sam": self.sam,
             "dice": self.scores(),
         }
@@ -59,7 +56,7 @@ class Finish(CommonFinish):
 
     def describe(self, page: Report) -> None:
         labeller, names = self.labeller, dict(enumerate(self.labeller.cohort.labels.values()))
-        spacing = labeller.cohort.grid["pixdim"]
+        spacing = labeller.cohort.grid.pixdim
         atlas = labeller.atlas
         hard = atlas["label"][0].argmax(0).cpu().int().numpy()
         page.add_overlay(

@@ -21,6 +21,7 @@ from .common.imaging.registration import (
     total_ddf,
     warp,
 )
+from .common.launch.words import truth
 from .common.pseudo_labels.opinions import agreement, fuse, select_by_quality
 from .common.pseudo_labels.refine import refine_by_intensity
 from .common.pseudo_labels.store import PseudoLabelBank
@@ -85,7 +86,7 @@ class AtlasLabeller:
         self.cohort, self.images, self.label_transform = cohort, images, label_transform
         self.network, self.registration, self.inferer = network, registration, inferer
         self.instance_steps, self.coarse_steps, self.guided_steps = instance_steps, coarse_steps, guided_steps
-        self.smooth_weight, self.fuse_network = smooth_weight, fuse_network
+        self.smooth_weight, self.fuse_network = smooth_weight, truth("fuse_network", fuse_network)
         self.bridges, self.bridge_steps, self.confirmation = bridges, bridge_steps, confirmation
         self.keep, self.min_agreement, self.refine_intensity = keep, min_agreement, refine_intensity
         self.device, self.resume = torch.device(device), resume

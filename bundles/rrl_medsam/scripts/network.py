@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .common.grid.network import GridNetwork
+from .common.launch.words import truth
 from .common.learning.light_unet import LightDecoder, LightEncoder
 
 
@@ -38,16 +40,13 @@ def mask_prompt(logits: Tensor) -> Tensor:
     return torch.softmax(logits.float(), dim=1).detach()
 
 
-class RRLMedSAMNetwork(nn.Module):
+class RRLMedSAMNetwork(GridNetwork):
     """Segment a volume: the general model's soft mask is the prompt of the medical model (spec 2.5, 4.6).
 
-    Holds no SAM, no registration and no teacher. The grid that a model was trained for travels with it as buffers
-    (`spatial_size`, `pixdim` in mm, `label_values`), so that model.pt alone is enough to serve it.
+    Holds no SAM, no registration and no teacher.
 
     Args:
-        spatial_size: voxels along the RAS axes; multiples of the product of strides.
-        pixdim: spacing of that grid, mm.
-        label_values: value in a label map of each class, background first; K = len(label_values).
+        spatial_size, pixdim, label_values: see `GridNetwork`; sizes are multiples of the product of strides.
         channels, strides, norm, dropout: of both U-Nets; see `LightEncoder`.
         prompt: False: the medical model works without the general one's mask.
         output: "mean" (of both models' probabilities), "medical" (the paper's) or "general".
@@ -68,20 +67,16 @@ class RRLMedSAMNetwork(nn.Module):
         prompt: bool = True,
         output: str = "mean",
     ) -> None:
-        super().__init__()
+        super().__init__(spatial_size, pixdim, label_values)
         if output not in ("mean", "medical", "general"):
             raise ValueError(f"output is {output!r}; wanted mean, medical or general")
         stride = 2 ** sum(1 for s in strides if s == 2)
         if any(n < 1 or n % stride for n in spatial_size):
             raise ValueError(f"spatial_size is {list(spatial_size)}; wanted multiples of {stride}, at least {stride}")
-        if any(p <= 0 for p in pixdim):
-            raise ValueError(f"pixdim is {list(pixdim)}; wanted millimetres above 0")
-        if len(label_values) < 2:
-            raise ValueError(f"label_values is {list(label_values)}; wanted the background and at least one more")
-        self.prompt, self.output = prompt, output
+        self.stride, self.prompt, self.output = stride, truth("prompt", prompt), output
         norm_ = (norm, {"affine": True}) if norm == "instance" else norm
         body = {"channels": channels, "strides": strides, "norm": norm_, "dropout": dropout}
-        classes = len(label_values)
+        classes = self.classes
         self.general_encoder = LightEncoder(in_channels, **body)
         self.general_decoder = LightDecoder(classes, in_channels, **body)
         self.medical_encoder = LightEncoder(in_channels, **body)
@@ -89,9 +84,6 @@ class RRLMedSAMNetwork(nn.Module):
         self.dense_prompt = DensePrompt(classes, channels[-1], strides)
         # averaging the weights of two unrelated networks destroys both: they start as one
         self.medical_encoder.load_state_dict(self.general_encoder.state_dict())
-        self.register_buffer("spatial_size", torch.tensor([float(n) for n in spatial_size]))
-        self.register_buffer("pixdim", torch.tensor([float(p) for p in pixdim]))
-        self.register_buffer("label_values", torch.tensor([float(v) for v in label_values]))
 
     def forward_general(self, image: Tensor) -> Tensor:
         """Return the general model's logits [B, K, H, W, D]."""

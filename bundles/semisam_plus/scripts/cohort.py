@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from .common.data.checks import require_sound
-from .common.data.datalist import Datalist, read_datalist
-from .common.data.selection import few_labeled, scored_cases, strip_labels
-from .common.grid.grid import plan_grid
+from .common.data.cohort import Cohort
+from .common.data.datalist import Case, Datalist
+from .common.data.selection import few_labeled, strip_labels
+from .common.launch.words import names, optional_number, truth
 
 
-class FewLabelCohort:
-    """Read and check a data set for learning from few labels; of the training labels only the chosen ones are opened.
+class FewLabelCohort(Cohort):
+    """Read a data set for learning from few labels; of the training labels only the chosen ones are opened.
 
     Args:
-        dataset_dir: folder with a `dataset.json` in MSD layout.
-        datalist: its file name; or what a client has given (`client_datalist`).
+        dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor: see `Cohort`.
         num_labeled: how many of the training cases that have a label count as labelled; None for all of them.
         labeled: ids of the labelled cases, in the place of a draw.
         seed: of the draw.
-        spatial_size, pixdim, max_voxels, divisor: see `plan_grid`.
         federated: the data of one site of several: `num_labeled` is then the most that count as labelled, and there may
             be none, where other sites have some.
 
-    Attributes:
+    Attributes, besides those of `Cohort`:
         labeled: the cases whose label is learnt from; case, image and label.
         unlabeled: all others of training and unlabeled; case and image alone.
         cases: both, the labelled ones first.
-        scored: cases whose truth may be looked at: the labelled test cases, else the labelled validation cases.
-        grid: {"spatial_size", "pixdim", "label_values"} of what is deployed.
 
     Raises:
-        InputError: everything that is wrong with the data set, one line a problem.
+        InputError: what is wrong with the datalist or a setting, one line a problem.
     """
 
     def __init__(
@@ -41,33 +38,29 @@ class FewLabelCohort:
         num_labeled: int | None = None,
         labeled: Sequence[str] | str | None = None,
         seed: int = 0,
-        spatial_size: Sequence[int] | None = None,
-        pixdim: Sequence[float] | None = None,
-        max_voxels: int = 98304,
-        divisor: int = 8,
         federated: bool = False,
+        **grid: Any,
     ) -> None:
-        content = read_datalist(dataset_dir, datalist)
-        self.name, self.labels = content.name, content.labels
-        given = (num_labeled, labeled, spatial_size, pixdim)  # the command line hands over words
-        num_labeled, labeled, spatial_size, pixdim = (None if v in ("null", "None") else v for v in given)
-        count = sum("label" in case for case in content.training)
-        if federated and labeled is None:
-            num_labeled = count if num_labeled is None else min(num_labeled, count)
-        if federated and num_labeled == 0:
-            chosen, self.unlabeled = [], strip_labels(content.training + content.unlabeled)
+        super().__init__(dataset_dir, datalist, **grid)
+        self.num_labeled = optional_number("num_labeled", num_labeled, whole=True)
+        self.seed, self.federated = seed, truth("federated", federated)
+        chosen_ids = names(labeled)
+        count = sum("label" in case for case in self.content.training)
+        wanted = self.num_labeled
+        if self.federated and chosen_ids is None:
+            wanted = count if wanted is None else min(wanted, count)
+        if self.federated and wanted == 0:
+            chosen: list[Case] = []
+            self.unlabeled = strip_labels(self.content.training + self.content.unlabeled)
         else:
-            chosen, self.unlabeled = few_labeled(content, num_labeled, seed, labeled)
+            chosen, self.unlabeled = few_labeled(self.content, wanted, seed, chosen_ids)
         self.labeled = [{key: case[key] for key in ("case", "image", "label")} for case in chosen]
         self.cases = self.labeled + self.unlabeled
-        self.scored = scored_cases(content)
-        require_sound(
-            self.labeled,
-            self.unlabeled,
-            self.scored,
-            label_values=self.labels,
-            dataset_dir=content.directory,
-            needs_foreground=[case["case"] for case in self.labeled],
-        )
-        self.grid: dict[str, list] = plan_grid(self.cases, spatial_size, pixdim, max_voxels, divisor, content.grid)
-        self.grid["label_values"] = list(self.labels)
+
+    def needs_foreground(self, case: Case) -> bool:
+        return "label" in case
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        own = {"num_labeled": self.num_labeled, "labeled": [case["case"] for case in self.labeled]}
+        return {**super().settings, **own, "seed": self.seed, "federated": self.federated}

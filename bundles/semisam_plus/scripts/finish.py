@@ -53,7 +53,7 @@ class Finish(CommonFinish):
         return {
             "labeled": len(self.cohort.labeled),
             "unlabeled": len(self.cohort.unlabeled),
-            "grid": self.cohort.grid,
+            "grid": self.cohort.grid.as_dict(),
             "method": self.method,
             "generalists": self.panel.names,
             "teachers": self.panel.teachers,
@@ -123,7 +123,7 @@ class Finish(CommonFinish):
         note = "Agreement is the Dice with the specialist's own prediction, mean over the labels."
         page.add_table("The last answers, most agreement first", rows, note, section=ANSWERS)
         images = {item["case"]: item["image"] for item in answers.images}
-        spacing = self.cohort.grid["pixdim"]
+        spacing = self.cohort.grid.pixdim
         for word, case in dict.fromkeys([("most", ranked[0]), ("least", ranked[-1])]):
             answer = answers.load(case)["answer"].argmax(0).int().numpy()
             image = plain(images[case])[0].float().numpy()

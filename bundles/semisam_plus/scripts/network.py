@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .common.grid.network import GridNetwork
+from .common.grid.network import BodyNetwork
 
 
-class Specialist(GridNetwork):
+class Specialist(BodyNetwork):
     """Segment a volume with `body`; holds no generalist and no teacher.
 
     Channels of `body` beyond the K classes are a method's own (DTC's level sets).

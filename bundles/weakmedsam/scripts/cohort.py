@@ -11,7 +11,7 @@ from .prior.location import Location, read_locations
 
 
 class WeakCohort(PresenceCohort):
-    """Read and check a data set for learning from presence bits; no mask of a training case is ever opened.
+    """Read a data set for learning from presence bits; no mask of a training case is ever opened.
 
     Attributes, besides those of `PresenceCohort`:
         locations: value -> typical box and volume, where the datalist has them.

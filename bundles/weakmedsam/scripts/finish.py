@@ -51,7 +51,7 @@ class Finish(CommonFinish):
             "rejected": list(self.cohort.reject),
             "backbone": self.features.name,
             "prior": self.labeller.prior,
-            "grid": self.cohort.grid,
+            "grid": self.cohort.grid.as_dict(),
             "dice": self.scores(),
             "auc": self.means("auc"),
             "index_auc": self.means("index auc"),

@@ -305,7 +305,7 @@ class PseudoLabeller:
                 self._shares = shares_by_box(self.boxes, [item["image"] for item in self.images], axis)
             else:
                 presences = (self.presence(item) for item in self.images)
-                self._shares = shares_by_volume(self.sizes, presences, grid["spatial_size"], grid["pixdim"], axis)
+                self._shares = shares_by_volume(self.sizes, presences, grid.spatial_size, grid.pixdim, axis)
         return self._shares
 
     def cut(self, maps: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
@@ -325,7 +325,7 @@ class PseudoLabeller:
         """Return what can be said without truth of a pseudo label `target` [K, H, W, D]; see `judgement.judge`."""
         inside = presence > 0.5
         there = above(prior, self.thresholds(prior, inside), inside)
-        return judge(target[1:] > 0.5, there, self.values, self.cohort.grid["pixdim"], self.cohort.slice_axis)
+        return judge(target[1:] > 0.5, there, self.values, self.cohort.grid.pixdim, self.cohort.slice_axis)
 
     # --- places
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .common.grid.network import GridNetwork
+from .common.grid.network import BodyNetwork
 
 
-class Segmenter(GridNetwork):
+class Segmenter(BodyNetwork):
     """Segment a volume with `body`; holds no SAM, no classifier and needs no presence bits."""
 
 

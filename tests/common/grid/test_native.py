@@ -49,11 +49,11 @@ def blobs(size=(16, 16, 16), classes: int = 3) -> torch.Tensor:
 def test_equals_monais_invertd_where_both_are_defined(name):
     item = GRID({"image": native_image(GEOMETRIES[name])})
     pred = blobs()
-    mine = ToNativeGridd("pred", [0, 1, 2], probabilities_key="p")({**item, "pred": pred})
+    mine = ToNativeGridd("pred", [0, 1, 2], save_probabilities=True)({**item, "pred": pred})
     monai = Invertd("pred", transform=GRID, orig_keys="image", nearest_interp=False)({**item, "pred": MetaTensor(pred)})
-    assert mine["p"].shape[1:] == monai["pred"].shape[1:] == (21, 18, 15)
+    assert mine["probabilities"].shape[1:] == monai["pred"].shape[1:] == (21, 18, 15)
     inner = (slice(None), *[slice(3, -3)] * 3)  # at the edges Invertd repeats what it has, or zeros
-    assert torch.allclose(mine["p"][inner].as_tensor(), monai["pred"][inner].as_tensor().float(), atol=2e-3)
+    assert torch.allclose(mine["probabilities"][inner].as_tensor(), monai["pred"][inner].as_tensor().float(), atol=2e-3)
     assert np.allclose(mine["pred"].affine, item["image"].meta["original_affine"])
 
 
@@ -65,9 +65,9 @@ def test_label_map_is_the_same_without_and_with_the_shortcut(name, monkeypatch):
     pred[0] = 1 - pred[1]
     quick = ToNativeGridd("pred", [0, 5])({**item, "pred": pred})["pred"]
     monkeypatch.setattr(native_grid, "SLAB_VALUES", 500)  # many slabs
-    whole = ToNativeGridd("pred", [0, 5], probabilities_key="p")({**item, "pred": pred})
+    whole = ToNativeGridd("pred", [0, 5], save_probabilities=True)({**item, "pred": pred})
     assert torch.equal(quick, whole["pred"]) and set(quick.unique().tolist()) == {0, 5}
-    assert torch.allclose(whole["p"].sum(0), torch.ones(21, 18, 15), atol=1e-5)
+    assert torch.allclose(whole["probabilities"].sum(0), torch.ones(21, 18, 15), atol=1e-5)
 
 
 def test_axis_by_axis_equals_all_axes_at_once():
@@ -84,8 +84,8 @@ def test_sheared_scan_takes_the_general_way():
     to_grid = torch.linalg.inv(item["image"].affine) @ torch.as_tensor(item["image"].meta["original_affine"])
     assert matching_axes(to_grid, 21) is None
     label = ToNativeGridd("pred", [0, 1, 2])({**item, "pred": blobs()})["pred"]
-    whole = ToNativeGridd("pred", [0, 1, 2], uncertainty_key="u")({**item, "pred": blobs()})
-    assert torch.equal(label, whole["pred"]) and whole["u"].min() >= 0 and whole["u"].max() <= 1
+    whole = ToNativeGridd("pred", [0, 1, 2], save_uncertainty=True)({**item, "pred": blobs()})
+    assert torch.equal(label, whole["pred"]) and whole["uncertainty"].min() >= 0 and whole["uncertainty"].max() <= 1
 
 
 def test_beyond_the_grid_is_background_and_its_border_voxel_counts_in_full():

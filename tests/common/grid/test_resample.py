@@ -33,7 +33,7 @@ def test_ras_geometry_of_any_storage_order(tmp_path):
 def test_the_planned_grid_spans_the_largest_extent(tmp_path):
     cases = [volume(tmp_path / "a.nii", (40, 30, 20), (1, 1, 2)), volume(tmp_path / "b.nii", (30, 50, 20), (1, 1, 1))]
     grid = plan_grid(cases, max_voxels=16 * 24 * 16)
-    size, pixdim = np.array(grid["spatial_size"]), np.array(grid["pixdim"])
+    size, pixdim = np.array(grid.spatial_size), np.array(grid.pixdim)
     assert np.all(size % 8 == 0) and np.all(size * pixdim >= np.array([40, 50, 40]) - 1e-2)
     assert 0.5 < size.prod() / (16 * 24 * 16) < 1.5
 

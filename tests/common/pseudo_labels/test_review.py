@@ -45,7 +45,7 @@ def test_without_a_selection_all_cases_are_learnt_from(tmp_path):
 
 def test_large_label_values_are_kept(tmp_path):
     made = review(tmp_path)
-    made.cohort.grid["label_values"] = [0, 1, 300]
+    made.cohort.grid.label_values = [0, 1, 300]
     made.folder.mkdir()
     written = nibabel.load(made.save_volume(made.images[0]))
     assert written.get_data_dtype() == np.uint16 and np.asarray(written.dataobj).max() == 300

@@ -26,5 +26,5 @@ def test_no_case_has_a_mask(tiny_cohort):
     cohort = PresenceCohort(str(tiny_cohort), spatial_size="null")
     assert all(set(case) == {"case", "image", "slice_labels"} for case in cohort.cases)
     assert set(cohort.slice_labels) == {case["case"] for case in cohort.cases}
-    assert len(cohort.scored) == 2 and cohort.grid["label_values"] == list(cohort.labels)
+    assert len(cohort.scored) == 2 and cohort.grid.label_values == list(cohort.labels)
     assert cohort.describe_share().endswith("of the axial slices are positive")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ignite.engine import Engine, Events
 
 from ..labeller import AtlasLabeller
@@ -12,19 +10,20 @@ from ..labeller import AtlasLabeller
 class LabellingRounds:
     """Ignite handler: at the start of each round new pseudo labels, and from then on only the selected cases.
 
+    The engine's sampler is a `StreamSampler`, whose `subset` is set.
+
     The labels of the first round are those that `AtlasLabeller.register` has made, if it has.
 
     Args:
         labeller: makes the labels.
-        sampler: its `subset` is set (`common.training.sampling.StreamSampler`).
         rounds: number of rounds that the epochs are divided into.
         total_epochs: these epochs; None: the trainer's. A federated trainer knows only those of its present round.
     """
 
-    def __init__(self, labeller: AtlasLabeller, sampler: Any, rounds: int = 1, total_epochs: int | None = None) -> None:
+    def __init__(self, labeller: AtlasLabeller, rounds: int = 1, total_epochs: int | None = None) -> None:
         if rounds < 1:
             raise ValueError(f"rounds is {rounds}; wanted at least 1")
-        self.labeller, self.sampler, self.rounds, self.total_epochs = labeller, sampler, rounds, total_epochs
+        self.labeller, self.rounds, self.total_epochs = labeller, rounds, total_epochs
         self._current = 0
 
     def attach(self, engine: Engine) -> None:
@@ -37,5 +36,5 @@ class LabellingRounds:
             return
         if number != self.labeller.round:
             self.labeller.label(number)
-        self.sampler.subset = self.labeller.training_indices()
+        engine.data_loader.sampler.subset = self.labeller.training_indices()
         self._current = number

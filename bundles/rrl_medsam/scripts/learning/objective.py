@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.imaging.registration import LocalNCCLoss, integrate, smoothness, warp
+from ..common.launch.words import truth
 from ..common.learning.distillation import FeatureDistillation
 from ..common.learning.losses import SoftDiceCE
 from ..network import RRLMedSAMNetwork, mask_prompt
@@ -81,25 +82,32 @@ class MutualObjective(nn.Module):
 
     Args:
         prompt_dropout: share of steps in which the medical model sees "no mask"; makes it usable alone.
-        train_general, train_medical: False leaves that model out (ablations: general only, medical without prompt).
-        joint: registration losses of stage 1b, or None to learn from the labels of the bank.
-        distillation: keeps the general encoder near SAM's features, weight `distillation_weight`; None for off.
+        train_general, train_medical: False leaves that model out; None: whatever the network answers with is trained.
+        joint: registration losses of stage 1b; without `online` it learns from the labels of the bank instead.
+        online: the paper's form, see above.
+        distillation: keeps the general encoder near SAM's features, weight `distillation_weight`; None or 0 for off.
     """
 
     def __init__(
         self,
         network: RRLMedSAMNetwork,
         prompt_dropout: float = 0.1,
-        train_general: bool = True,
-        train_medical: bool = True,
+        train_general: bool | None = None,
+        train_medical: bool | None = None,
         joint: JointRegistrationObjective | None = None,
+        online: bool = True,
         distillation: FeatureDistillation | None = None,
         distillation_weight: float = 0.1,
     ) -> None:
         super().__init__()
-        self.network, self.joint, self.distillation = network, joint, distillation
+        self.network, self.online = network, truth("online_labels", online)
+        # what is not used is no part of the objective: its parameters would be optimised, and wait for gradients
+        self.joint = joint if self.online else None
+        self.distillation = distillation if distillation_weight > 0 else None
         self.prompt_dropout, self.distillation_weight = prompt_dropout, distillation_weight
-        self.train_general, self.train_medical = train_general, train_medical
+        prompts = network.output != "medical" or network.prompt
+        self.train_general = prompts if train_general is None else train_general
+        self.train_medical = network.output != "general" if train_medical is None else train_medical
         self.segmentation_loss = SoftDiceCE()
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

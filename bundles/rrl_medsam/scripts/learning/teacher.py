@@ -12,6 +12,7 @@ from monai.transforms.traits import RandomizableTrait
 from rich.progress import track
 from torch import Tensor
 
+from ..common.launch.words import optional
 from ..common.learning.distillation import FeatureDistillation
 from ..common.sam.build import build_sam
 from ..common.sam.features.feature_cache import FeatureCache
@@ -43,7 +44,7 @@ class SamTeacher:
         slices: int | None = 16,
         device: str | torch.device = "cpu",
     ) -> None:
-        sam = None if sam in (None, "null", "None") else sam  # the command line hands over words
+        sam, checkpoint = optional(sam), optional(checkpoint)
         self.name, self.slices, self.device = sam, slices, torch.device(device)
         self.model = None
         self._features: dict[str, Tensor] = {}

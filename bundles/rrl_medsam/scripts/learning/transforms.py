@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from monai.transforms import MapTransform
+from monai.transforms import Compose, EnsureTyped, MapTransform
 from monai.transforms.traits import RandomizableTrait
 
+from ..common.launch.words import truth
+from ..common.training.augmentation import Augmentation
 from ..labeller import AtlasLabeller
+from .teacher import AddTeacherd, SamTeacher
 
 
 class AddTargetsd(MapTransform, RandomizableTrait):
@@ -19,7 +22,7 @@ class AddTargetsd(MapTransform, RandomizableTrait):
 
     def __init__(self, labeller: AtlasLabeller, online: bool = False) -> None:
         super().__init__(["case"])
-        self.labeller, self.online = labeller, online
+        self.labeller, self.online = labeller, truth("online_labels", online)
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         if self.online:
@@ -37,3 +40,22 @@ class AddAlignedAtlasd(MapTransform, RandomizableTrait):
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         moving, moving_label = self.labeller.aligned(data["case"])
         return {**data, "moving": moving.cpu(), "moving_label": moving_label.cpu()}
+
+
+class TrainPreprocessing(Compose):
+    """What stage 2 learns from, turned and scaled alike, with other contrast and noise in the image.
+
+    Args:
+        labeller, online: see `AddTargetsd`.
+        teacher: its features are added where there is one.
+    """
+
+    def __init__(self, labeller: AtlasLabeller, teacher: SamTeacher, online: bool = False) -> None:
+        maps = ["pseudo_label", "moving", "moving_label"]
+        steps = [
+            AddTargetsd(labeller, online),
+            AddTeacherd(teacher),
+            *Augmentation(maps).transforms,
+            EnsureTyped(["image", *maps], track_meta=False, allow_missing_keys=True),
+        ]
+        super().__init__(steps)

@@ -1,0 +1,72 @@
+"""The stages of RRL-MedSAM before the network learns from pseudo labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .cohort import OneShotCohort
+from .common.learning.distillation import FeatureDistillation
+from .common.run.run import Run
+from .common.training.plan import Plan
+from .common.training.stage import Stage
+from .labeller import AtlasLabeller
+from .learning.teacher import SamTeacher
+
+
+class OneShotPlan(Plan):
+    """SAM's features into the general encoder (1a), registration and segmentation jointly (1b), then pseudo labels.
+
+    Args:
+        run, cohort: see `Plan`.
+        images: of the cohort, loaded here.
+        teacher: without a SAM stage 1a is left out.
+        labeller: registers the atlas.
+        distillation: learns with stage 1a and is dropped then.
+        distill, register: trainers of 1a and 1b.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        cohort: OneShotCohort,
+        teacher: SamTeacher,
+        images: Any,
+        labeller: AtlasLabeller,
+        distillation: FeatureDistillation,
+        distill: Stage,
+        register: Stage,
+    ) -> None:
+        super().__init__(run, cohort, teacher=teacher, labeller=labeller, distill=distill, register=register)
+        self.teacher, self.images, self.labeller, self.distillation = teacher, images, labeller, distillation
+        self.distill, self.register = distill, register
+
+    def stages(self) -> None:
+        self.load()
+        self.align()
+        self.learn_from_sam()
+        self.learn_to_register()
+
+    def load(self) -> None:
+        """Bring all images to the grid."""
+        self.measure("load volumes", lambda: self.images.set_data(self.cohort.images))
+
+    def align(self) -> None:
+        """Find the affine of the atlas to every case."""
+        self.measure("affine", self.labeller.align)
+
+    def learn_from_sam(self) -> None:
+        """Distil the teacher into the general encoder, where there is one."""
+        self.measure("SAM features", lambda: self.teacher.prepare(self.images, self.distillation, self.deepest_size))
+        if self.teacher.name:
+            self.distill.run()
+
+    def learn_to_register(self) -> None:
+        """Train the registration, and make the pseudo labels of round 1 with it."""
+        self.register.run()
+        self.measure("registration", self.labeller.register)
+
+    @property
+    def deepest_size(self) -> Sequence[int]:
+        """Voxels of the network's deepest features."""
+        return [n // self.labeller.network.stride for n in self.cohort.grid.spatial_size]

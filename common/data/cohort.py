@@ -1,0 +1,115 @@
+"""Who is who in a data set, on which grid: what the cohorts of all bundles have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+from ..errors import InputError
+from ..grid.grid import Grid, plan_grid
+from ..launch.words import number, per_axis
+from .checks import require_sound
+from .datalist import Case, Datalist, read_datalist
+from .selection import scored_cases
+
+T = TypeVar("T")
+
+
+class Cohort:
+    """Read a data set; what a bundle's own class knows besides is which training cases count as labelled.
+
+    Nothing but the datalist and the headers of images is read until `check`, which a plan calls before its first stage:
+    a trainer can be built without opening a label.
+
+    Args:
+        dataset_dir: folder with a `dataset.json` in MSD layout; None where a client has given the cases.
+        datalist: its file name; or what a client has given (`client_datalist`).
+        spatial_size, pixdim, max_voxels, divisor: see `plan_grid`; one number stands for all axes.
+
+    Attributes:
+        content: the datalist.
+        name: of the data set.
+        labels: value -> name, background included.
+        cases: what is learnt from, in the order of the images; a bundle's own class sets it.
+        scored: cases whose truth may be looked at: the labelled test cases, else the labelled validation cases.
+
+    Raises:
+        InputError: what is wrong with the datalist or a setting, one line a problem.
+    """
+
+    cases: Sequence[Case]
+    with_slice_labels = False  # whether every training case has to have bits
+
+    def __init__(
+        self,
+        dataset_dir: str | None,
+        datalist: str | Datalist = "dataset.json",
+        spatial_size: Sequence[int] | None = None,
+        pixdim: Sequence[float] | None = None,
+        max_voxels: int = 98304,
+        divisor: int = 8,
+    ) -> None:
+        self.content = read_datalist(dataset_dir, datalist)
+        self.name, self.labels = self.content.name, self.content.labels
+        self.scored = scored_cases(self.content)
+        self.spatial_size, self.pixdim = per_axis("spatial_size", spatial_size, True), per_axis("pixdim", pixdim)
+        self.max_voxels = int(number("max_voxels", max_voxels, whole=True, least=1))
+        self.divisor = int(number("divisor", divisor, whole=True, least=1))
+        self._checked = False
+
+    @cached_property
+    def grid(self) -> Grid:
+        """What is deployed sees; planned from headers, or that of a model whose training goes on."""
+        return self.or_problems(
+            lambda: plan_grid(
+                self.cases,
+                self.labels,
+                self.spatial_size,
+                self.pixdim,
+                self.max_voxels,
+                self.divisor,
+                self.content.grid,
+            )
+        )
+
+    def check(self) -> None:
+        """Open whatever is learnt from or scored by and look whether it is sound; a second call does nothing.
+
+        Raises:
+            InputError: everything that is wrong with the data set, one line a problem.
+        """
+        if not self._checked:
+            require_sound(
+                self.cases,
+                self.scored,
+                label_values=self.labels,
+                dataset_dir=self.content.directory,
+                needs_foreground=[case["case"] for case in self.cases if self.needs_foreground(case)],
+                slice_labels=self.with_slice_labels,
+            )
+            self.check_further()
+            self._checked = True
+
+    def needs_foreground(self, case: Case) -> bool:
+        """Whether a case's mask has to show some structure."""
+        return False
+
+    def check_further(self) -> None:
+        """Look at what only this kind of cohort has; the files themselves are sound by then."""
+
+    def or_problems(self, read: Callable[[], T]) -> T:
+        """Return read(), which opens headers; where it fails, say all that is wrong with the data set instead."""
+        try:
+            return read()
+        except InputError:
+            raise
+        except Exception:  # a file that can't be read raises as many kinds as there are readers
+            self.check()
+            raise
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, for run.json."""
+        names = ("spatial_size", "pixdim", "max_voxels", "divisor")
+        return {name: vars(self)[name] for name in names}

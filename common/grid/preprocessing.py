@@ -1,0 +1,79 @@
+"""The way of images and labels to the grid, as MONAI's transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.transforms import (
+    AsDiscreted,
+    Compose,
+    EnsureChannelFirstd,
+    EnsureTyped,
+    LoadImaged,
+    MapLabelValued,
+    Orientationd,
+    ResizeWithPadOrCropd,
+    ScaleIntensityRangePercentilesd,
+    Spacingd,
+)
+
+from .grid import Grid
+from .resample import AntiAliasd, ImageSpacingd
+
+
+class ImagePreprocessing(Compose):
+    """`image`, a path, as the network sees it: [1, H, W, D] on the grid, RAS, intensities in [0, 1], float32.
+
+    Args:
+        grid: of the network.
+        percentiles: of the scan's intensities that become 0 and 1; what lies beyond is clipped.
+    """
+
+    def __init__(self, grid: Grid, percentiles: Sequence[float] = (1, 99)) -> None:
+        self.percentiles = [float(p) for p in percentiles]
+        lower, upper = self.percentiles
+        super().__init__(
+            [
+                LoadImaged("image"),
+                EnsureChannelFirstd("image"),
+                EnsureTyped("image", dtype=torch.float32),
+                Orientationd("image", axcodes="RAS", labels=None),
+                ScaleIntensityRangePercentilesd("image", lower, upper, b_min=0.0, b_max=1.0, clip=True),
+                AntiAliasd("image", grid.pixdim),
+                ImageSpacingd("image", grid.pixdim, mode="bilinear", padding_mode="border"),
+                ResizeWithPadOrCropd("image", grid.spatial_size, mode="edge"),
+            ]
+        )
+
+
+class LabelPreprocessing(Compose):
+    """`label`, a path, as probabilities [K, H, W, D] on the grid, float32; an item without a label passes.
+
+    Args:
+        grid: of the network; K is the number of its label values.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        values = list(grid.label_values)
+        missing = {"allow_missing_keys": True}
+        super().__init__(
+            [
+                LoadImaged("label", ensure_channel_first=True, **missing),
+                Orientationd("label", axcodes="RAS", labels=None, **missing),
+                MapLabelValued("label", orig_labels=values, target_labels=list(range(len(values))), **missing),
+                AsDiscreted("label", to_onehot=len(values), **missing),
+                AntiAliasd("label", grid.pixdim, **missing),
+                Spacingd("label", grid.pixdim, mode="bilinear", padding_mode="border", **missing),
+                ResizeWithPadOrCropd("label", grid.spatial_size, mode="edge", **missing),
+            ]
+        )
+
+
+class ScoredPreprocessing(Compose):
+    """`image` as the network sees it, and `label` [1, H, W, D] int32 on the voxels of its file, to score by."""
+
+    def __init__(self, preprocessing: Compose) -> None:
+        super().__init__(
+            [preprocessing, LoadImaged("label", ensure_channel_first=True), EnsureTyped("label", dtype=torch.int32)]
+        )

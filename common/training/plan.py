@@ -1,0 +1,57 @@
+"""The stages of a method in their order: what has to be done before the last one can learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..data.cohort import Cohort
+from ..run.manifest import settings_of
+from ..run.run import Run
+from .stage import Stage
+
+
+class Plan:
+    """Base of a bundle's plan; the trainer of the last stage calls `prepare` when it runs, and a client's does too.
+
+    Building a plan does nothing: no label is opened and nothing is learnt. A bundle's own class takes what its stages
+    need, and does them in `stages`.
+
+    Args:
+        run: of the config.
+        cohort: who is labelled.
+
+    Attributes:
+        parts: name -> what the stages were built with; noted in run.json.
+        trainers: name -> `Stage`, in their order; the last one adds itself.
+    """
+
+    def __init__(self, run: Run, cohort: Cohort, **parts: Any) -> None:
+        self.run, self.cohort = run, cohort
+        self.parts: dict[str, Any] = {"cohort": cohort, **parts}
+        self.trainers: dict[str, Stage] = {part.name: part for part in parts.values() if isinstance(part, Stage)}
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Check the data, then do all stages before the last one; a second call does nothing.
+
+        Raises:
+            InputError: everything that is wrong with the data set, one line a problem, before anything is done.
+        """
+        if self._prepared:
+            return
+        self.cohort.check()
+        for name, part in {"run": self.run, **self.parts, **self.trainers}.items():
+            self.run.manifest.note(name, settings_of(part))
+        self.run.forget_checkpoints()
+        self.run.manifest.write()
+        self.stages()
+        self._prepared = True
+
+    def stages(self) -> None:
+        """Do the stages before the last one, in their order."""
+        raise NotImplementedError
+
+    def measure(self, name: str, work: Callable[[], Any]) -> Any:
+        """Return work(), counted as a stage of run.json."""
+        return self.run.measure(name, work)

@@ -1,0 +1,105 @@
+"""A stage of a run: an objective, its optimiser and its data, with progress, cost and checkpoints attached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from monai.handlers import TensorBoardStatsHandler
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from ..launch.words import number, truth
+from ..run.manifest import StageCost, settings_of
+from ..run.run import Run
+from .checkpoint import StageCheckpoint
+from .progress import ProgressBar
+from .trainer import ObjectiveTrainer
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+
+class Stage(ObjectiveTrainer):
+    """Train as `ObjectiveTrainer` does, as a named stage of a run that can be interrupted and gone on with.
+
+    Args:
+        plan: of the last stage: what has to be done before it; done when this trainer runs for the first time, so that
+            a client that only builds a trainer and calls it gets it done as well. None: an earlier stage.
+        run: of the config.
+        name: of the stage; part of its seeds, its checkpoint's file and its curves.
+        max_epochs: epochs; the data loader's length is the length of one.
+        train_data_loader: batches are dicts.
+        network, objective, optimizer, lr_scheduler, amp: see `ObjectiveTrainer`.
+        train_handlers: what the method does at certain epochs or steps, before progress and checkpoint; a list among
+            them holds a client's own, which come last. None is left out.
+
+    Raises:
+        InputError: max_epochs is no whole number.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        name: str,
+        max_epochs: int,
+        train_data_loader: DataLoader,
+        network: nn.Module,
+        objective: nn.Module,
+        optimizer: Optimizer,
+        lr_scheduler: LRScheduler | None = None,
+        amp: bool = False,
+        train_handlers: Sequence[Any] = (),
+        plan: Plan | None = None,
+        **options: Any,
+    ) -> None:
+        self.name, self.plan, self.progress = name, plan, ProgressBar(name)
+        methods = [handler for handler in train_handlers if not isinstance(handler, list)]
+        clients = [handler for entry in train_handlers if isinstance(entry, list) for handler in entry]
+        attached = [*methods, self.progress]
+        if plan is not None and run.rank == 0:
+            attached.append(
+                TensorBoardStatsHandler(
+                    log_dir=str(run.output_dir), tag_name="loss", output_transform=_loss, iteration_log=True
+                )
+            )
+        checkpoint = StageCheckpoint(str(run.checkpoint(name)), name, run.seed, run.save_every, run.resume)
+        super().__init__(
+            device=run.device,
+            max_epochs=int(number("epochs", max_epochs, whole=True, least=0)),
+            train_data_loader=train_data_loader,
+            network=network,
+            objective=objective,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            amp=truth("amp", amp),
+            train_handlers=[*attached, StageCost(run, name), checkpoint, *clients],
+            **options,
+        )
+        if plan is not None:
+            plan.trainers[name] = self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the stage was built with, for run.json."""
+        return {
+            "max_epochs": self.state.max_epochs,
+            "epoch_length": self.state.epoch_length,
+            "batch_size": self.data_loader.batch_size,
+            "amp": self.bfloat16,
+            "objective": {"name": type(self.objective).__name__, **settings_of(self.objective)},
+            "optimizer": {"name": type(self.optimizer).__name__, **settings_of(self.optimizer.defaults)},
+            "lr_scheduler": type(self.lr_scheduler).__name__,
+        }
+
+    def run(self) -> None:
+        """Do what comes before, once; then run the epochs that are left."""
+        if self.plan is not None:
+            self.plan.prepare()
+        super().run()
+
+
+def _loss(output: Any) -> Any:
+    return output["loss"]
