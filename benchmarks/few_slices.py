@@ -27,6 +27,7 @@ from monai.transforms import ResampleToMatch
 from torch import Tensor, nn
 
 from .resumable import read_results, row_parser
+from .tables import WITHIN
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "ada_sam"
@@ -43,7 +44,6 @@ from scripts.learning.slice_unet import gated, segment_slices  # noqa: E402
 
 BARE = {"negative_weight": 0, "consistency_weight": 0, "prompt_weight": 0}
 ALONE, METHOD = "ADA-SAM alone", "the method"
-WITHIN = "2D UNet within"  # the second teacher of the method
 # name -> overrides of train.json; a row with a plus adds to the one above
 ADAPTED: dict[str, dict[str, Any]] = {
     "CAM boxes": {**BARE, "locate_weight": 0, "cam_range": "running", "pooling": "mean"},
