@@ -21,16 +21,15 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-from .resumable import read_results, row_parser
+from .resumable import options, read_options, read_results, row_parser
+from .scoring import native_scores
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "semisam_plus"
 sys.path[:0] = [str(BUNDLE)]
 
 from scripts.common.files.atomic_write import write_atomic  # noqa: E402
-from scripts.common.grid.native import ToNativeGridd  # noqa: E402
 from scripts.common.imaging.solid import smooth_and_keep_largest  # noqa: E402
-from scripts.common.scoring.metrics import case_metrics  # noqa: E402
 from scripts.common.tensors import plain  # noqa: E402
 from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
 from scripts.generalists.consultation import combine  # noqa: E402
@@ -129,22 +128,13 @@ class Benchmark:
                     said[f"{title} "] = combine([answer], probabilities)[0]
             row: dict[str, Any] = {"case": item["case"]}
             for title, label in said.items():
-                row |= {f"{title}{key}": value for key, value in self.metrics(item, label).items()}
+                row |= {f"{title}{key}": value for key, value in native_scores(item, label, self.values).items()}
             rows.append(row)
         return rows
 
-    def metrics(self, item: dict[str, Any], probabilities: Tensor) -> dict[str, float]:
-        """Return mean Dice and HD95 (mm) over labels, on the native grid."""
-        native = ToNativeGridd("pred", self.values)({"pred": probabilities, "image": item["image"]})["pred"]
-        found = case_metrics(native[0], item["label"][0], item["label"].pixdim.tolist(), self.values).values()
-        return {key: sum(scores[key] for scores in found) / len(found) for key in ("dice", "hd95")}
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset_dir")
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--work", required=True, help="folder for embeddings and answers")
+    parser = options(__doc__.splitlines()[0], "folder for embeddings and answers")
     parser.add_argument("--labels", type=int, action="append", help="labelled volumes; may be given several times")
     parser.add_argument("--draws", type=int, default=3, help="draws of the labelled volumes, each with its own seed")
     parser.add_argument("--rows", default="", help="comma-separated names; default: all")
@@ -154,13 +144,9 @@ def main() -> None:
     parser.add_argument("--test-cases", type=int, help="default: all")
     parser.add_argument("--compared-cases", type=int, default=4, help="test cases that generalists are asked about")
     parser.add_argument("--settings", default="{}", help="further overrides of train.json, for all rows, as JSON")
-    parser.add_argument("--spatial-size", type=json.loads)
-    parser.add_argument("--pixdim", type=json.loads)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = read_options(parser)
     output = Path(arguments.output)
-    results = read_results(arguments)
+    results = read_results(arguments, rows=[])
     done = {(row["labels"], row["draw"], row["row"]) for row in results["rows"]}
     benchmark = Benchmark(arguments)
     rows = arguments.rows.split(",") if arguments.rows else list(ROWS)

@@ -26,16 +26,16 @@ from monai.networks.nets import UNet
 from monai.transforms import ResampleToMatch
 from torch import Tensor, nn
 
-from .resumable import read_results, row_parser
+from .resumable import options, read_options, read_results, row_parser
+from .scoring import native_scores
+from .tables import WITHIN
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "ada_sam"
 sys.path[:0] = [str(BUNDLE)]
 
 from scripts.common.files.atomic_write import write_atomic  # noqa: E402
-from scripts.common.grid.native import ToNativeGridd  # noqa: E402
 from scripts.common.sam.features.slice_features import context_planes  # noqa: E402
-from scripts.common.scoring.metrics import case_metrics  # noqa: E402
 from scripts.common.tensors import plain  # noqa: E402
 from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
 from scripts.common.training.sampling import StreamSampler  # noqa: E402
@@ -43,7 +43,6 @@ from scripts.learning.slice_unet import gated, segment_slices  # noqa: E402
 
 BARE = {"negative_weight": 0, "consistency_weight": 0, "prompt_weight": 0}
 ALONE, METHOD = "ADA-SAM alone", "the method"
-WITHIN = "2D UNet within"  # the second teacher of the method
 # name -> overrides of train.json; a row with a plus adds to the one above
 ADAPTED: dict[str, dict[str, Any]] = {
     "CAM boxes": {**BARE, "locate_weight": 0, "cam_range": "running", "pooling": "mean"},
@@ -79,7 +78,7 @@ class Benchmark:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments, self.work = arguments, Path(arguments.work)
         parser = self.parser(num_label_slices=1)
-        self.values = parser.get_parsed_content("cohort").grid["label_values"]
+        self.values = parser.get_parsed_content("cohort").grid.label_values
         test = parser.get_parsed_content("validate::dataset")
         self.test = [test[index] for index in range(min(len(test), arguments.test_cases or len(test)))]
         self.heads: dict[str, dict[str, Tensor]] = {}
@@ -246,12 +245,8 @@ class Benchmark:
         """Return Dice and HD95 (mm), mean over the labels, of every way on the native grid of a test case."""
         row: dict[str, Any] = {"case": item["case"]}
         for title, segment in ways.items():
-            both = {"pred": segment(item), "image": item["image"]}
-            native = ToNativeGridd("pred", self.values)(both)["pred"]
-            spacing = item["label"].pixdim.tolist()
-            found = case_metrics(native[0], item["label"][0], spacing, self.values).values()
-            for key in ("dice", "hd95"):
-                row[f"{title} {key}".strip()] = sum(scores[key] for scores in found) / len(found)
+            scores = native_scores(item, segment(item), self.values)
+            row |= {f"{title} {key}".strip(): value for key, value in scores.items()}
         return row
 
 
@@ -276,11 +271,8 @@ class OnlyMasks:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset_dir")
+    parser = options(__doc__.splitlines()[0], "folder for embeddings and a row's files")
     parser.add_argument("--datalist", required=True, help="of tools.slice_labels --keep-labels")
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--work", required=True, help="folder for embeddings and a row's files")
     parser.add_argument("--slices", type=int, action="append", help="slices with masks; may be given several times")
     parser.add_argument("--draws", type=int, default=3, help="draws of the slices, each with its own seed")
     parser.add_argument("--rows", default="", help="names, parted by ';'; default: all")
@@ -288,13 +280,9 @@ def main() -> None:
     parser.add_argument("--unet-steps", type=int, default=400)
     parser.add_argument("--test-cases", type=int, help="default: all")
     parser.add_argument("--settings", default="{}", help="further overrides of train.json, for all rows, as JSON")
-    parser.add_argument("--spatial-size", type=json.loads)
-    parser.add_argument("--pixdim", type=json.loads)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = read_options(parser)
     output = Path(arguments.output)
-    results = read_results(arguments)
+    results = read_results(arguments, rows=[])
     done = {(row["slices"], row["draw"], row["row"]) for row in results["rows"]}
     benchmark = Benchmark(arguments)
     rows = arguments.rows.split(";") if arguments.rows else ROWS

@@ -23,6 +23,9 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
+from .resumable import options, read_options, read_results
+from .scoring import native_scores
+
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "rrl_medsam"
 sys.path[:0] = [str(BUNDLE)]
@@ -32,7 +35,6 @@ from scripts.common.grid.native import ToNativeGridd  # noqa: E402
 from scripts.common.imaging.registration import folding_percent, register_affine, total_ddf, warp  # noqa: E402
 from scripts.common.pseudo_labels.opinions import fuse  # noqa: E402
 from scripts.common.pseudo_labels.refine import refine_by_intensity  # noqa: E402
-from scripts.common.scoring.metrics import case_metrics  # noqa: E402
 from scripts.common.serving.inferers import AffineTTAInferer  # noqa: E402
 from scripts.common.tensors import plain  # noqa: E402
 from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
@@ -214,16 +216,14 @@ class Benchmark:
     def score(self, item: dict[str, Any], probabilities: Tensor, distances: bool = True) -> dict[str, float]:
         """Return mean Dice, HD95 and ASSD (mm) over labels, on the native grid."""
         values = self.cohort.grid.label_values
+        if distances:
+            return native_scores(item, probabilities, values, ("dice", "hd95", "assd"))
         native = ToNativeGridd("pred", values)({"pred": probabilities, "image": item["image"]})["pred"]
-        if not distances:
-            label, scores = plain(item["label"]), []
-            for value in values[1:]:
-                a, b = native == value, label == value
-                scores.append(2 * float((a & b).sum()) / max(float(a.sum() + b.sum()), 1.0))
-            return {"dice": sum(scores) / len(scores)}
-        spacing = item["label"].pixdim.tolist() if hasattr(item["label"], "pixdim") else [1.0] * 3
-        found = case_metrics(native[0], item["label"][0], spacing, values).values()
-        return {key: sum(s[key] for s in found) / len(found) for key in ("dice", "hd95", "assd")}
+        label, scores = plain(item["label"]), []
+        for value in values[1:]:
+            a, b = native == value, label == value
+            scores.append(2 * float((a & b).sum()) / max(float(a.sum() + b.sum()), 1.0))
+        return {"dice": sum(scores) / len(scores)}
 
     def propagations(self) -> dict[str, list[dict]]:
         """Score what registration alone gives: copy, affine, network, instance optimisation, bridges' vote."""
@@ -283,10 +283,7 @@ class Benchmark:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset_dir")
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--work", required=True, help="folder for registrations and features")
+    parser = options(__doc__.splitlines()[0], "folder for registrations and features")
     parser.add_argument("--atlas", action="append", help="case id; may be given several times; default: the medoid")
     parser.add_argument("--rows", default="", help="comma-separated names; default: all")
     parser.add_argument(
@@ -295,18 +292,10 @@ def main() -> None:
     parser.add_argument("--distill-steps", type=int, default=300)
     parser.add_argument("--register-steps", type=int, default=300)
     parser.add_argument("--unlabeled", type=int, help="draw so many unlabelled cases; default: all")
-    parser.add_argument("--spatial-size", type=json.loads)
-    parser.add_argument("--pixdim", type=json.loads)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = read_options(parser)
     output = Path(arguments.output)
-    results = (
-        json.loads(output.read_text(encoding="utf-8"))
-        if output.exists()
-        else {"arguments": vars(arguments), "atlases": {}}
-    )
+    results = read_results(arguments, atlases={})
     shared: dict[str, Any] = {}
     for atlas in arguments.atlas or [None]:
         benchmark = Benchmark(arguments, atlas, shared)

@@ -1,4 +1,4 @@
-"""What benchmarks share whose rows are runs of a bundle's train.json: results that go on, and the config of a row."""
+"""What benchmarks share whose rows are runs of a bundle's train.json: options, results that go on, a row's config."""
 
 from __future__ import annotations
 
@@ -8,15 +8,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser
 
 
-def read_results(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the results in the file `arguments.output`, or new ones without rows."""
+def options(about: str, work: str) -> argparse.ArgumentParser:
+    """Return the parser of the options that all have; `work` says what is in the folder of that name."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("dataset_dir")
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--work", required=True, help=work)
+    parser.add_argument("--spatial-size", type=json.loads)
+    parser.add_argument("--pixdim", type=json.loads)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+def read_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the options of the command line, and keep torch to as many threads as they say."""
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    return arguments
+
+
+def read_results(arguments: argparse.Namespace, **empty: Any) -> dict[str, Any]:
+    """Return the results in the file `arguments.output`, or new ones, which are `empty`."""
     output = Path(arguments.output)
     if output.exists():
         return json.loads(output.read_text(encoding="utf-8"))
-    return {"arguments": vars(arguments), "rows": []}
+    return {"arguments": vars(arguments), **empty}
 
 
 def row_parser(

@@ -22,7 +22,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-from .resumable import read_results, row_parser
+from .resumable import options, read_options, read_results, row_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "weakmedsam"
@@ -179,24 +179,17 @@ class Benchmark:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset_dir")
+    parser = options(__doc__.splitlines()[0], "folder for features and a row's files")
     parser.add_argument("--datalist", required=True, help="with slice_labels, of tools.slice_labels")
     parser.add_argument("--truth", default="dataset.json", help="datalist with the training masks, for scoring")
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--work", required=True, help="folder for features and a row's files")
     parser.add_argument("--rows", default="", help="comma-separated names (';' where a name has a comma); default: all")
     parser.add_argument("--segment", default="", help="rows that also train the segmenter")
     parser.add_argument("--cases", type=int, help="the first training cases only")
     parser.add_argument("--settings", default="{}", help="JSON: overrides of train.json for all rows")
-    parser.add_argument("--spatial-size", type=json.loads)
-    parser.add_argument("--pixdim", type=json.loads)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = read_options(parser)
     output = Path(arguments.output)
-    results = read_results(arguments)
+    results = read_results(arguments, rows=[])
     benchmark = Benchmark(arguments)
     results["share"] = benchmark.cohort.describe_share()
     segment = split(arguments.segment)

@@ -4,7 +4,7 @@
     python -m tools.configs --check    say which files that would change; exit status 1 where there are any
     python -m tools.configs --new NAME the same for bundles/NAME, whose configs are begun where they are missing
 
-A template holds the keys that every bundle shares; `<bundle>` in a text stands for the bundle's name. A bundle's own keys
+A template holds the keys that every bundle shares; `<bundle>` in a text stands for the bundle's name. Keys of its own
 stay as they are, wherever they stand, also inside a section that it shares (`train`, `validate`).
 """
 

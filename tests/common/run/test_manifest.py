@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from ignite.engine import Engine
 
 from common.errors import InputError
-from common.run.manifest import RunManifest, StageCost
+from common.run.manifest import RunManifest, StageCost, settings_of
 
 
 def _read(folder: Path) -> dict:
@@ -102,9 +103,35 @@ def test_handler_counts_an_engine_run(tmp_path):
     manifest = RunManifest(tmp_path)
     seen = []
     engine = Engine(lambda engine, batch: seen.append((tmp_path / "run.json").is_file()))
-    StageCost(manifest, "register").attach(engine)
+    StageCost(SimpleNamespace(manifest=manifest), "register").attach(engine)
     engine.run([0, 1], max_epochs=2)
     assert seen == [False, False, True, True]  # written after each epoch, so that a kill loses one epoch's cost
     assert _read(tmp_path)["stages"]["register"]["times_run"] == 1
     cost = manifest.stages["register"]["wall_seconds"]
     assert manifest.stages["register"]["wall_seconds"] == cost  # the clock stands
+
+
+def test_parts_are_noted_with_what_they_were_built_with_and_keep(tmp_path):
+    class Labeller:
+        def __init__(self, keep, folder, network):
+            self.keep, self.folder, self.network = keep, folder, network
+            self.round = 3
+
+    assert settings_of(Labeller(0.5, "/a/b/labels", object())) == {"keep": 0.5, "folder": "/a/b/labels"}
+    assert settings_of(SimpleNamespace(settings={"seed": 1, "device": object()})) == {"seed": 1}
+    manifest = RunManifest(tmp_path)
+    manifest.note("labeller", settings_of(Labeller(0.5, "/a/b/labels", None)))
+    assert manifest.as_dict()["config"]["labeller"] == {"keep": 0.5, "folder": "…/labels", "network": None}
+
+
+def test_a_resumed_run_says_which_settings_of_a_part_differ(tmp_path):
+    first = RunManifest(tmp_path)
+    first.note("labeller", {"keep": 0.5, "bridges": 5})
+    first.note("train", {"max_epochs": 2})
+    first.write()
+    again = RunManifest(tmp_path, resume=True)
+    assert again.resumes[-1]["changed"] == []
+    again.note("labeller", {"keep": 0.7, "bridges": 5})
+    assert again.resumes[-1]["changed"] == ["config.labeller.keep"]  # the other part is not known to differ
+    again.note("train", {"max_epochs": 2})
+    assert again.resumes[-1]["changed"] == ["config.labeller.keep"]

@@ -16,7 +16,6 @@ from monai.data import MetaTensor
 from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance
 from rich.console import Console
 
-from benchmarks.tables import wilcoxon_paired
 from common.errors import InputError
 from common.scoring.handler import NativeGridMetrics
 from common.scoring.metrics import case_metrics
@@ -265,14 +264,3 @@ def test_ranks_are_gathered_and_rank_0_writes(tmp_path):
     assert float((tmp_path / "mean0").read_text(encoding="utf-8")) == pytest.approx(
         np.mean([float(row["dice"]) for row in rows])
     )
-
-
-def test_wilcoxon_counts_wins_and_drops_nan():
-    result = wilcoxon_paired([0.8, 0.9, 0.7, 0.85, 0.6, math.nan], [0.7, 0.8, 0.65, 0.8, 0.61, 0.5])
-    assert result["n"] == 5 and result["wins"] == 4
-    assert result["mean_difference"] == pytest.approx((0.1 + 0.1 + 0.05 + 0.05 - 0.01) / 5)
-    assert result["p"] == pytest.approx(0.125, abs=0.01)
-    assert wilcoxon_paired([0.5, 0.6], [0.5, 0.6])["p"] == 1.0
-    assert wilcoxon_paired([math.nan], [0.5])["n"] == 0
-    with pytest.raises(InputError, match="found 2 and 1 scores"):
-        wilcoxon_paired([1, 2], [1])

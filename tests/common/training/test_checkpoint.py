@@ -16,7 +16,7 @@ from monai.transforms import Compose, RandGaussianNoise, RandScaleIntensity
 
 from common.errors import InputError
 from common.files.tensor_files import atomic_save, load_tensors
-from common.training.checkpoint import seed_epoch, start_anew
+from common.training.checkpoint import seed_epoch
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -137,14 +137,3 @@ def test_seeds_depend_on_seed_stage_epoch_and_rank_and_on_nothing_else():
 def test_a_single_random_transform_is_seeded_as_well():
     transform = RandGaussianNoise(prob=1.0)
     assert draw(0, "train", 1, transform=transform) == draw(0, "train", 1, transform=transform)
-
-
-def test_a_new_run_forgets_the_stages_of_the_one_before_and_nothing_else(tmp_path):
-    names = ["model.pt", "distill.checkpoint.pt", "train.checkpoint.pt", "train.checkpoint.pt.previous"]
-    for name in names:
-        (tmp_path / name).touch()
-    start_anew(tmp_path, resume=True)
-    assert len(list(tmp_path.iterdir())) == 4
-    start_anew(tmp_path, resume=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
-    start_anew(tmp_path / "not there", resume=False)

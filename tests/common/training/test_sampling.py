@@ -78,9 +78,10 @@ def test_subset():
 
 
 def test_wrong_arguments():
-    for length, num_samples in ((0, 4), (4, 0)):
-        with pytest.raises(ValueError, match="wanted at least 1 of each"):
-            StreamSampler(range(length), num_samples)
+    with pytest.raises(ValueError, match="num_samples is 0; wanted at least 1"):
+        StreamSampler(range(4), 0)
+    with pytest.raises(ValueError, match="found no case"):
+        list(StreamSampler(range(0), 4))
     with pytest.raises(ValueError, match="rank"):
         StreamSampler(range(4), 4, num_replicas=2, rank=2)
 
@@ -183,7 +184,17 @@ def test_where_none_is_labelled_the_others_fill_every_place():
 @pytest.mark.parametrize("wrong", [[3, 3], [9], [-1]])
 def test_wrong_labelled_indices(wrong):
     with pytest.raises(ValueError, match="wanted different indices from 0 to 8"):
-        TwoStreamSampler(range(9), wrong, 4)
+        list(TwoStreamSampler(range(9), wrong, 4))
+
+
+def test_cases_and_labelled_indices_may_become_known_after_the_sampler_is_built():
+    cases, labeled = [], []
+    sampler = TwoStreamSampler(cases, lambda: labeled, 4)
+    with pytest.raises(ValueError, match="found no case"):
+        list(sampler)
+    cases += range(9)
+    labeled += [3, 5]
+    assert list(sampler) == list(TwoStreamSampler(range(9), [3, 5], 4))
 
 
 @pytest.mark.parametrize("counts", [(0, 1, 1), (4, 0, 1), (4, 1, -1)])

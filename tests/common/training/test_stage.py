@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset
+from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import PolynomialLR
+
+from common.errors import InputError
+from common.run.run import Run
+from common.training.plan import Plan
+from common.training.stage import Stage
+
+
+class Objective(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Linear(2, 1)
+        self.weight = 0.5
+
+    def forward(self, batch):
+        return {"loss": self.network(batch["image"]).square().mean()}
+
+
+class Cohort:
+    def __init__(self):
+        self.checked = 0
+        self.settings = {"num_labeled": 4}
+
+    def check(self):
+        self.checked += 1
+
+
+class OneStage(Plan):
+    def __init__(self, run, cohort, first):
+        super().__init__(run, cohort, first=first)
+        self.first = first
+
+    def stages(self):
+        self.first.run()
+
+
+def make_run(folder, **settings):
+    return Run(str(folder), str(folder / "eval"), str(folder / "models"), str(folder / "cache"), **settings)
+
+
+def make(run, name, plan=None, **options):
+    torch.manual_seed(0)
+    objective = Objective()
+    optimizer = SGD(objective.parameters(), lr=0.1)
+    loader = DataLoader(Dataset([{"image": torch.ones(2)}] * 4), batch_size=2)
+    schedule = PolynomialLR(optimizer, total_iters=4)
+    options = {"max_epochs": 2} | options
+    return Stage(run, name, train_data_loader=loader, network=objective.network, objective=objective,
+                 optimizer=optimizer, lr_scheduler=schedule, plan=plan, **options)  # fmt: skip
+
+
+def built(folder, **settings):
+    run = make_run(folder, **settings)
+    plan = OneStage(run, Cohort(), make(run, "first"))
+    return plan, make(run, "train", plan)
+
+
+def test_building_does_nothing_and_running_the_last_does_what_comes_before_once(tmp_path):
+    plan, last = built(tmp_path)
+    assert plan.cohort.checked == 0 and not (tmp_path / "models").exists()
+    last.run()
+    assert plan.cohort.checked == 1 and plan.first.state.epoch == last.state.epoch == 2
+    written = {path.name.removesuffix(".previous") for path in (tmp_path / "models").iterdir()}
+    assert written == {"first.checkpoint.pt", "train.checkpoint.pt"}
+    last.state.max_epochs = 3  # a further round of a federated training
+    last.run()
+    assert plan.cohort.checked == 1 and last.state.epoch == 3
+
+
+def test_run_json_says_what_the_parts_were_built_with_and_cost(tmp_path):
+    _, last = built(tmp_path)
+    last.run()
+    told = json.loads((tmp_path / "eval" / "run.json").read_text())
+    assert told["config"]["cohort"] == {"num_labeled": 4} and told["config"]["run"]["seed"] == 0
+    train = told["config"]["train"]
+    assert train["max_epochs"] == 2 and train["epoch_length"] == 2 and train["batch_size"] == 2
+    assert train["optimizer"]["name"] == "SGD" and train["optimizer"]["lr"] == 0.1
+    assert list(told["stages"]) == ["first", "train"]
+
+
+def test_a_resumed_run_does_not_train_again(tmp_path):
+    _, last = built(tmp_path)
+    last.run()
+    plan, again = built(tmp_path, resume="1")
+    again.run()
+    assert all(a.equal(b) for a, b in zip(again.network.parameters(), last.network.parameters(), strict=True))
+    assert plan.first.state.iteration == 4 and again.state.iteration == 4
+    _, anew = built(tmp_path)
+    anew.run()
+    assert anew.state.iteration == 4
+
+
+def test_a_clients_handlers_come_last_and_disabled_ones_are_left_out(tmp_path):
+    order = []
+
+    def noting(name):
+        return SimpleNamespace(
+            attach=lambda engine: engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: order.append(name))
+        )
+
+    stage = make(make_run(tmp_path), "train", train_handlers=[noting("method"), None, [noting("client")]])
+    stage.add_event_handler(Events.EPOCH_COMPLETED, lambda: order.append("after all"))
+    stage.run()
+    assert order == ["method", "client", "after all"] * 2
+
+
+@pytest.mark.parametrize("word", ["two", 2.5, -1])
+def test_epochs_that_are_none(tmp_path, word):
+    with pytest.raises(InputError, match=f"epochs is {word!r}; wanted a whole number of 0 or more"):
+        make(make_run(tmp_path), "train", max_epochs=word)
