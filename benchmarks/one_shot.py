@@ -108,10 +108,7 @@ class Benchmark:
     def parser(self, **overrides: Any) -> ConfigParser:
         parser = ConfigParser()
         parser.read_config(str(BUNDLE / "configs" / "train.json"))
-        for stage in ("distill", "register", "train"):
-            parser[f"{stage}::trainer::train_handlers"] = [f"@{stage}::checkpoint"]
-        parser["train::trainer::train_handlers"] = ["@train::rounds", "@train::ema", "@train::checkpoint"]
-        parser["train::trainer::after"] = None  # the stages before it are measured one by one
+        parser["train::trainer::plan"] = None  # the stages before it are measured one by one
         for key, value in {**self.overrides, **overrides}.items():
             parser[key] = value
         return parser
@@ -135,27 +132,26 @@ class Benchmark:
             self.shared["images"] = images
         self.images = self.shared["images"]
         parser["cohort"], parser["images"] = self.cohort, self.images  # a change makes a parser resolve anew
-        teacher = parser.get_parsed_content("teacher")
-        network, labeller = parser.get_parsed_content("network"), parser.get_parsed_content("labeller")
+        plan = parser.get_parsed_content("plan")
+        teacher, labeller, distillation = plan.teacher, plan.labeller, plan.distillation
+        network = labeller.network
         self.initial = {k: v.clone() for k, v in network.state_dict().items()}
-        distillation = parser.get_parsed_content("distillation")
-        tokens = [n // 8 for n in self.cohort.grid.spatial_size]
-        self.measure("SAM features", lambda: teacher.prepare(self.images, distillation, tokens))
+        self.measure("SAM features", plan.encode)
         labeller.resume = True
-        self.measure("affine", labeller.align)
+        self.measure("affine", plan.align)
         self.folder = labeller.folder
         stage_1 = self.folder / "stage_1.pt"
         if not stage_1.exists():
-            self.measure("distill", parser.get_parsed_content("distill::trainer").run)
-            self.measure("register (network)", parser.get_parsed_content("register::trainer").run)
-            registration = parser.get_parsed_content("registration").state_dict()
+            self.measure("distill", plan.distill.run)
+            self.measure("register (network)", plan.register.run)
+            registration = labeller.registration.state_dict()
             torch.save({"network": network.state_dict(), "registration": registration, "costs": self.costs,
                         "distillation": distillation.state_dict()}, stage_1)  # fmt: skip
         self.stage_1 = torch.load(stage_1, weights_only=True)
         network.load_state_dict(self.stage_1["network"])
-        parser.get_parsed_content("registration").load_state_dict(self.stage_1["registration"])
+        labeller.registration.load_state_dict(self.stage_1["registration"])
         self.costs = {**self.stage_1["costs"], **self.costs}
-        self.measure("register (instance) and label", labeller.register)
+        self.measure("register (instance) and label", plan.label)
         self.labeller, self.teacher, self.distillation = labeller, teacher, distillation
         self.test = parser.get_parsed_content("validate::dataset")
 
@@ -203,7 +199,7 @@ class Benchmark:
         """Return the true labels of the training cases, for the upper bound only."""
         if "true" not in self.shared:
             transform = self.labeller.label_transform
-            cases = [case for case in self.cohort._datalist.training if "label" in case]
+            cases = [case for case in self.cohort.content.training if "label" in case]
             self.shared["true"] = {c["case"]: plain(transform({"label": c["label"]})["label"]).half() for c in cases}
         return self.shared["true"]
 

@@ -44,8 +44,11 @@ class OneShotPlan(Plan):
     def stages(self) -> None:
         self.load()
         self.align()
-        self.learn_from_sam()
-        self.learn_to_register()
+        self.encode()
+        if self.teacher.name:
+            self.distill.run()
+        self.register.run()
+        self.label()
 
     def load(self) -> None:
         """Bring all images to the grid."""
@@ -55,15 +58,12 @@ class OneShotPlan(Plan):
         """Find the affine of the atlas to every case."""
         self.measure("affine", self.labeller.align)
 
-    def learn_from_sam(self) -> None:
-        """Distil the teacher into the general encoder, where there is one."""
+    def encode(self) -> None:
+        """Compute the teacher's features, where there is one."""
         self.measure("SAM features", lambda: self.teacher.prepare(self.images, self.distillation, self.deepest_size))
-        if self.teacher.name:
-            self.distill.run()
 
-    def learn_to_register(self) -> None:
-        """Train the registration, and make the pseudo labels of round 1 with it."""
-        self.register.run()
+    def label(self) -> None:
+        """Register the atlas to every case, with the trained network and without it: the pseudo labels of round 1."""
         self.measure("registration", self.labeller.register)
 
     @property
