@@ -150,7 +150,7 @@ def write_dataset(published: Published, parts: dict[str, list[Scan]], directory:
     }
     for part, scans in parts.items():
         folder = "Ts" if part == "test" else "Un" if part == "unlabeled" else "Tr"
-        entries: list[dict[str, str]] = []
+        content[part] = []
         for scan in scans:
             entry = {}
             for kind, source in (("image", scan.image), ("label", scan.label)):
@@ -158,8 +158,7 @@ def write_dataset(published: Published, parts: dict[str, list[Scan]], directory:
                     suffix = ".nii" if source.suffix == ".nii" else ".nii.gz"
                     entry[kind] = f"{kind}s{folder}/{scan.case}{suffix}"
                     _bring(source, kind, directory / entry[kind], copy)
-            entries.append(entry)
-        content[part] = entries
+            content[part].append(entry)
     target = directory / "dataset.json"
     target.with_suffix(".part").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(target.with_suffix(".part"), target)

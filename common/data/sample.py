@@ -127,7 +127,7 @@ def _move_into_place(building: Path, folder: Path) -> None:
 
 
 def _write_cohort(folder: Path, generator: dict) -> None:
-    dataset: dict[str, Any] = {
+    dataset = {
         "name": "Synthetic abdomen (sample cohort)",
         "description": "synthetic, made by common/data/sample.py from no patient's data; organ names are likenesses",
         "reference": "common/data/sample.py",
@@ -225,7 +225,7 @@ def _geometry(random: np.random.Generator, index: int, half_extent: np.ndarray) 
 def _deform(random: np.random.Generator, points: np.ndarray) -> np.ndarray:
     """Carry points [H,W,D,3] of a case to the template: affine map after the flow of a smooth velocity field."""
     spacing = 2 * FLOW_REACH / (FLOW_GRID - 1)
-    velocity: np.ndarray = sum(
+    velocity = sum(
         amount * _smooth_noise(random, (FLOW_GRID,) * 3, scale / spacing)
         for scale, amount in ((0.42, 0.045), (0.2, 0.022))
     )  # [3, 40, 40, 40], template units

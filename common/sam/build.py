@@ -112,7 +112,7 @@ class FamilyMember:
     any_size: bool = True
 
 
-def _tiny_vit(image_size: int, **options: Any) -> nn.Module:
+def _tiny_vit(image_size: int, **options: int) -> nn.Module:
     return TinyViT(**options)
 
 

@@ -15,11 +15,12 @@ def stream(indices: Sequence[int], seed: Sequence[int], positions: Iterable[int]
 
     Permutation b is drawn from (*seed, b), so that any position can be had without those before it.
     """
-    block, order = -1, np.asarray(indices)
+    indices = np.asarray(indices)
+    block, order = -1, indices
     for position in positions:
         if position // len(indices) != block:
             block = position // len(indices)
-            order = np.random.default_rng([*seed, block]).permutation(np.asarray(indices))
+            order = np.random.default_rng([*seed, block]).permutation(indices)
         yield int(order[position % len(indices)])
 
 

@@ -132,7 +132,7 @@ class ConfigScanner:
         return "the class isn't in the allow-list"
 
 
-def _read_yaml(path: str, text: str) -> Generator[Finding, None, Any]:
+def _read_yaml(path: str, text: str) -> Iterator[Finding]:
     """Return the plain content of a YAML document, and yield its tags; nothing is constructed from them."""
     try:
         import yaml

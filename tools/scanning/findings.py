@@ -96,5 +96,4 @@ def read_allow_list(path: Path = DEFAULT_ALLOW) -> AllowList:
         ]
     if problems:
         raise InputError(problems)
-    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-    return AllowList(**given)
+    return AllowList(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})

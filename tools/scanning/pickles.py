@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickletools
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 _MARK = object()
 _UNKNOWN = object()
@@ -13,7 +13,7 @@ _GET = ("GET", "BINGET", "LONG_BINGET")
 _EXTENSIONS = ("EXT1", "EXT2", "EXT4")
 
 
-def pickled_names(file: IO[bytes] | bytes) -> tuple[list[str], list[str]]:
+def pickled_names(file: BinaryIO | bytes) -> tuple[list[str], list[str]]:
     """Return the dotted names that one pickle refers to, and what made it impossible to be sure of them.
 
     Follows the stack and the memo, so that names put together by STACK_GLOBAL are found as well. A file is read up to

@@ -9,9 +9,8 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import BinaryIO
 
 from common.errors import InputError
 
@@ -31,7 +30,7 @@ class Entry:
 
     path: str
     size: int
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], BinaryIO]
     executable: bool = False
 
     def read(self) -> bytes:
@@ -96,7 +95,9 @@ def _read_folder(source: Path, allow: AllowList, as_packed: bool) -> Tree:
                 tree.findings.append(Finding("file", path, stat.filemode(status.st_mode), "no regular file"))
                 continue
             file = Path(item.path)
-            tree.entries[path] = Entry(path, status.st_size, partial(file.open, "rb"), bool(status.st_mode & 0o111))
+            tree.entries[path] = Entry(
+                path, status.st_size, lambda file=file: file.open("rb"), bool(status.st_mode & 0o111)
+            )
             if len(tree.entries) > MOST_FILES:
                 raise InputError(f"{source}: found more than {MOST_FILES} files; wanted a bundle")
     return tree
@@ -157,8 +158,8 @@ def judge_member(member: zipfile.ZipInfo) -> list[str]:
     return problems
 
 
-def _opener(source: Path, member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
-    def open_member() -> IO[bytes]:
+def _opener(source: Path, member: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
+    def open_member() -> BinaryIO:
         copy = tempfile.SpooledTemporaryFile(max_size=SMALL * 16)  # compressed members can't be searched through
         with zipfile.ZipFile(source) as archive, archive.open(member) as file:  # stops at the size that was declared
             shutil.copyfileobj(file, copy)

@@ -63,15 +63,14 @@ class SliceFeatures:
         if int(context) < 0:
             raise InputError(f"context is {context}; wanted 0 (one slice) or the distance of the neighbours in slices")
         self.name, self.kind, self.context, self.slice_axis = backbone, kind, int(context), int(slice_axis)
-        self.device = torch.device(device)
-        self.backbone: SliceBackbone | None = None
+        self.device, self.backbone = torch.device(device), None
         self.tuned = tuned and backbone is not None
         self._images: dict[str, Tensor] = {}
         self._bits: dict[str, Tensor] = {}
         self._views: dict[tuple[str, int], list[SliceView]] = {}
         if backbone is not None:
             built = build_backbone(backbone, checkpoint, image_size, pretrained) if sam is None else SliceBackbone(sam)
-            self.backbone = built.to(self.device)
+            self.backbone: SliceBackbone = built.to(self.device)
             sha256 = file_sha256(find_weights(backbone, checkpoint)) if pretrained else "random"
             image_size = self.backbone.image_size if sam is not None else image_size
             settings = {"image_size": image_size, "context": self.context, "axis": self.slice_axis, "kind": kind}
