@@ -78,6 +78,7 @@ class SliceMember(Member):
     prompt_parts: image size and tokens a side -> `prompt_encoder` and `mask_decoder`.
     preprocessing: as published; its `image_size` is the published side S in pixels.
     any_size: False where the image size is part of the architecture.
+    prompts: which ones the weights understand.
     from_checkpoint: what a checkpoint says, and the model that it is for -> what is loaded strictly.
     tuned: pattern of the names, from their beginning, of the encoder's parameters that are freed where it is tuned.
     """

@@ -21,7 +21,6 @@ from .carrier import extract_member, fetch_archive
 
 FOLDER_VARIABLE = "SAM_WEIGHTS_DIR"
 
-
 KNOWN_WEIGHTS: dict[str, Weights] = {name: member.weights for name, member in FAMILY.items()}
 
 
