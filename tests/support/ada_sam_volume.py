@@ -19,10 +19,10 @@ VolumeInference = import_bundle("ada_sam", "volume.volume_inference").VolumeInfe
 SIZE, VALUES = (24, 16, 6), (0, 1, 4)
 
 
-def volume(seed: int = 0, axis: int = 2, **options) -> torch.nn.Module:
-    """Build the network with random weights that see both classes everywhere."""
+def volume(seed: int = 0, axis: int = 2, attention: bool = False, **options) -> torch.nn.Module:
+    """Build the network with random weights that see both classes everywhere; with adapters its encoder is a ViT."""
     torch.manual_seed(seed)
-    attention = options.get("lora_rank", 0) > 0
+    attention = attention or options.get("lora_rank", 0) > 0
     network = AdaSam(
         tiny_sam(32, attention=attention, seed=seed), module.slice_size(SIZE, axis), 2, hidden=8, **options
     )

@@ -11,6 +11,7 @@ from bundle_run import FakeSam
 from torch import Tensor, nn
 
 from common.sam.build import SamModel
+from common.sam.members.family import FAMILY
 
 
 class FakePromptEncoder(nn.Module):
@@ -47,7 +48,7 @@ class FakePromptedSam(FakeSam):
 
     def __init__(self, name: str = "mobile_sam") -> None:
         super().__init__()
-        self.name = name
+        self.name, self.prompts = name, FAMILY[name].prompts
         self.prompt_encoder, self.mask_decoder = FakePromptEncoder(), FakeMaskDecoder()
         self.requires_grad_(False)
 

@@ -13,7 +13,7 @@ from .common.pseudo_labels.review import FOLDER
 from .common.report.finish import Compared
 from .common.report.finish import Finish as CommonFinish
 from .common.report.page import DATA, Report
-from .common.sam.adapters.trainable_tensors import merged_state
+from .common.sam.adapters.registry import merged_state
 from .network import AdaSamVolume
 from .review import MEANING, Review, mask_rows, supervision
 

@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ..members.efficient_sam import Attention
 from ..members.segment_anything_import import load_segment_anything
-from ..members.tiny_vit import WindowAttention
 
 PARTS = ("q", "k", "v")
 
@@ -102,15 +100,10 @@ def add_lora(
     return lora_parameters(encoder)
 
 
-def merge_lora(encoder: nn.Module) -> None:
-    """Fold the adapters into the weights and leave plain layers, whose output is the same but for rounding."""
-    for _, attention, linear in list(_fused_layers(encoder)):
-        if isinstance(linear, LowRankLinear):
-            plain = nn.Linear(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
-            plain.weight, plain.bias = linear.weight, linear.bias
-            with torch.no_grad():
-                plain.weight.copy_(linear.merged_weight())
-            attention.qkv = plain.train(linear.training)
+def folded_lora(module: nn.Module) -> dict[str, Tensor]:
+    """Return the weights, by their names in `module`, of plain layers that compute what those with adapters do."""
+    layers = lora_layers(module)
+    return {f"{name}.weight".removeprefix("."): layer.merged_weight() for name, layer in layers.items()}
 
 
 def lora_layers(module: nn.Module) -> dict[str, LowRankLinear]:
@@ -136,11 +129,9 @@ def _fused_layers(encoder: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Linea
 
 def _groups(attention: nn.Module) -> int | None:
     """Return `groups` of a known attention, None for others: the shape of a layer doesn't tell how its rows lie."""
-    if isinstance(attention, WindowAttention):
-        return attention.heads
-    if isinstance(attention, (Attention, load_segment_anything().image_encoder.Attention)):
+    if isinstance(attention, load_segment_anything().image_encoder.Attention):
         return 1
-    return None
+    return getattr(attention, "qkv_groups", None)
 
 
 def _setting_problems(rank: int, alpha: float | None, targets: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The trained few tensors of a large frozen network as a small file beside its base weights, or merged into one."""
+"""The trained few tensors of a large frozen network as a small file beside its base weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...files.atomic_write import write_atomic
 from ...files.tensor_files import listed, load_strictly, read_tensors
-from .lora import lora_layers, lora_parameters
 
 BASE_KEYS = ("sam", "sha256", "image_size")
 # one key for all: safetensors writes several in random order, and equal content is to give equal files
@@ -91,16 +90,6 @@ def load_trainable(path: str | Path, module: nn.Module, base: Mapping[str, Any] 
     rest = {name: own.get(name, torch.empty(0)) for name in frozen}
     load_strictly(module, {**rest, **tensors}, path)
     return found
-
-
-def merged_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return the whole state of `module`, adapters folded in: it loads strictly into one built without adapters."""
-    state = {name: value.detach() for name, value in module.state_dict().items()}
-    for name in lora_parameters(module):
-        del state[name]
-    for name, layer in lora_layers(module).items():
-        state[f"{name}.weight".removeprefix(".")] = layer.merged_weight().detach()
-    return state
 
 
 def _description(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:

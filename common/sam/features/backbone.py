@@ -9,11 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ..build import FAMILY, SamModel, build_sam
+from ..build import SamModel, build_sam
 from ..members.preprocessing import Preprocessing
-
-# the adapters, the CNN branch and the position tables that SAMUS adds to SAM ViT-B or tunes of it
-_SAMUS_TUNED = re.compile(r"\.(cnn_embed|post_pos_embed|\w+_Adapter)\.|\.blocks\.(2|5|8|11)\.attn\.rel_pos_[hw]$")
 
 
 class SliceBackbone(nn.Module):
@@ -35,12 +32,15 @@ class SliceBackbone(nn.Module):
         super().__init__()
         self.sam = sam
         self.batch_size, self.amp = batch_size, amp
-        self.takes_points = FAMILY[sam.name].takes_points if sam.name in FAMILY else True
         self.feature_channels: int = sam.image_encoder.neck[0].in_channels
 
     @property
     def name(self) -> str:
         return self.sam.name
+
+    @property
+    def takes_points(self) -> bool:
+        return self.sam.prompts.points
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -124,14 +124,9 @@ class SliceBackbone(nn.Module):
         released code: 68,019,200 parameters with the heads of one class and eight sub-classes). Others by analogy: the
         last third of the blocks of a ViT (8 to 11 of 12), the last stage of TinyViT.
         """
-        encoder = self.sam.image_encoder
-        stages = "layers" if hasattr(encoder, "layers") else "blocks"
-        count = len(getattr(encoder, stages))
-        first = count - 1 if stages == "layers" else count * 2 // 3
-        last = tuple(f"sam.image_encoder.{stages}.{index}." for index in range(first, count))
-        names = [name for name, _ in self.named_parameters()]
-        extra = _SAMUS_TUNED if self.name == "samus" else re.compile(r"(?!)")
-        return [name for name in names if name.startswith(last) or extra.search(name)]
+        tuned, encoder = re.compile(self.sam.tuned), "sam.image_encoder."
+        names = [name for name, _ in self.named_parameters() if name.startswith(encoder)]
+        return [name for name in names if tuned.match(name, len(encoder))]
 
     def tune(self, mode: bool = True) -> SliceBackbone:
         """Let gradients reach `trainable_parameters()`, or with False none; the rest is always frozen."""

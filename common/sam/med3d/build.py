@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...files.tensor_files import load_strictly, read_tensors
 from ...precision import bf16_autocast
+from ..members.family import find_member
+from ..members.record import VolumeMember
 from ..weights.known import find_weights
 from .decoder import MaskDecoder3d
 from .encoder import ImageEncoder3d
 from .prompt import PromptEncoder3d
-
-MED3D_NAMES = ("sam_med3d", "sam_med3d_turbo", "segany_pet")
 
 
 class SamMed3D(nn.Module):
@@ -36,7 +36,7 @@ class SamMed3D(nn.Module):
     def __init__(
         self,
         name: str,
-        image_size: int = 128,
+        image_size: int,
         patch_size: int = 16,
         embedding_channels: int = 384,
         mlp_channels: int = 2048,
@@ -117,12 +117,12 @@ class SamMed3D(nn.Module):
 
 
 def build_sam_med3d(
-    name: str = "sam_med3d_turbo", checkpoint: str | Path | None = None, pretrained: bool = True, **sizes: object
+    name: str, checkpoint: str | Path | None = None, pretrained: bool = True, **sizes: object
 ) -> SamMed3D:
     """Return a SAM-Med3D with its weights, frozen and in eval mode, on the CPU.
 
     Args:
-        name: one of `MED3D_NAMES`; they share one architecture.
+        name: of a member in `FAMILY` that sees volumes; they share one architecture.
         checkpoint: file of the weights (bare tensors, or under 'model_state_dict'); None looks where `find_weights`
             looks.
         pretrained: False leaves random weights and reads no file.
@@ -131,12 +131,11 @@ def build_sam_med3d(
     Raises:
         InputError: unknown name, or weights missing, unreadable or not matching.
     """
-    if name not in MED3D_NAMES:
-        raise InputError(f"sam: found {name!r}, wanted one of {', '.join(MED3D_NAMES)}")
+    member = find_member(name, VolumeMember)
     # found before the network is built, so that a missing file is said at once
     path = find_weights(name, checkpoint) if pretrained else None
     tensors = None if path is None else _read(path)
-    model = SamMed3D(name, **sizes)
+    model = SamMed3D(name, **{"image_size": member.image_size, **sizes})
     if tensors is not None:
         load_strictly(model, tensors, path)
     return model

@@ -18,6 +18,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(channels, 3 * channels)
+        self.qkv_groups = 1  # all of q comes before all of k
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ class WindowAttention(nn.Module):
         self.heads = heads
         self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
+        self.qkv_groups = heads  # q, k and v lie side by side inside each head
         self.proj = nn.Linear(channels, channels)
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
         row, column = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
@@ -81,7 +82,7 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         windows, tokens, channels = x.shape
-        # [n, t, C] -> [n, t, heads, 3 * C / heads]: q, k and v lie side by side inside each head
+        # [n, t, C] -> [n, t, heads, 3 * C / heads]
         qkv = self.qkv(self.norm(x)).view(windows, tokens, self.heads, -1)
         q, k, v = (part.transpose(1, 2) for part in qkv.chunk(3, dim=-1))
         bias = self.attention_biases[:, self.attention_bias_idxs].to(q.dtype)

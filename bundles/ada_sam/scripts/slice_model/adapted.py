@@ -9,7 +9,8 @@ import ignite.distributed as idist
 import torch
 
 from ..common.files.tensor_files import atomic_save
-from ..common.sam.adapters.trainable_tensors import merged_state, save_trainable
+from ..common.sam.adapters.registry import merged_state
+from ..common.sam.adapters.trainable_tensors import save_trainable
 from ..common.sam.weights import known as weights
 from ..network import AdaSamVolume
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..common.errors import InputError
 from ..common.pseudo_labels.opinions import agreement
 from ..common.sam.features.feature_cache import FeatureCache
-from ..common.sam.med3d.build import MED3D_NAMES
+from ..common.sam.members.family import FAMILY
+from ..common.sam.members.record import VolumeMember
 from .consultation import Generalist, combine, gate
 from .slice_generalist import SliceGeneralist
 from .volume_generalist import VolumeGeneralist
@@ -77,7 +78,7 @@ class GeneralistPanel:
             for setting, value in (("checkpoint", checkpoint), ("image_size", image_size), ("prompt", prompt))
         ]
         for number, (name, path, size, kind) in enumerate(zip(self.names, *chosen, strict=True)):
-            if name in MED3D_NAMES:
+            if isinstance(FAMILY.get(name), VolumeMember):
                 options = {**(volume_options or {}), "prompt": kind or "clicks", "device": self.device}
                 asked: list[Generalist] = [VolumeGeneralist(name, checkpoint=path, **options)]
             else:

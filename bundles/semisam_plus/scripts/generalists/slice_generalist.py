@@ -27,10 +27,6 @@ from ..common.sam.weights.known import file_sha256, find_weights
 from .consultation import Answer, Generalist
 
 PROMPTS = ("box", "point", "mask", "box+point", "box+mask")
-# measured: points or a mask alone give empty masks with these weights, and points beside a box make it worse
-BOXES_ONLY = {"lite_medsam": {"point": "box", "mask": "box", "box+point": "box"}}
-# measured: LiteMedSAM wants boxes with a margin, the others fill the box they get
-MARGIN = {"lite_medsam": 0.1}
 
 
 class SliceGeneralist(Generalist):
@@ -93,13 +89,13 @@ class SliceGeneralist(Generalist):
         else:
             model = build_sam(sam, checkpoint, image_size)
             self.sha256 = file_sha256(find_weights(sam, checkpoint))
-        understood = BOXES_ONLY.get(model.name, {})
-        self.kinds = list(dict.fromkeys(understood.get(kind, kind) for kind in kinds))
+        understood = [model.prompts.understood(kind) for kind in kinds]
+        self.kinds = list(dict.fromkeys(understood))
         self.prompt = ", ".join(self.kinds)
-        if self.prompt != ", ".join(kinds):
-            _say_once(f"{model.name} understands boxes only: prompt {prompt!r} becomes {self.prompt!r}")
+        if understood != kinds:
+            _say_once(f"{model.name} understands {model.prompts}: prompt {prompt!r} becomes {self.prompt!r}")
         self.members = 1 if self.kinds == ["mask"] else max(members, len(self.kinds))
-        self.padding = MARGIN.get(model.name, 0.0) if padding is None else padding
+        self.padding = model.prompts.box_margin if padding is None else padding
         self.max_components = max_components
         self.jitter, self.component_share, self.min_size = jitter, component_share, min_size
         self.points, self.negative_points, self.confidence = points, negative_points, confidence

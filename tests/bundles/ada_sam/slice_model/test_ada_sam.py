@@ -8,6 +8,7 @@ from tiny_sam import tiny_sam
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from common.sam.build import build_sam
+from common.sam.members.record import Prompts
 
 module = import_bundle("ada_sam", "slice_model.ada_sam")
 AdaSam, InputError, NOT_ASKED = module.AdaSam, module.InputError, module.NOT_ASKED
@@ -255,12 +256,13 @@ def test_maps_as_logits_of_masks_need_no_range():
 
 def test_all_that_is_wrong_with_the_settings_is_said_together():
     sam = tiny_sam()
-    del sam.prompt_encoder.mask_downscaling
+    sam.prompts = Prompts(masks=False)
     with pytest.raises(InputError) as error:
-        AdaSam(sam, (8, 8, 8), 0, head="conv", cam_range="max", feedback="labels")
+        AdaSam(sam, (8, 8, 8), 0, head="conv", cam_range="max", feedback="labels", adapter="ia3")
     said = error.value.problems
     wanted = (
-        "head: found 'conv'|cam_range: found 'max'|feedback: found 'labels'|found 0 classes|mask_prompt: found tiny"
+        "adapter: found 'ia3', wanted one of lora|head: found 'conv'|cam_range: found 'max'|"
+        "feedback: found 'labels'|found 0 classes|mask_prompt: found tiny"
     )
     assert all(line.startswith(start) for line, start in zip(said, wanted.split("|"), strict=True))
     assert AdaSam(sam, (8, 8), 1, mask_prompt=False).mask_prompt is False

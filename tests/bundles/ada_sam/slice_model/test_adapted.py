@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from ada_fake import use_tiny_sam
 from ada_sam_volume import SIZE, VALUES, image, volume
 from bundle_path import import_bundle
 from safetensors import safe_open
+from toy_adapter import FOLDED, KEPT
 
 module = import_bundle("ada_sam", "slice_model.adapted")
 
@@ -35,3 +37,33 @@ def test_merged_file_is_left_out_where_the_run_writes_its_own(tmp_path, monkeypa
     use_tiny_sam(monkeypatch, tmp_path / "weights")
     module.AdaptedModel(volume(), str(tmp_path / "models"), "mobile_sam", merged=False).write()
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["ada_sam.safetensors"]
+
+
+@pytest.mark.parametrize("adapter", [FOLDED, KEPT], ids=["folded in", "kept"])
+def test_another_adapter_is_one_line_in_the_registry(tmp_path, monkeypatch, adapter):
+    use_tiny_sam(monkeypatch, tmp_path / "weights")
+    registry = import_bundle("ada_sam", "common.sam.adapters.registry")
+    monkeypatch.setitem(registry.ADAPTERS, "gains", adapter)
+    options = {"lora_rank": 2, "adapter": "gains", "amp": False}
+    trained = volume(**options)
+    network = trained.network
+    gains = [name for name in network.trainable_parameters() if name.startswith("sam.image_encoder.")]
+    assert len(gains) == 2 and all(name.endswith(".mlp.lin2.gain") for name in gains)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.5)
+    slices = image()[0].movedim(-1, 0)
+    network.look(network.encode(slices)).presence.square().mean().backward()
+    optimizer.step()
+    changed = {name for name, value in network.named_parameters() if not value.equal(before[name])}
+    assert set(gains) < changed <= set(network.trainable_parameters())
+
+    module.AdaptedModel(trained, str(tmp_path), "mobile_sam", image_size=32).write()
+    with safe_open(tmp_path / "ada_sam.safetensors", framework="pt") as file:
+        assert set(file.keys()) == set(network.adapted_tensors())
+    merged = torch.load(tmp_path / "ada_sam.pt", weights_only=True)
+    assert [f"network.{name}" in merged for name in gains] == [adapter.folded is None] * 2
+    served = volume(attention=True, amp=False) if adapter.folded else volume(**options)
+    wanted = trained.embed(image()[0])
+    assert not served.embed(image()[0]).allclose(wanted, atol=1e-3)
+    served.load_state_dict(merged, strict=True)
+    torch.testing.assert_close(served.embed(image()[0]), wanted, rtol=1e-4, atol=1e-4)

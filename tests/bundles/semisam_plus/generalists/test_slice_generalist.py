@@ -11,6 +11,7 @@ from torch import nn
 
 slice_generalist = import_bundle("semisam_plus", "generalists.slice_generalist")
 build = import_bundle("semisam_plus", "common.sam.build")
+FAMILY = import_bundle("semisam_plus", "common.sam.members.family").FAMILY
 preprocessing = import_bundle("semisam_plus", "common.sam.members.preprocessing")
 InputError = import_bundle("semisam_plus", "common.errors").InputError
 find_weights = import_bundle("semisam_plus", "common.sam.weights.known").find_weights
@@ -62,9 +63,9 @@ class BoxDecoder(nn.Module):
         return torch.where(inside[:, None] & bright, 9.0, -9.0), torch.zeros(len(sparse), 1)
 
 
-def fake_sam(name: str = "fake") -> nn.Module:
+def fake_sam(name: str = "mobile_sam") -> nn.Module:
     parts = {"image_encoder": GreyEncoder(), "prompt_encoder": Prompts(), "mask_decoder": BoxDecoder()}
-    return build.SamModel(name, preprocessing.Preprocessing(32), 4, parts)
+    return build.SamModel(name, preprocessing.Preprocessing(32), 4, parts, FAMILY[name].prompts)
 
 
 def asking(prompt: str = "box", sam: nn.Module | None = None, **options):
@@ -201,6 +202,27 @@ def test_lite_medsam_is_not_given_points(caplog) -> None:
     # and it wants wider boxes than the others
     paddings = [asking(sam=fake_sam(name), padding=None).padding for name in ("lite_medsam", "mobile_sam")]
     assert paddings == [0.1, 0.0]
+
+
+def test_medsam_learnt_from_boxes_alone_and_is_asked_by_boxes(caplog) -> None:
+    slice_generalist._say_once.cache_clear()
+    sam = fake_sam("medsam_vit_b")
+    with caplog.at_level(logging.WARNING):
+        asked = asking("point, mask, box+point", sam, members=1)
+    assert (
+        asked.prompt == "box" and "medsam_vit_b understands boxes only: prompt 'point, mask, box+point'" in caplog.text
+    )
+    asked.answer(asked.embed(torch.ones(1, 1, *GRID)), specialist())
+    assert all(s.boxes is not None and s.points is None and s.masks is None for s in sam.prompt_encoder.seen)
+    # what a run asks it by if nothing is said stays
+    assert asking("box, box+mask", fake_sam("medsam_vit_b")).prompt == "box, box+mask"
+
+
+def test_efficient_sam_is_not_given_masks(caplog) -> None:
+    slice_generalist._say_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        asked = asking("box, box+mask, point, mask", fake_sam("efficient_sam_s"))
+    assert asked.prompt == "box, point" and "efficient_sam_s understands boxes and points only" in caplog.text
 
 
 def test_bad_settings_are_said() -> None:

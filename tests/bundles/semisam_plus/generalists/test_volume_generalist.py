@@ -144,7 +144,7 @@ def test_the_volume_is_padded_then_normalised() -> None:
 def test_a_real_sam_med3d_of_random_weights_answers() -> None:
     torch.manual_seed(0)
     tiny = {"image_size": 32, "patch_size": 8, "embedding_channels": 48, "mlp_channels": 32, "channels": 24}
-    sam = build_sam_med3d(pretrained=False, depth=1, heads=3, global_blocks=(), window=5, **tiny)
+    sam = build_sam_med3d("sam_med3d", pretrained=False, depth=1, heads=3, global_blocks=(), window=5, **tiny)
     before = {name: value.clone() for name, value in sam.state_dict().items()}
     asked = VolumeGeneralist(sam, clicks=3)
     answer = asked.answer(asked.embed(torch.rand(1, 1, 20, 30, 36)), balls((20, 30, 36)).requires_grad_())

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from common.errors import InputError
 from common.files.tensor_files import atomic_save, load_strictly, load_tensors
 from common.sam.adapters.lora import add_lora, lora_parameters
-from common.sam.adapters.trainable_tensors import load_trainable, merged_state, save_trainable
+from common.sam.adapters.registry import merged_state
+from common.sam.adapters.trainable_tensors import load_trainable, save_trainable
 
 BASE = {"sam": "tiny_sam", "sha256": "ab" * 32, "image_size": 64}
 

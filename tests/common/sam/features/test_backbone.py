@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from common.errors import InputError
-from common.sam.build import FAMILY, SamModel
+from common.sam.build import SamModel
 from common.sam.features.backbone import SliceBackbone, build_backbone
 from common.sam.features.volume import encode_volume
 from common.sam.members.preprocessing import Preprocessing
@@ -81,10 +81,9 @@ def test_a_point_is_one_positive_point() -> None:
 
 
 def test_points_are_refused_where_they_are_not_understood() -> None:
-    assert [name for name, member in FAMILY.items() if not member.takes_points] == ["lite_medsam", "medsam_vit_b"]
-    backbone = build_backbone("lite_medsam", image_size=64, pretrained=False)
-    with pytest.raises(InputError, match="lite_medsam: found points, wanted boxes"):
-        backbone.decode_points(torch.rand(1, 256, 16, 16), torch.rand(1, 2, 2))
+    for name in ("lite_medsam", "medsam_vit_b"):
+        with pytest.raises(InputError, match=f"{name}: found points, wanted boxes"):
+            describe(name).decode_points(torch.rand(1, 256, 16, 16), torch.rand(1, 2, 2))
 
 
 def test_prompts_of_other_shapes_are_refused(backbone) -> None:
@@ -106,7 +105,7 @@ def test_features_of_segment_anything_are_those_before_its_neck() -> None:
     features, embedding = backbone.encode(x)
     assert features.shape == (2, 24, 4, 4) and backbone.feature_channels == 24
     torch.testing.assert_close(embedding, vit(x))
-    assert {name.split(".")[3] for name in backbone.trainable_parameters()} == {"2"}
+    assert backbone.trainable_parameters() == []  # no record says which
 
 
 def test_samus_tunes_what_weakmedsam_tunes() -> None:
@@ -123,7 +122,9 @@ def test_samus_tunes_what_weakmedsam_tunes() -> None:
     [
         ("sam_vit_b", [f"blocks.{index}" for index in (8, 9, 10, 11)]),
         ("efficient_sam_s", [f"blocks.{index}" for index in (8, 9, 10, 11)]),
+        ("medsam_vit_b", [f"blocks.{index}" for index in (8, 9, 10, 11)]),
         ("sam_vit_l", [f"blocks.{index}" for index in range(16, 24)]),
+        ("sam_vit_h", [f"blocks.{index}" for index in range(21, 32)]),
         ("mobile_sam", ["layers.3"]),
         ("lite_medsam", ["layers.3"]),
     ],

@@ -11,12 +11,14 @@ from common.sam.med3d.build import SamMed3D, build_sam_med3d
 
 def shapes() -> dict[str, torch.Size]:
     with torch.device("meta"):
-        return {name: value.shape for name, value in build_sam_med3d(pretrained=False).state_dict().items()}
+        return {
+            name: value.shape for name, value in build_sam_med3d("sam_med3d", pretrained=False).state_dict().items()
+        }
 
 
 def loaded(tensors: dict[str, torch.Tensor]) -> SamMed3D:
     with torch.device("meta"):  # the random weights of 100 million parameters would take longer than the encoder
-        sam = build_sam_med3d(pretrained=False)
+        sam = build_sam_med3d("sam_med3d", pretrained=False)
     sam.load_state_dict(tensors, assign=True)
     return sam.requires_grad_(False)
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from common.errors import InputError
 from common.files.tensor_files import load_strictly
-from common.sam import build
 from common.sam.build import SamModel, build_sam
+from common.sam.members import family
 from common.sam.members.samus import GLOBAL_BLOCKS, HEADS, GlobalBlock, SamusEncoder, is_added, samus_tensors
 
 NAMES = Path(__file__).parents[5] / "shared" / "specs" / "state_dicts" / "samus_state_dict.txt"
@@ -25,7 +25,7 @@ def encoder() -> SamusEncoder:
 
 @pytest.fixture
 def small(monkeypatch) -> SamModel:
-    monkeypatch.setattr(build, "SamusEncoder", SMALL)
+    monkeypatch.setattr(family, "SamusEncoder", SMALL)
     return build_sam("samus", pretrained=False)
 
 

@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from common.errors import InputError
-from common.sam.build import FAMILY
-from common.sam.med3d.build import MED3D_NAMES
 from common.sam.weights import known as weights
 from common.sam.weights.__main__ import main
 from common.sam.weights.known import KNOWN_WEIGHTS, bring_weights, file_sha256, find_weights
@@ -32,10 +30,6 @@ def put(folder: Path, content: bytes = CONTENT, name: str = "mobile_sam.pt") -> 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
     return folder / name
-
-
-def test_every_family_member_has_weights() -> None:
-    assert set(KNOWN_WEIGHTS) == {*FAMILY, *MED3D_NAMES}
 
 
 def test_places_in_turn(places, monkeypatch) -> None:
