@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ignite.distributed as idist
 import torch
+from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from .cohort import WeakCohort
 from .common.errors import InputError
 from .common.imaging.cam import SCOPES, cam_volume
 from .common.imaging.thresholds import above, area_thresholds, fixed_thresholds, otsu_thresholds
+from .common.processes import together
 from .common.pseudo_labels.judgement import judge
 from .common.pseudo_labels.store import PseudoLabelBank
+from .common.pseudo_labels.work import CaseWork, grid_identity, settings_digest
 from .common.slices.presence_volume import slice_bits
 from .common.tensors import plain
 from .prior.expected_size import choose_threshold, shares_by_box, shares_by_volume
@@ -117,8 +117,8 @@ class PseudoLabeller:
         if self.needs_classifier and features is None:
             raise InputError("prior is cam, but there are no features; wanted them and a classifier, or another prior")
         self.round = 0
-        self._root = Path(folder)
-        self._identity: str | None = None
+        self._folder = folder
+        self._work: CaseWork | None = None
         self._shares: list[float] | None = None
 
     @property
@@ -145,21 +145,16 @@ class PseudoLabeller:
     def start(self) -> None:
         """Make the prior of every case, and from it the soft labels of round 1."""
         # what was made by other settings must not be gone on with
-        identity = (self.cohort.grid, self.prior, self.boxes, self.sizes, self.threshold, self.map_scope)
-        identity += (self.rounds, self.learn_location, self.walk_passes, self.groups, self.ignore_band)
-        identity += (self.walk.settings,)
-        self._identity = sha256(repr(identity).encode()).hexdigest()[:8]
-        if not self.resume:  # what an earlier run has left must not be found by a resumption of this one
-            if idist.get_rank() == 0:
-                for stale in self._root.glob("*/*/*.safetensors"):
-                    stale.unlink(missing_ok=True)
-            idist.barrier()
+        settings = (grid_identity(self.cohort.grid), self.prior, self.boxes, self.sizes, self.threshold, self.map_scope)
+        settings += (self.rounds, self.learn_location, self.walk_passes, self.groups, self.ignore_band)
+        settings += (self.walk.settings,)
+        self._work = CaseWork(self._folder, settings_digest(settings), self.resume)
+        self._work.remove_stale(of_all_settings=True)
         bank = self._bank("prior")
-        for item in self._missing(bank):
+        for item in self._work.each(self.images, bank):
             bank.save(item["case"], {"maps": self.make_prior(item).half()})
-        for item in self._missing(self._bank("round_1")):
+        for item in self._work.each(self.images, self._bank("round_1")):
             self._keep_round(1, item, bank.load(item["case"])["maps"])
-        idist.barrier()
         self.round = 1
 
     @torch.no_grad()
@@ -173,9 +168,8 @@ class PseudoLabeller:
             maps = centre_prior(image, axis).expand(len(self.values), -1, -1, -1)
         else:
             features = self.features.features(item["case"]).to(self.device)
-            training = self.classifier.training
-            found = self.classifier.eval()(features)[1].float().cpu()  # [n, P, h, w]
-            self.classifier.train(training)
+            with eval_mode(self.classifier):
+                found = self.classifier(features)[1].float().cpu()  # [n, P, h, w]
             maps = cam_volume(found, slice_bits(presence, axis), image.shape[1:], axis, self.map_scope)
         return maps * presence
 
@@ -195,31 +189,29 @@ class PseudoLabeller:
         if self.round == 0:
             raise RuntimeError("pseudo labels: renew before start")
         for current in range(self.round + 1, number + 1):
-            missing = self._missing(self._bank(f"round_{current}"))
+            missing = self._work.missing(self.images, self._bank(f"round_{current}"))
             location = self._learn_location(current) if missing else None
-            for item in missing:
+            for item in together(missing):
                 self._keep_round(current, item, self._combine(item, network, location))
-            idist.barrier()
             self.round = current
 
     @torch.no_grad()
     def finish(self, network: nn.Module | None = None) -> None:
         """Make the final labels: `target` [K, H, W, D], `weight` [1, H, W, D], and the numbers that judge them."""
         bank = self._bank("labels")
-        missing = self._missing(bank)
+        missing = self._work.missing(self.images, bank)
         network = network if self.rounds else None
         # a location says nothing of the scan itself: without a network it can only add to an activation map
         last = self.rounds or (2 if self.learn_location and self.prior == "cam" else 1)
         self.renew(last, network)
         location = self._learn_location(last + 1) if missing else None
-        for item in missing:
+        for item in together(missing):
             presence, prior = self.presence(item), self._bank("prior").load(item["case"])["maps"]
             walked = self.spread(item, self._combine(item, network, location), presence)
             target, weight = self.cut(walked, presence)
             judged = self.judge(target, prior, presence)
             kept = {"target": target.half(), "weight": weight.half(), "maps": walked.half()}
             bank.save(item["case"], kept, **judged)
-        idist.barrier()
 
     def target(self, case: str) -> Tensor:
         """Return the soft labels [P, H, W, D] of the current round."""
@@ -249,11 +241,9 @@ class PseudoLabeller:
             place = TRUST * location.prior(image, presence) + FLOOR
             evidence = evidence + LOCATION_WEIGHT * torch.logit(place)
         if network is not None:
-            training = network.training
-            network.eval()
-            logits = network(plain(image).float()[None].to(self.device))[0].float().cpu()  # [G, H, W, D]
+            with eval_mode(network):
+                logits = network(plain(image).float()[None].to(self.device))[0].float().cpu()  # [G, H, W, D]
             evidence = evidence + logits[self.groups]
-            network.train(training)
         return torch.sigmoid(evidence) * presence
 
     def _learn_location(self, number: int) -> LearnedLocation | None:
@@ -330,17 +320,9 @@ class PseudoLabeller:
     # --- places
 
     def _bank(self, name: str) -> PseudoLabelBank:
-        if self._identity is None:
+        if self._work is None:
             raise RuntimeError("pseudo labels: nothing was made yet, start comes first")
-        return PseudoLabelBank(self._root / self._identity / name)
-
-    def _missing(self, bank: PseudoLabelBank) -> list[Mapping[str, Any]]:
-        """Return this process's share of the cases, without those that a resumed run finds in a bank."""
-        return [item for item in self._own() if not (self.resume and item["case"] in bank)]
-
-    def _own(self) -> Iterator[Mapping[str, Any]]:
-        """Yield this process's share of the cases."""
-        yield from list(self.images)[idist.get_rank() :: idist.get_world_size()]
+        return self._work.bank(name)
 
 
 def read_count(value: Any) -> Any:
