@@ -23,15 +23,11 @@ from .prior.expected_size import choose_threshold, shares_by_box, shares_by_volu
 from .prior.learned_location import LearnedLocation
 from .prior.location import centre_prior, location_prior
 from .prior.organs import choose_groups
+from .soft_labels import calibrate, cut, posterior
 from .walk.walks import Walk
 
 PRIORS = ("auto", "box", "cam", "centre")
-TRUST = 0.94  # of a learnt location; what is left is spread over all voxels, so that appearance can overrule it
-FLOOR = 0.02
-BOX_TRUST = 0.6  # of a box: it says little about the corners of a structure
-LOCATION_WEIGHT = 0.5  # of a learnt location: without the prior beside it labels drift from round to round
 COARSE_PASSES = 3  # an activation map's tokens are many voxels wide
-CERTAIN = 1e-6  # nearer to 0 or 1 a map is not told apart; a trained network is sure of most voxels to 1e-3
 
 
 class PseudoLabeller:
@@ -208,7 +204,7 @@ class PseudoLabeller:
         for item in together(missing):
             presence, prior = self.presence(item), self._bank("prior").load(item["case"])["maps"]
             walked = self.spread(item, self._combine(item, network, location), presence)
-            target, weight = self.cut(walked, presence)
+            target, weight = cut(walked, presence, self.ignore_band)
             judged = self.judge(target, prior, presence)
             kept = {"target": target.half(), "weight": weight.half(), "maps": walked.half()}
             bank.save(item["case"], kept, **judged)
@@ -231,20 +227,13 @@ class PseudoLabeller:
         """Return the posterior [P, H, W, D] of prior, location and appearance; the prior itself where it is alone."""
         image, presence = item["image"], self.presence(item)
         prior = self._bank("prior").load(item["case"])["maps"]
-        if network is None and location is None:
-            return prior
-        if self.prior == "cam":  # it is of this very scan, and a location only adds to it
-            evidence = torch.logit(prior, eps=1e-3)
-        else:
-            evidence = torch.logit(BOX_TRUST * prior + FLOOR) * (1 if location is None else 1 - LOCATION_WEIGHT)
-        if location is not None:
-            place = TRUST * location.prior(image, presence) + FLOOR
-            evidence = evidence + LOCATION_WEIGHT * torch.logit(place)
+        place = None if location is None else location.prior(image, presence)
+        appearance = None
         if network is not None:
             with eval_mode(network):
                 logits = network(plain(image).float()[None].to(self.device))[0].float().cpu()  # [G, H, W, D]
-            evidence = evidence + logits[self.groups]
-        return torch.sigmoid(evidence) * presence
+            appearance = logits[self.groups]
+        return posterior(prior, presence, place, appearance, of_this_scan=self.prior == "cam")
 
     def _learn_location(self, number: int) -> LearnedLocation | None:
         """Return the mean label of the round before, over selected cases; None in the first rounds or where off."""
@@ -275,9 +264,7 @@ class PseudoLabeller:
 
     def calibrate(self, maps: Tensor, presence: Tensor) -> Tensor:
         """Shift maps [P, H, W, D] in [0, 1] on the scale of logits so that their threshold becomes 0.5."""
-        thresholds = self.thresholds(maps, presence > 0.5).view(-1, 1, 1, 1)
-        logits = torch.logit(maps.float(), eps=CERTAIN)
-        return torch.sigmoid(logits - torch.logit(thresholds, eps=CERTAIN)) * presence
+        return calibrate(maps, self.thresholds(maps, presence > 0.5)) * presence
 
     def thresholds(self, maps: Tensor, inside: Tensor) -> Tensor:
         """Return where each map [P, H, W, D] is cut, [P]."""
@@ -297,19 +284,6 @@ class PseudoLabeller:
                 presences = (self.presence(item) for item in self.images)
                 self._shares = shares_by_volume(self.sizes, presences, grid["spatial_size"], grid["pixdim"], axis)
         return self._shares
-
-    def cut(self, maps: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `target` [K, H, W, D], one-hot, and `weight` [1, H, W, D] of calibrated maps [P, H, W, D]."""
-        found = maps > 0.5
-        # a voxel of several labels is the smallest one's: the larger one may enclose it, as an organ does its vessels
-        size = found.flatten(1).sum(1).view(-1, 1, 1, 1)
-        best = torch.where(found, size, size.max() + 1).argmin(0) + 1
-        best = torch.where(found.any(0), best, 0)
-        target = nn.functional.one_hot(best, len(maps) + 1).movedim(-1, 0).float()
-        doubt = ((maps - 0.5).abs() < self.ignore_band) & (presence > 0.5)
-        # a voxel's own label that is surely there settles it, however near another one is to its threshold
-        settled = (target[1:].bool() & (maps > 0.5 + self.ignore_band)).any(0)
-        return target, (~doubt.any(0) | settled)[None].float()
 
     def judge(self, target: Tensor, prior: Tensor, presence: Tensor) -> dict[str, Any]:
         """Return what can be said without truth of a pseudo label `target` [K, H, W, D]; see `judgement.judge`."""
