@@ -10,6 +10,7 @@ import ignite.distributed as idist
 import numpy as np
 
 from ..grid.native import ToNativeGridd
+from ..processes import own_share
 from ..report.overlay import overlay_png
 from ..report.page import SUMMARY, Report
 from ..serving.prediction_files import AtomicNibabelWriter
@@ -42,7 +43,7 @@ class LabelReview:
     def write(self) -> None:
         """Write volumes (every process its share) and the page."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for item in list(self.images)[idist.get_rank() :: idist.get_world_size()]:
+        for item in own_share(self.images):
             self.save_volume(item)
         if idist.get_rank() == 0:
             self.page().write()

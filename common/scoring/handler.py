@@ -101,11 +101,7 @@ class NativeGridMetrics:
         return case_metrics(pred[0], label[0], affine_to_spacing(affines[0], r=3), self.table.label_names)
 
     def _finish(self, engine: Engine) -> None:
-        cases = self._cases
-        if idist.get_world_size() > 1:
-            gathered: list = [None] * idist.get_world_size()
-            torch.distributed.all_gather_object(gathered, cases)
-            cases = [case for rank in gathered for case in rank]
+        cases = [case for rank in idist.all_gather(self._cases) for case in rank]
         table = MetricsTable(self.table.label_names)
         for _, case, metrics, extra in sorted({case[0]: case for case in cases}.values(), key=lambda case: case[1]):
             if metrics is None:

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ignite.distributed as idist
 import torch
-import torch.distributed as dist
 from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
@@ -111,7 +111,7 @@ class ObjectiveTrainer(SupervisedTrainer):
     def _forward(self) -> nn.Module:
         if self._parallel is None:
             self._parallel = self.objective
-            if dist.is_available() and dist.is_initialized():
+            if idist.backend() is not None:
                 ids = [self.state.device.index] if self.state.device.index is not None else None
                 self._parallel = DistributedDataParallel(self.objective, device_ids=ids, find_unused_parameters=True)
         return self._parallel

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
 from .common.errors import InputError
 from .common.pseudo_labels.store import PseudoLabelBank
+from .common.pseudo_labels.work import CaseWork, settings_digest
 from .common.slices.presence_volume import slice_bits
 from .common.tensors import plain
 from .learning.slice_unet import SliceUNetTeacher
@@ -76,7 +73,7 @@ class PseudoLabeller:
         self.mask_weight, self.resume = float(mask_weight), resume
         self.weight = weight if weight == CONFIDENCE else float(weight)
         self.names = {value: name for value, name in cohort.labels.items() if value != 0}
-        self._root = Path(folder)
+        self._folder = folder
         self._bank: PseudoLabelBank | None = None
 
     @property
@@ -92,18 +89,12 @@ class PseudoLabeller:
 
         A case has `target` [K, H, W, D] and `weight` [1, H, W, D], both half precision.
         """
-        bank = PseudoLabelBank(self._root / self._identity())
-        if not self.resume:  # what an earlier run has left must not be found by a resumption of this one
-            if idist.get_rank() == 0:
-                for stale in self._root.glob("*/*.safetensors"):
-                    stale.unlink(missing_ok=True)
-            idist.barrier()
-        own = list(self.images)[idist.get_rank() :: idist.get_world_size()]
-        missing = [item for item in own if not (self.resume and item["case"] in bank)]
-        for item in track(missing, description="pseudo labels", disable=idist.get_rank() > 0):
+        work = CaseWork(self._folder, self._identity(), self.resume)
+        work.remove_stale(of_all_settings=True)
+        bank = work.bank()
+        for item in work.each(self.images, bank, "pseudo labels"):
             tensors, judged = self.label(item)
             bank.save(item["case"], {name: value.half() for name, value in tensors.items()}, **judged)
-        idist.barrier()
         self._bank = bank
         return bank
 
@@ -202,17 +193,14 @@ class PseudoLabeller:
 
     def _identity(self) -> str:
         """Name what the labels depend on, so that those of other weights or settings aren't gone on with."""
-        digest = sha256(repr((self.cohort.grid, self.mask_weight, self.weight)).encode())
-        digest.update(repr(sorted(self.cohort.label_slices.items())).encode())
-        digest.update(repr(sorted(self.inference.settings.items())).encode())
+        settings: list[Any] = [(self.cohort.grid.as_dict(), self.mask_weight, self.weight)]
+        settings += [sorted(self.cohort.label_slices.items()), sorted(self.inference.settings.items())]
         tensors = self.network.state_dict()
         learnt = [tensors[name] for name in sorted(self.network.adapted_tensors())]
         if self.second is not None:
-            digest.update(repr(self.second.share).encode())
+            settings.append(self.second.share)
             learnt += [tensor for _, tensor in sorted(self.second.network.state_dict().items())]
-        for tensor in learnt:
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:8]
+        return settings_digest(*settings, *learnt)
 
     def _made(self) -> PseudoLabelBank:
         if self._bank is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
-import torch.distributed as dist
+from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from .cohort import OneShotCohort
@@ -22,9 +22,11 @@ from .common.imaging.registration import (
     warp,
 )
 from .common.launch.words import truth
+from .common.processes import own_share, together
 from .common.pseudo_labels.opinions import agreement, fuse, select_by_quality
 from .common.pseudo_labels.refine import refine_by_intensity
 from .common.pseudo_labels.store import PseudoLabelBank
+from .common.pseudo_labels.work import CaseWork, settings_digest
 from .common.tensors import plain
 from .labelling.bridges import choose_bridges, hand_on, vote
 
@@ -90,10 +92,8 @@ class AtlasLabeller:
         self.bridges, self.bridge_steps, self.confirmation = bridges, bridge_steps, confirmation
         self.keep, self.min_agreement, self.refine_intensity = keep, min_agreement, refine_intensity
         self.device, self.resume = torch.device(device), resume
-        self._root = self.folder = Path(folder)
-        self.registrations = PseudoLabelBank(self.folder / "registration")
-        self.handed = PseudoLabelBank(self.folder / "bridges")
-        self.labels = PseudoLabelBank(self.folder / "round_1")
+        self.work = CaseWork(folder, "", resume)  # what it depends on is known with the atlas, see `align`
+        self.labels = self.work.bank("round_1")
         self.round = 0
         self.selected: list[str] = []
         self._atlas: dict[str, Any] | None = None
@@ -113,34 +113,37 @@ class AtlasLabeller:
             }
         return self._atlas
 
-    def _own_cases(self) -> Iterable[Mapping[str, Any]]:
-        """Yield this process's share of the unlabelled cases."""
-        parallel = dist.is_available() and dist.is_initialized()
-        rank, world = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
-        unlabeled = [item for item in self.images if item["case"] != self.atlas["case"]]
-        yield from unlabeled[rank::world]
+    @property
+    def folder(self) -> Path:
+        """Where what is registered from this atlas lies."""
+        return self.work.folder
 
-    @staticmethod
-    def _wait() -> None:
-        if dist.is_available() and dist.is_initialized():
-            dist.barrier()
+    @property
+    def registrations(self) -> PseudoLabelBank:
+        """The affine and the velocities of each case."""
+        return self.work.bank("registration")
+
+    @property
+    def handed(self) -> PseudoLabelBank:
+        """The mean of what the bridges hand on to each case."""
+        return self.work.bank("bridges")
+
+    def _unlabeled(self) -> Iterator[Mapping[str, Any]]:
+        return (item for item in self.images if item["case"] != self.atlas["case"])
+
+    def _fixed(self, item: Mapping[str, Any]) -> Tensor:
+        """Return the image of a case as registrations take it, [1, 1, H, W, D]."""
+        return plain(item["image"]).float()[None].to(self.device)
 
     def align(self) -> None:
         """Find the affine of every unlabelled case; those on disk from an interrupted run are kept."""
         # what was registered from another atlas or grid must not be gone on with
-        identity = f"{self.atlas['case']}-{sha256(repr(self.cohort.grid).encode()).hexdigest()[:8]}"
-        self.folder = self._root / identity
-        self.registrations = PseudoLabelBank(self.folder / "registration")
-        self.handed = PseudoLabelBank(self.folder / "bridges")
-        if not self.resume:  # a later round, left by an earlier run, must not be found by a resumption of this one
-            for stale in self.folder.glob("*/*.safetensors"):
-                stale.unlink(missing_ok=True)
-            self._wait()
-        for item in self._own_cases():
-            if not (self.resume and item["case"] in self.registrations):
-                fixed = plain(item["image"]).float()[None].to(self.device)
-                self.registrations.save(item["case"], {"affine": register_affine(fixed, self.atlas["image"])[0]})
-        self._wait()
+        identity = f"{self.atlas['case']}-{settings_digest(self.cohort.grid.as_dict())}"
+        self.work = CaseWork(self.work.root, identity, self.resume)
+        self.work.remove_stale()
+        for item in self.work.each(self._unlabeled(), self.registrations):
+            affine = register_affine(self._fixed(item), self.atlas["image"])[0]
+            self.registrations.save(item["case"], {"affine": affine})
 
     def affine(self, case: str) -> Tensor:
         """Return the affine [1, 3, 4] of the atlas to a case."""
@@ -156,33 +159,30 @@ class AtlasLabeller:
 
     def register(self) -> None:
         """Register the atlas to every unlabelled case, by network and by instance optimisation, and make round 1."""
-        for item in self._own_cases():
-            case, fixed = item["case"], plain(item["image"]).float()[None].to(self.device)
+        for item in together(own_share(self._unlabeled())):
+            case, fixed = item["case"], self._fixed(item)
             known = self.registrations.load(case)
             if not (self.resume and "similarity" in self.registrations.judgement(case)):
                 affine = known["affine"][None].to(self.device)
                 found = self.velocities(fixed, affine)
                 similarity = self._similarity(fixed, affine, self._trusted(found))
                 self.registrations.save(case, {**known, **found}, similarity=similarity)
-        self._wait()
         self.hand_on()
         self.label(1)
 
     def hand_on(self) -> None:
         """Let the bridges vote on every other case; `handed` keeps the mean of their labels and how far they agree."""
         bridges = self.bridge_volumes()
-        for item in self._own_cases():
-            case = item["case"]
+        for item in self.work.each(self._unlabeled(), self.handed):
+            case, fixed = item["case"], self._fixed(item)
             others = [bridge for bridge in bridges if bridge[0] != case]
-            if not others or (self.resume and case in self.handed):
+            if not others:
                 continue
-            fixed = plain(item["image"]).float()[None].to(self.device)
             handed = [hand_on(fixed, image, label, self.bridge_steps, self.smooth_weight) for _, image, label in others]
             known = self.registrations.load(case)
             direct, _ = self.propagate(known["affine"][None].to(self.device), self._trusted(known))
             _, agreed = vote([direct, *handed])
             self.handed.save(case, {"label": fuse(handed).half()}, voters=len(handed), agreement=agreed)
-        self._wait()
 
     def _trusted(self, velocities: Mapping[str, Tensor]) -> Tensor:
         """Return the instance-optimised velocity where there is one, else the network's."""
@@ -198,13 +198,13 @@ class AtlasLabeller:
         """Return (case, image [1, 1, H, W, D], label [1, K, H, W, D] from the atlas) of each bridge."""
         if not self.bridges:
             return []
-        images = {item["case"]: item["image"] for item in self.images if item["case"] != self.atlas["case"]}
-        similarity = {case: self.registrations.judgement(case)["similarity"] for case in images}
+        items = {item["case"]: item for item in self._unlabeled()}
+        similarity = {case: self.registrations.judgement(case)["similarity"] for case in items}
         chosen = []
         for case in choose_bridges(similarity, self.bridges):
             known = self.registrations.load(case)
             label, _ = self.propagate(known["affine"][None].to(self.device), self._trusted(known))
-            chosen.append((case, plain(images[case]).float()[None].to(self.device), label[None]))
+            chosen.append((case, self._fixed(items[case]), label[None]))
         return chosen
 
     def velocities(self, fixed: Tensor, affine: Tensor) -> dict[str, Tensor]:
@@ -240,14 +240,10 @@ class AtlasLabeller:
             fixed_probabilities=prediction[None], moving_probabilities=self.atlas["label"],
         )[0]  # fmt: skip
 
-    @torch.no_grad()
     def predict(self, image: Tensor) -> Tensor:
         """Return the network's probabilities [K, H, W, D] of an image [1, 1, H, W, D]."""
-        training = self.network.training
-        self.network.eval()
-        probabilities = self.inferer(image, self.network).exp()[0]
-        self.network.train(training)
-        return probabilities
+        with eval_mode(self.network):
+            return self.inferer(image, self.network).exp()[0]
 
     def label(self, number: int) -> None:
         """Make the pseudo labels of a round (from 1) and select those to learn from; finished ones on disk are kept.
@@ -255,12 +251,12 @@ class AtlasLabeller:
         A label is judged by how far independent opinions on it agree: the network's and the registrations', else the
         registrations' among each other; where there is a single one, by the similarity that it reached.
         """
-        self.labels = PseudoLabelBank(self.folder / f"round_{number}")
-        for item in self._own_cases():
-            case = item["case"]
-            if self.resume and case in self.labels:
-                continue
-            fixed = plain(item["image"]).float()[None].to(self.device)
+        self.labels = self.work.bank(f"round_{number}")
+        if idist.get_rank() == 0:
+            truth = {"label": self.atlas["label"][0].half()}
+            self.labels.save(self.atlas["case"], truth, quality=1.0, folding_percent=0.0)
+        for item in self.work.each(self._unlabeled(), self.labels):
+            case, fixed = item["case"], self._fixed(item)
             known = self.registrations.load(case)
             similarity = self.registrations.judgement(case)["similarity"]
             affine = known.pop("affine")[None].to(self.device)
@@ -289,10 +285,6 @@ class AtlasLabeller:
             if sharpen:
                 fused = refine_by_intensity(fixed[0], fused, sharpen)
             self.labels.save(case, {"label": fused.half()}, quality=quality, folding_percent=folding)
-        if not (dist.is_available() and dist.is_initialized() and dist.get_rank() > 0):
-            truth = {"label": self.atlas["label"][0].half()}
-            self.labels.save(self.atlas["case"], truth, quality=1.0, folding_percent=0.0)
-        self._wait()
         unlabeled = [item["case"] for item in self.cohort.images if item["case"] != self.atlas["case"]]
         quality_of = {case: self.labels.judgement(case)["quality"] for case in unlabeled}
         self.selected = select_by_quality(quality_of, self.keep)

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ignite.distributed as idist
 import torch
+from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from .cohort import WeakCohort
 from .common.errors import InputError
 from .common.imaging.cam import SCOPES, cam_volume
 from .common.imaging.thresholds import above, area_thresholds, fixed_thresholds, otsu_thresholds
+from .common.processes import together
 from .common.pseudo_labels.judgement import judge
 from .common.pseudo_labels.store import PseudoLabelBank
+from .common.pseudo_labels.work import CaseWork, settings_digest
 from .common.slices.presence_volume import slice_bits
 from .common.tensors import plain
 from .prior.expected_size import choose_threshold, shares_by_box, shares_by_volume
 from .prior.learned_location import LearnedLocation
 from .prior.location import centre_prior, location_prior
 from .prior.organs import choose_groups
+from .soft_labels import calibrate, cut, posterior
 from .walk.walks import Walk
 
 PRIORS = ("auto", "box", "cam", "centre")
-TRUST = 0.94  # of a learnt location; what is left is spread over all voxels, so that appearance can overrule it
-FLOOR = 0.02
-BOX_TRUST = 0.6  # of a box: it says little about the corners of a structure
-LOCATION_WEIGHT = 0.5  # of a learnt location: without the prior beside it labels drift from round to round
 COARSE_PASSES = 3  # an activation map's tokens are many voxels wide
-CERTAIN = 1e-6  # nearer to 0 or 1 a map is not told apart; a trained network is sure of most voxels to 1e-3
 
 
 class PseudoLabeller:
@@ -117,8 +113,8 @@ class PseudoLabeller:
         if self.needs_classifier and features is None:
             raise InputError("prior is cam, but there are no features; wanted them and a classifier, or another prior")
         self.round = 0
-        self._root = Path(folder)
-        self._identity: str | None = None
+        self._folder = folder
+        self._work: CaseWork | None = None
         self._shares: list[float] | None = None
 
     @property
@@ -145,21 +141,16 @@ class PseudoLabeller:
     def start(self) -> None:
         """Make the prior of every case, and from it the soft labels of round 1."""
         # what was made by other settings must not be gone on with
-        identity = (self.cohort.grid, self.prior, self.boxes, self.sizes, self.threshold, self.map_scope)
-        identity += (self.rounds, self.learn_location, self.walk_passes, self.groups, self.ignore_band)
-        identity += (self.walk.settings,)
-        self._identity = sha256(repr(identity).encode()).hexdigest()[:8]
-        if not self.resume:  # what an earlier run has left must not be found by a resumption of this one
-            if idist.get_rank() == 0:
-                for stale in self._root.glob("*/*/*.safetensors"):
-                    stale.unlink(missing_ok=True)
-            idist.barrier()
+        settings = (self.cohort.grid.as_dict(), self.prior, self.boxes, self.sizes, self.threshold, self.map_scope)
+        settings += (self.rounds, self.learn_location, self.walk_passes, self.groups, self.ignore_band)
+        settings += (self.walk.settings,)
+        self._work = CaseWork(self._folder, settings_digest(settings), self.resume)
+        self._work.remove_stale(of_all_settings=True)
         bank = self._bank("prior")
-        for item in self._missing(bank):
+        for item in self._work.each(self.images, bank):
             bank.save(item["case"], {"maps": self.make_prior(item).half()})
-        for item in self._missing(self._bank("round_1")):
+        for item in self._work.each(self.images, self._bank("round_1")):
             self._keep_round(1, item, bank.load(item["case"])["maps"])
-        idist.barrier()
         self.round = 1
 
     @torch.no_grad()
@@ -173,9 +164,8 @@ class PseudoLabeller:
             maps = centre_prior(image, axis).expand(len(self.values), -1, -1, -1)
         else:
             features = self.features.features(item["case"]).to(self.device)
-            training = self.classifier.training
-            found = self.classifier.eval()(features)[1].float().cpu()  # [n, P, h, w]
-            self.classifier.train(training)
+            with eval_mode(self.classifier):
+                found = self.classifier(features)[1].float().cpu()  # [n, P, h, w]
             maps = cam_volume(found, slice_bits(presence, axis), image.shape[1:], axis, self.map_scope)
         return maps * presence
 
@@ -195,31 +185,29 @@ class PseudoLabeller:
         if self.round == 0:
             raise RuntimeError("pseudo labels: renew before start")
         for current in range(self.round + 1, number + 1):
-            missing = self._missing(self._bank(f"round_{current}"))
+            missing = self._work.missing(self.images, self._bank(f"round_{current}"))
             location = self._learn_location(current) if missing else None
-            for item in missing:
+            for item in together(missing):
                 self._keep_round(current, item, self._combine(item, network, location))
-            idist.barrier()
             self.round = current
 
     @torch.no_grad()
     def finish(self, network: nn.Module | None = None) -> None:
         """Make the final labels: `target` [K, H, W, D], `weight` [1, H, W, D], and the numbers that judge them."""
         bank = self._bank("labels")
-        missing = self._missing(bank)
+        missing = self._work.missing(self.images, bank)
         network = network if self.rounds else None
         # a location says nothing of the scan itself: without a network it can only add to an activation map
         last = self.rounds or (2 if self.learn_location and self.prior == "cam" else 1)
         self.renew(last, network)
         location = self._learn_location(last + 1) if missing else None
-        for item in missing:
+        for item in together(missing):
             presence, prior = self.presence(item), self._bank("prior").load(item["case"])["maps"]
             walked = self.spread(item, self._combine(item, network, location), presence)
-            target, weight = self.cut(walked, presence)
+            target, weight = cut(walked, presence, self.ignore_band)
             judged = self.judge(target, prior, presence)
             kept = {"target": target.half(), "weight": weight.half(), "maps": walked.half()}
             bank.save(item["case"], kept, **judged)
-        idist.barrier()
 
     def target(self, case: str) -> Tensor:
         """Return the soft labels [P, H, W, D] of the current round."""
@@ -239,22 +227,13 @@ class PseudoLabeller:
         """Return the posterior [P, H, W, D] of prior, location and appearance; the prior itself where it is alone."""
         image, presence = item["image"], self.presence(item)
         prior = self._bank("prior").load(item["case"])["maps"]
-        if network is None and location is None:
-            return prior
-        if self.prior == "cam":  # it is of this very scan, and a location only adds to it
-            evidence = torch.logit(prior, eps=1e-3)
-        else:
-            evidence = torch.logit(BOX_TRUST * prior + FLOOR) * (1 if location is None else 1 - LOCATION_WEIGHT)
-        if location is not None:
-            place = TRUST * location.prior(image, presence) + FLOOR
-            evidence = evidence + LOCATION_WEIGHT * torch.logit(place)
+        place = None if location is None else location.prior(image, presence)
+        appearance = None
         if network is not None:
-            training = network.training
-            network.eval()
-            logits = network(plain(image).float()[None].to(self.device))[0].float().cpu()  # [G, H, W, D]
-            evidence = evidence + logits[self.groups]
-            network.train(training)
-        return torch.sigmoid(evidence) * presence
+            with eval_mode(network):
+                logits = network(plain(image).float()[None].to(self.device))[0].float().cpu()  # [G, H, W, D]
+            appearance = logits[self.groups]
+        return posterior(prior, presence, place, appearance, of_this_scan=self.prior == "cam")
 
     def _learn_location(self, number: int) -> LearnedLocation | None:
         """Return the mean label of the round before, over selected cases; None in the first rounds or where off."""
@@ -285,9 +264,7 @@ class PseudoLabeller:
 
     def calibrate(self, maps: Tensor, presence: Tensor) -> Tensor:
         """Shift maps [P, H, W, D] in [0, 1] on the scale of logits so that their threshold becomes 0.5."""
-        thresholds = self.thresholds(maps, presence > 0.5).view(-1, 1, 1, 1)
-        logits = torch.logit(maps.float(), eps=CERTAIN)
-        return torch.sigmoid(logits - torch.logit(thresholds, eps=CERTAIN)) * presence
+        return calibrate(maps, self.thresholds(maps, presence > 0.5)) * presence
 
     def thresholds(self, maps: Tensor, inside: Tensor) -> Tensor:
         """Return where each map [P, H, W, D] is cut, [P]."""
@@ -308,19 +285,6 @@ class PseudoLabeller:
                 self._shares = shares_by_volume(self.sizes, presences, grid.spatial_size, grid.pixdim, axis)
         return self._shares
 
-    def cut(self, maps: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `target` [K, H, W, D], one-hot, and `weight` [1, H, W, D] of calibrated maps [P, H, W, D]."""
-        found = maps > 0.5
-        # a voxel of several labels is the smallest one's: the larger one may enclose it, as an organ does its vessels
-        size = found.flatten(1).sum(1).view(-1, 1, 1, 1)
-        best = torch.where(found, size, size.max() + 1).argmin(0) + 1
-        best = torch.where(found.any(0), best, 0)
-        target = nn.functional.one_hot(best, len(maps) + 1).movedim(-1, 0).float()
-        doubt = ((maps - 0.5).abs() < self.ignore_band) & (presence > 0.5)
-        # a voxel's own label that is surely there settles it, however near another one is to its threshold
-        settled = (target[1:].bool() & (maps > 0.5 + self.ignore_band)).any(0)
-        return target, (~doubt.any(0) | settled)[None].float()
-
     def judge(self, target: Tensor, prior: Tensor, presence: Tensor) -> dict[str, Any]:
         """Return what can be said without truth of a pseudo label `target` [K, H, W, D]; see `judgement.judge`."""
         inside = presence > 0.5
@@ -330,17 +294,9 @@ class PseudoLabeller:
     # --- places
 
     def _bank(self, name: str) -> PseudoLabelBank:
-        if self._identity is None:
+        if self._work is None:
             raise RuntimeError("pseudo labels: nothing was made yet, start comes first")
-        return PseudoLabelBank(self._root / self._identity / name)
-
-    def _missing(self, bank: PseudoLabelBank) -> list[Mapping[str, Any]]:
-        """Return this process's share of the cases, without those that a resumed run finds in a bank."""
-        return [item for item in self._own() if not (self.resume and item["case"] in bank)]
-
-    def _own(self) -> Iterator[Mapping[str, Any]]:
-        """Yield this process's share of the cases."""
-        yield from list(self.images)[idist.get_rank() :: idist.get_world_size()]
+        return self._work.bank(name)
 
 
 def read_count(value: Any) -> Any:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import ignite.distributed as idist
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from ...errors import InputError
 from ...precision import bf16_autocast
+from ...processes import own_share, together
 from ...slices.presence_volume import slice_bits
 from ...tensors import plain
 from ..build import SamModel
@@ -96,7 +95,8 @@ class SliceFeatures:
             self._bits[item["case"]] = slice_bits(plain(item["presence"]), self.slice_axis)
         if self.backbone is None or self.tuned:
             return
-        self._share(list(self._bits), "features", lambda case: self._maps(self._images[case]))
+        for case in together(own_share(self._bits), f"{self.name} features"):
+            self._maps(self._images[case])
 
     def prepare_views(self, slices: Iterable[tuple[str, int, Tensor]], count: int, seed: int = 0) -> None:
         """Make `count` augmented views of each slice (case, index, mask [rows, columns] int64), and encode what is not
@@ -105,7 +105,8 @@ class SliceFeatures:
         for case, index, mask in slices:
             self._views[case, index] = make_views(self.planes(case, index), mask, count, seed, case, index)
         if self.backbone is not None and not self.tuned and count:
-            self._share(list(self._views), "features of views", lambda key: self.views(*key))
+            for case, index in together(own_share(self._views), f"{self.name} features of views"):
+                self.views(case, index)
 
     def note(self, case: str, image: Tensor) -> None:
         """Let `features` and `embedding` know the image [1, H, W, D] of a case, in the place of an earlier one."""
@@ -175,13 +176,6 @@ class SliceFeatures:
         if self.tuned:
             return self._encode(image)
         return self.disk.get(image[None], lambda x: self._encode(x[0]))
-
-    def _share(self, work: Sequence[Any], name: str, do: Callable[[Any], object]) -> None:
-        """Do this process's part of the work, and wait for the others."""
-        own = work[idist.get_rank() :: idist.get_world_size()]
-        for item in track(own, description=f"{self.name} {name}", disable=idist.get_rank() > 0):
-            do(item)
-        idist.barrier()
 
     @torch.no_grad()
     def _embed(self, maps: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Settings, priors, thresholds and the cut of `PseudoLabeller`; its rounds are in test_weak_labeller_rounds.py."""
+"""Settings, priors and thresholds of `PseudoLabeller`; its rounds are in test_weak_labeller_rounds.py."""
 
 from __future__ import annotations
 
@@ -183,60 +183,7 @@ def test_a_map_that_says_nothing_and_a_label_that_is_not_there(tmp_path, thresho
     )
 
 
-# --- cutting
-
-
-@pytest.mark.parametrize("small", [1, 2])
-def test_cut_gives_a_voxel_of_several_labels_to_the_smallest_and_leaves_doubt_out(tmp_path, small):
-    columns = [  # the large label, the small one, whose the voxel is, its weight
-        (0.10, 0.29, "none", 1),
-        (0.50, 0.50, "none", 0),
-        (0.80, 0.80, "small", 1),
-        (0.95, 0.75, "small", 1),  # however much surer the large one is, it encloses the small one
-        (0.90, 0.60, "small", 0),  # which is in doubt here
-        (0.90, 0.45, "large", 1),  # surely there
-        (0.60, 0.45, "large", 0),
-        (0.60, 0.90, "small", 1),
-        (0.10, 0.80, "small", 1),
-        (0.80, 0.10, "large", 1),
-        (0.35, 0.10, "none", 0),
-        (0.00, 0.00, "none", 1),  # a negative slice
-    ]
-    large = 3 - small
-    maps = torch.zeros(2, 1, 1, len(columns))
-    maps[large - 1, 0, 0], maps[small - 1, 0, 0] = torch.tensor([[c[0] for c in columns], [c[1] for c in columns]])
-    sizes = (maps > 0.5).flatten(1).sum(1)
-    assert sizes[small - 1] < sizes[large - 1]
-    bits = torch.ones_like(maps)
-    bits[..., -1] = 0
-    target, weight = make(tmp_path, ignore_band=0.2).cut(maps, bits)
-    assert target.shape == (3, *maps.shape[1:]) and weight.shape == (1, *maps.shape[1:])
-    names = {"none": 0, "small": small, "large": large}
-    assert target.argmax(0).flatten().tolist() == [names[c[2]] for c in columns] and target.sum(0).eq(1).all()
-    assert weight.flatten().tolist() == [c[3] for c in columns]
-
-
-def test_which_label_is_smaller_is_asked_of_each_case(tmp_path):
-    labeller, bits = make(tmp_path, ignore_band=0.0), torch.ones(2, 1, 1, 6)
-    first = torch.tensor([[0.9, 0.9, 0.0, 0.0, 0.0, 0.0], [0.6, 0.6, 0.6, 0.6, 0.0, 0.0]]).view(2, 1, 1, 6)
-    for maps, wanted in ((first, [1, 1, 2, 2, 0, 0]), (first.flip(0), [2, 2, 1, 1, 0, 0])):
-        assert labeller.cut(maps, bits)[0].argmax(0).flatten().tolist() == wanted
-    equal = torch.tensor([[0.6, 0.6, 0.0], [0.0, 0.9, 0.9]]).view(2, 1, 1, 3)
-    assert labeller.cut(equal, bits[..., :3])[0].argmax(0).flatten().tolist() == [1, 1, 2]  # the first of two
-
-
-def test_a_label_that_is_nowhere_takes_no_voxel(tmp_path):
-    maps = torch.zeros(2, 1, 1, 4)
-    maps[1, ..., :2] = 0.9
-    assert make(tmp_path).cut(maps, torch.ones_like(maps))[0].argmax(0).flatten().tolist() == [2, 2, 0, 0]
-
-
-def test_doubt_is_only_where_the_label_may_be_and_none_without_a_band(tmp_path):
-    maps, bits = torch.full((2, 1, 1, 4), 0.45), torch.ones(2, 1, 1, 4)
-    bits[:, ..., 2:] = 0
-    bits[1, ..., 1] = 0
-    assert make(tmp_path, ignore_band=0.2).cut(maps, bits)[1].flatten().tolist() == [0, 0, 1, 1]
-    assert make(tmp_path, ignore_band=0).cut(maps, bits)[1].eq(1).all()
+# --- judging
 
 
 def test_judgement_is_by_label_value(tmp_path):

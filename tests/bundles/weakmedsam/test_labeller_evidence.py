@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
 from bundle_path import import_bundle
+from processes import act_as
 from torch import Tensor, nn
 from weak_fake import SIZE, SPACING, presence
 from weak_labeller import Bright, Classifier, Features, Walk, files, labeller_module, make, run
@@ -236,7 +236,6 @@ def test_several_processes_learn_one_location(tmp_path, monkeypatch):
         ranks[rank] = list(steps(rank))
     for together in zip(*ranks.values(), strict=True):
         for rank, step in enumerate(together):
-            fake = SimpleNamespace(get_rank=lambda r=rank: r, get_world_size=lambda: 2, barrier=lambda: None)
-            monkeypatch.setattr(labeller_module, "idist", fake)
+            act_as(monkeypatch, rank, 2)
             step()
     assert files(tmp_path / "both") == files(tmp_path / "alone")

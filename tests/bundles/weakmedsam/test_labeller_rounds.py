@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from bundle_path import import_bundle
+from processes import act_as
 from weak_fake import SIZE, SPACING, one_hot, presence
 from weak_labeller import BOXES, Bright, Walk, dice, files, labeller_module, make, run
 
@@ -243,8 +242,7 @@ def test_another_runs_labels_are_not_gone_on_with(tmp_path):
 
 def test_several_processes_share_the_cases(tmp_path, monkeypatch):
     for rank in (0, 1):
-        fake = SimpleNamespace(get_rank=lambda rank=rank: rank, get_world_size=lambda: 2, barrier=lambda: None)
-        monkeypatch.setattr(labeller_module, "idist", fake)
+        act_as(monkeypatch, rank, 2)
         labeller = make(tmp_path, count=3, rounds=0, resume=True)  # so that the second one keeps the first one's
         labeller.start()
         labeller.finish()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import ignite.distributed as idist
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from ..common.errors import InputError
@@ -86,5 +86,5 @@ def neutral_boxes(count: int, size: Sequence[int], generator: torch.Generator) -
 
 def step_generator(seed: int, step: int) -> torch.Generator:
     """Return a generator on the CPU for one training step of this process, the same whenever the step is run."""
-    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
+    state = np.random.SeedSequence([seed, step, idist.get_rank()]).generate_state(1)
+    return torch.Generator().manual_seed(int(state[0]))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ignite.distributed as idist
 import torch
-import torch.distributed as dist
 from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
-from rich.progress import track
 from torch import Tensor
 
 from ..common.launch.words import optional
 from ..common.learning.distillation import FeatureDistillation
+from ..common.processes import own_share, together
 from ..common.sam.build import build_sam
 from ..common.sam.features.feature_cache import FeatureCache
 from ..common.sam.features.volume import encode_volume
@@ -68,17 +68,12 @@ class SamTeacher:
         Args:
             spatial_size: of the student's deepest features.
         """
-        parallel = dist.is_available() and dist.is_initialized()
-        rank, world = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
         if self.model is None:
-            if rank == 0:
+            if idist.get_rank() == 0:
                 print("sam is null: no distillation; the report says so")
             return
-        for index, item in enumerate(track(images, description="SAM features", disable=rank > 0)):
-            if index % world == rank:
-                self.encode(item["image"])
-        if world > 1:
-            dist.barrier()
+        for item in together(own_share(images), "SAM features"):
+            self.encode(item["image"])
         for item in images:
             self._features[item["case"]] = match_grid(self.encode(item["image"])[None], tuple(spatial_size))[0]
         distillation.standardise_by(list(self._features.values()))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from ..cohort import FewLabelCohort
+from ..common.processes import own_share, together
 from ..common.pseudo_labels.opinions import select_by_quality
 from ..common.pseudo_labels.store import PseudoLabelBank
+from ..common.pseudo_labels.work import CaseWork, settings_digest
 from ..common.run.manifest import RunManifest
 from ..common.tensors import plain
 from .panel import GeneralistPanel
@@ -63,40 +65,41 @@ class GeneralistAnswers:
         self._chosen: set[str] = set()
 
     @property
+    def work(self) -> CaseWork:
+        """What is kept of these generalists, this grid and these labelled cases."""
+        # not known before the trial has silenced whom it silences
+        labelled = [case["case"] for case in self.cohort.labeled]
+        identity = settings_digest((self.panel.identity, self.cohort.grid.as_dict(), labelled))
+        return CaseWork(self._folder, identity, self.resume)
+
+    @property
     def folder(self) -> Path:
         """Where these answers lie: what others said, or on another grid or to another specialist, lies elsewhere."""
-        # not known before the trial has silenced whom it silences
-        identity = repr((self.panel.identity, self.cohort.grid, [case["case"] for case in self.cohort.labeled]))
-        return self._folder / sha256(identity.encode()).hexdigest()[:8]
+        return self.work.folder
 
     def bank(self, number: int) -> PseudoLabelBank:
         """Return the answers of a round (from 1)."""
-        return PseudoLabelBank(self.folder / f"round_{number}")
+        return self.work.bank(f"round_{number}")
 
     def prepare(self) -> None:
         """Embed the volumes of the first round, and drop the answers of an earlier run unless it is resumed."""
         if not self.panel.teaching:
             return
-        if not self.resume:
-            for stale in self.folder.glob("*/*.safetensors"):
-                stale.unlink(missing_ok=True)
-        for item in self._own(self.asked(1)):
-            self.panel.embed(plain(item["image"]).float())
-        idist.barrier()
+        self.work.remove_stale()
+        for case in together(own_share(self.asked(1))):
+            self.panel.embed(self.image(case))
 
     def ask(self, number: int, specialist: nn.Module) -> None:
         """Make the answers of a round from the specialist's predictions; finished ones on disk are kept."""
-        for item in self._own(self.asked(number)):
-            if self.resume and item["case"] in self.bank(number):
-                continue
-            image = plain(item["image"]).float()
+        bank = self.bank(number)
+        for case in self.work.each(self.asked(number), bank):
+            image = self.image(case)
             probabilities = self.predict(image[None].to(self.device), specialist)
             found = self.panel.ask(self.panel.embed(image), probabilities)
             judgement = {"weight": found.weight, "agreement": found.agreement, "mutual": found.mutual}
             judgement["disagreement"] = float(found.disagreement.mean())
             tensors = {"answer": found.answer.half(), "disagreement": found.disagreement.half()}
-            self.bank(number).save(item["case"], tensors, **judgement)
-        idist.barrier()
+            bank.save(case["case"], tensors, **judgement)
         self.enter(number)
 
     def asked(self, number: int) -> list[dict]:
@@ -134,20 +137,15 @@ class GeneralistAnswers:
         """Cases that have an answer."""
         return list(self._bank)
 
-    @torch.no_grad()
     def predict(self, image: Tensor, specialist: nn.Module) -> Tensor:
         """Return the specialist's probabilities [K, H, W, D] of an image [1, 1, H, W, D]."""
-        training = specialist.training
-        specialist.eval()
-        probabilities = self.inferer(image, specialist).exp()[0]
-        specialist.train(training)
-        return probabilities
+        with eval_mode(specialist):
+            return self.inferer(image, specialist).exp()[0]
 
-    def _own(self, cases: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
-        """Yield this process's share of the cases, as items of `images`."""
-        index = {case["case"]: number for number, case in enumerate(self.cohort.cases)}
-        for case in cases[idist.get_rank() :: idist.get_world_size()]:
-            yield self.images[index[case["case"]]]
+    def image(self, case: Mapping[str, Any]) -> Tensor:
+        """Return the image [1, H, W, D] of one of the cohort's cases, a plain float32 tensor."""
+        index = [known["case"] for known in self.cohort.cases].index(case["case"])
+        return plain(self.images[index]["image"]).float()
 
 
 class AnswerRounds:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from bundle_path import import_bundle
+from processes import act_as
 
 module = import_bundle("ada_sam", "learning.prompt_curriculum")
 PromptCurriculum = module.PromptCurriculum
@@ -82,8 +83,7 @@ def test_a_step_has_its_own_draws_whatever_came_before():
 
 def test_processes_draw_apart(monkeypatch):
     first = torch.rand(3, generator=module.step_generator(0, 0))
-    monkeypatch.setattr(module.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(module.dist, "get_rank", lambda: 1)
+    act_as(monkeypatch, 1, 2)
     assert not torch.equal(torch.rand(3, generator=module.step_generator(0, 0)), first)
 
 
