@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from .common.report.finish import Compared
 from .common.report.finish import Finish as CommonFinish
 from .common.report.overlay import overlay_png
 from .common.report.page import LABELS, Report
+from .common.scoring.compared import Compared
 from .common.tensors import plain
+from .evaluation import PROPAGATION
 from .labeller import AtlasLabeller
 from .learning.teacher import SamTeacher
 
@@ -26,9 +27,9 @@ class Finish(CommonFinish):
 
     def compared(self) -> list[Compared]:
         return [
-            Compared("propagation", "label propagation", "propagated_dice"),
+            PROPAGATION,
             Compared("method", self.title, "dice"),
-            Compared("gain", "gain", against="propagation"),
+            Compared("gain", "gain", against=PROPAGATION.name),
         ]
 
     def results(self) -> dict[str, Any]:
