@@ -132,7 +132,7 @@ class Benchmark:
         start = time.process_time()
         if name == ALL_LABELS:
             parser["labeller"] = GivenLabels(self.truth, len(self.cohort.labels))
-            parser["validate::controls"] = {}  # there is no prior to stand beside it
+            parser["validate::compared::labeller"] = None  # there is no prior to stand beside it
         else:
             labeller = parser.get_parsed_content("labeller")
             features = parser.get_parsed_content("features")

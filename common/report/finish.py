@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,11 @@ from torch import Tensor, nn
 from ..data.label_names import compare_names
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
+from ..scoring.compared import Compared
 from ..scoring.handler import NativeGridMetrics
 from ..training.plan import Plan
 from .gallery import Gallery
 from .page import CASES, LIMITS, SUMMARY, Report
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One column of the comparison: its name in run.json, its title, and the column of the metrics it is the mean of.
-
-    With `against`, the name of an earlier column, it is the difference of the two instead.
-    """
-
-    name: str
-    title: str
-    column: str = ""
-    against: str = ""
 
 
 class Finish:

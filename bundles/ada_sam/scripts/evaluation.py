@@ -5,81 +5,67 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from monai.data.utils import affine_to_spacing
-from monai.transforms import MapTransform
 from torch import Tensor, nn
 
-from .common.grid.native import ToNativeGridd
 from .common.sam.features.slice_features import context_planes
-from .common.scoring.metrics import case_metrics
+from .common.scoring.compared import AddComparedd, Compared
 from .common.tensors import plain
 from .learning.slice_unet import segment_slices
 from .network import AdaSamVolume
 from .volume.volume_inference import VolumeInference
 
-COMPARED = "compared"  # key of the columns that AddAdaSamd has made
+ITSELF = Compared("itself", "ADA-SAM itself", "itself dice")
+SLICES = Compared("slices", "ADA-SAM slice by slice", "slices dice")
+UNET = Compared("unet", "2D UNet of the same masks", "unet dice")
 
 
-class AddAdaSamd(MapTransform):
-    """Add the Dice of other answers on the native grid, {column: {label value: number}}, as `compared`: ADA-SAM's own,
-    and those of the network that learnt the same masks and bits without any SAM.
+class AddAdaSamd(AddComparedd):
+    """Add ADA-SAM's own answers, and those of the network that learnt the same masks and bits without any SAM.
 
-    It prompts itself, as at a site: nothing here gives it a box, a bit or a mask of the case, and the label is looked
-    at only by the metric.
+    ADA-SAM prompts itself, as at a site: nothing here gives it a box, a bit or a mask of the case, and the label is
+    looked at only by the metric.
 
     Args:
-        volume: encodes the images; None leaves everything out, for an evaluation of the model alone.
-        inferences: title -> how the network is led through a volume; None is left out.
-        label_values: of the labels, background first.
+        volume: ADA-SAM; None leaves everything out, for an evaluation of the model alone.
+        network: what is deployed; where it is `volume`, its answer is the prediction and no column beside it.
         unet: network of `SliceUNetObjective`; None leaves it out, as it is where `volume` is None.
     """
 
     def __init__(
         self,
-        volume: AdaSamVolume | None,
-        inferences: Mapping[str, VolumeInference | None],
         label_values: Sequence[int],
+        volume: AdaSamVolume | None,
+        network: nn.Module | None = None,
         unet: nn.Module | None = None,
     ) -> None:
-        super().__init__(["pred"])
-        self.volume, self.label_values = volume, [int(v) for v in label_values]
-        self.unet = None if volume is None else unet
-        self.inferences = {title: one for title, one in inferences.items() if one is not None and volume is not None}
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        columns = {
-            f"{title} dice": self._score(probabilities, data)
-            for title, probabilities in self._answers(plain(data["image"])).items()
-        }
-        return {**data, COMPARED: columns}
+        super().__init__(label_values)
+        self.volume, self.unet = volume, unet
+        self.inferences: dict[Compared, VolumeInference] = {}
+        if volume is not None:
+            own = {} if network is volume else {ITSELF: volume.inference}
+            self.inferences = {**own, SLICES: slice_by_slice(volume.inference)}
 
     @torch.no_grad()
-    def _answers(self, image: Tensor) -> dict[str, Tensor]:
-        """Return title -> probabilities [K, H, W, D] of an image [1, H, W, D]."""
-        answers = {}
-        embeddings = self.volume.embed(image) if self.inferences else None
-        for title, inference in self.inferences.items():
-            answers[title] = inference(embeddings, tuple(image.shape[1:]), None).probabilities
+    def opinions(self, data: Mapping[str, Any]) -> dict[Compared | str, Tensor]:
+        found: dict[Compared | str, Tensor] = {}
+        if self.volume is None:
+            return found
+        image = plain(data["image"])
+        embeddings = self.volume.embed(image)
+        for way, inference in self.inferences.items():
+            found[way] = inference(embeddings, tuple(image.shape[1:]), None).probabilities.cpu()
         if self.unet is not None:
-            axis = int(self.volume.slice_axis)
-            answers["unet"] = segment_slices(self.unet, context_planes(image, axis, self.volume.context), axis)
-        return answers
-
-    def _score(self, probabilities: Tensor, data: Mapping[str, Any]) -> dict[int, float]:
-        """Return label value -> Dice on the grid of the label."""
-        label = data["label"]
-        item = {"image": data["image"], "found": probabilities.float().cpu()}
-        native = ToNativeGridd("found", self.label_values)(item)["found"]
-        spacing = affine_to_spacing(np.asarray(label.affine.cpu(), dtype=float), r=3)
-        values = [value for value in self.label_values if value != 0]
-        scores = case_metrics(plain(native)[0], plain(label)[0], spacing, values)
-        return {value: scores[value]["dice"] for value in values}
+            axis = self.volume.inference.slice_axis
+            planes = context_planes(image, axis, self.volume.context)
+            found[UNET] = segment_slices(self.unet, planes, axis).cpu()
+        return found
 
 
-class ComparedColumns:
-    """Columns of the metrics table beside the model's own: those of `AddAdaSamd`."""
-
-    def __call__(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(item.get(COMPARED, {}))
+def slice_by_slice(inference: VolumeInference) -> VolumeInference:
+    """Return the same network led through a volume without smoothing, medians or masks handed on along the slices."""
+    return VolumeInference(
+        inference.network, inference.slice_axis, presence_sigma=0.0, use_extents=False, longest_run=False,
+        cam_scope="running", cam_sigma=0.0, box_median=1, passes=1, propagate=False, smooth=0.0,
+        largest_component=False,
+    )  # fmt: skip

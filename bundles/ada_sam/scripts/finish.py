@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from .cohort import FewSlicesCohort
 from .common.pseudo_labels.review import COLUMNS as PICTURES
 from .common.pseudo_labels.review import FOLDER
-from .common.report.finish import Compared
 from .common.report.finish import Finish as CommonFinish
 from .common.report.page import DATA, Report
 from .common.sam.adapters.registry import merged_state
+from .common.scoring.compared import Compared
+from .evaluation import ITSELF, SLICES, UNET
 from .network import AdaSamVolume
 from .review import MEANING, Review, mask_rows, supervision
 
@@ -49,20 +50,16 @@ class Finish(CommonFinish):
         return {name: tensor.cpu() for name, tensor in merged_state(self.network).items()}
 
     def compared(self) -> list[Compared]:
-        slices = Compared("slices", "ADA-SAM slice by slice", "slices dice")
         if self.itself:
-            return [Compared("method", self.title, "dice"), slices]
+            return [Compared("method", self.title, "dice"), SLICES]
+        known = any(UNET.column in row for row in self.metrics.table.rows)
         return [
             Compared("method", "segmenter taught by it", "dice"),
-            Compared("itself", "ADA-SAM itself", "itself dice"),
-            slices,
-            *self._unet(),
-            Compared("gain", "gain over ADA-SAM", against="itself"),
+            ITSELF,
+            SLICES,
+            *([UNET] if known else []),
+            Compared("gain", "gain over ADA-SAM", against=ITSELF.name),
         ]
-
-    def _unet(self) -> list[Compared]:
-        known = any("unet dice" in row for row in self.metrics.table.rows)
-        return [Compared("unet", "2D UNet of the same masks", "unet dice")] if known else []
 
     def results(self) -> dict[str, Any]:
         return {

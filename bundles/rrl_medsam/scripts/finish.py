@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .common.report.finish import Compared
 from .common.report.finish import Finish as CommonFinish
 from .common.report.overlay import overlay_png
 from .common.report.page import LABELS, Report
+from .common.scoring.compared import Compared
 from .common.tensors import plain
+from .evaluation import PROPAGATION
 from .plan import OneShotPlan
 
 
@@ -23,9 +24,9 @@ class Finish(CommonFinish):
 
     def compared(self) -> list[Compared]:
         return [
-            Compared("propagation", "label propagation", "propagated_dice"),
+            PROPAGATION,
             Compared("method", self.title, "dice"),
-            Compared("gain", "gain", against="propagation"),
+            Compared("gain", "gain", against=PROPAGATION.name),
         ]
 
     def results(self) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from .common.report.finish import Compared
 from .common.report.finish import Finish as CommonFinish
 from .common.report.overlay import overlay_png
 from .common.report.page import Report
+from .common.scoring.compared import Compared
 from .common.tensors import plain
-from .evaluation import CLEANED
+from .evaluation import CLEANED, generalist_column
 from .generalists.answers import GeneralistAnswers
 from .generalists.trial import GeneralistTrial
 
@@ -42,12 +42,7 @@ class Finish(CommonFinish):
         return f"SemiSAM+ ({self.method})" if self.panel.teachers else self.method
 
     def compared(self) -> list[Compared]:
-        generalists = [Compared(title, title, f"{title} dice") for title in self.panel.compared]
-        return [
-            Compared("method", self.title, "dice"),
-            Compared("cleaned", "the same, cleaned", f"{CLEANED} dice"),
-            *generalists,
-        ]
+        return [Compared("method", self.title, "dice"), CLEANED, *map(generalist_column, self.panel.compared)]
 
     def results(self) -> dict[str, Any]:
         return {

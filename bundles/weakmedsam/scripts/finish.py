@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from .cohort import WeakCohort
-from .common.report.finish import Compared
 from .common.report.finish import Finish as CommonFinish
 from .common.report.page import CASES, SUMMARY, Report
 from .common.sam.features.slice_features import SliceFeatures
+from .common.scoring.compared import Compared
+from .evaluation import CENTRE, PRIOR
 from .labeller import PseudoLabeller
 from .review import COLUMNS as PICTURES
 from .review import FOLDER, MEANING, Review, supervision
@@ -36,9 +37,9 @@ class Finish(CommonFinish):
     def compared(self) -> list[Compared]:
         return [
             Compared("method", self.title, "dice"),
-            Compared("prior", "prior + bits", "prior dice"),
-            Compared("centre", "centre ellipse + bits", "centre dice"),
-            Compared("gain", "gain over prior", against="prior"),
+            PRIOR,
+            CENTRE,
+            Compared("gain", "gain over prior", against=PRIOR.name),
         ]
 
     def results(self) -> dict[str, Any]:

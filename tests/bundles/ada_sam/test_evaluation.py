@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
+from ada_sam_volume import SIZE as SMALL
+from ada_sam_volume import image
+from ada_sam_volume import volume as tiny_volume
 from bundle_path import import_bundle
 from monai.data import MetaTensor
 from weak_fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
@@ -13,20 +15,23 @@ module = import_bundle("ada_sam", "evaluation")
 VALUES = list(LABELS)
 
 
-def volume() -> SimpleNamespace:
-    """Stand for an AdaSamVolume: the embedding of a volume is its mean."""
-    return SimpleNamespace(embed=lambda image: image.mean())
-
-
-def answering(probabilities: torch.Tensor, told: list | None = None):
+def answering(probabilities: torch.Tensor, told: list | None = None, axis: int = 2):
     """Stand for a VolumeInference that always gives one answer, and notes what it was given."""
 
-    def infer(embeddings, size, bits):
-        if told is not None:
-            told.append((embeddings, size, bits))
-        return SimpleNamespace(probabilities=probabilities)
+    class Inference:
+        slice_axis = axis
 
-    return infer
+        def __call__(self, embeddings, size, bits):
+            if told is not None:
+                told.append((embeddings, size, bits))
+            return SimpleNamespace(probabilities=probabilities)
+
+    return Inference()
+
+
+def volume(itself=None) -> SimpleNamespace:
+    """Stand for an AdaSamVolume: the embedding of a volume is its mean."""
+    return SimpleNamespace(embed=lambda image: image.mean(), inference=itself or answering(one_hot()), context=1)
 
 
 def item(label: torch.Tensor | None = None) -> dict:
@@ -35,49 +40,65 @@ def item(label: torch.Tensor | None = None) -> dict:
     return {"image": grid_image(), "label": MetaTensor(values, affine=affine), "pred": one_hot()}
 
 
-def test_each_way_through_the_volume_is_scored_on_the_native_grid():
-    half = one_hot()
-    half[:, :, :4] = torch.tensor([1.0, 0, 0]).view(3, 1, 1, 1)
-    ways = {"itself": answering(one_hot()), "slices": answering(half), "none": None}
-    columns = module.AddAdaSamd(volume(), ways, VALUES)(item())[module.COMPARED]
-    assert set(columns) == {"itself dice", "slices dice"}
+@pytest.fixture
+def half(monkeypatch) -> torch.Tensor:
+    """What the network answers slice by slice: the truth, without the first rows."""
+    found = one_hot()
+    found[:, :, :4] = torch.tensor([1.0, 0, 0]).view(3, 1, 1, 1)
+    monkeypatch.setattr(module, "slice_by_slice", lambda inference: answering(found))
+    return found
+
+
+def columns_of(transform) -> dict:
+    return transform.columns(transform(item()))
+
+
+def test_each_way_through_the_volume_is_scored_on_the_native_grid(half):
+    columns = columns_of(module.AddAdaSamd(VALUES, volume()))
+    assert list(columns) == ["itself dice", "slices dice"]
     assert columns["itself dice"] == {1: 1.0, 4: 1.0}
     for value, one, other in zip((1, 4), one_hot()[1:], half[1:], strict=True):
         wanted = 2 * float((one * other).sum()) / float((one + other).sum())
         assert columns["slices dice"][value] == pytest.approx(wanted)
-    assert module.ComparedColumns()({module.COMPARED: columns}) == columns
 
 
-def test_a_plain_unet_stands_beside_them(monkeypatch):
+def test_ada_sam_itself_is_no_column_where_it_is_what_is_deployed(half):
+    given = volume()
+    assert list(columns_of(module.AddAdaSamd(VALUES, given, network=given))) == ["slices dice"]
+
+
+def test_a_plain_unet_stands_beside_them(monkeypatch, half):
     seen = []
     monkeypatch.setattr(module, "segment_slices", lambda *given: seen.append(given) or one_hot())
-    given = volume()
-    given.slice_axis, given.context = torch.tensor(1.0), 1
-    columns = module.AddAdaSamd(given, {}, VALUES, unet="unet")(item())[module.COMPARED]
-    assert columns == {"unet dice": {1: 1.0, 4: 1.0}}
+    given = volume(answering(one_hot(), axis=1))
+    columns = columns_of(module.AddAdaSamd(VALUES, given, unet="unet"))
+    assert list(columns) == ["itself dice", "slices dice", "unet dice"] and columns["unet dice"] == {1: 1.0, 4: 1.0}
     network, planes, axis = seen[0]
     assert (network, axis) == ("unet", 1) and planes.shape == (SIZE[1], 3, SIZE[0], SIZE[2])
     assert torch.equal(planes[4, 0], grid_image()[0, :, 3])
-    assert module.AddAdaSamd(None, {}, VALUES, unet="unet")(item())[module.COMPARED] == {}
 
 
-def test_nothing_of_the_truth_reaches_the_answer(monkeypatch):
-    told, scored = [], []
-    monkeypatch.setattr(
-        module, "case_metrics", lambda pred, *rest: scored.append(pred) or {1: {"dice": 0.5}, 4: {"dice": 0.5}}
-    )
-    transform = module.AddAdaSamd(volume(), {"itself": answering(one_hot() * 0.9, told)}, VALUES)
-    transform(item())
-    transform(item(torch.full((1, *SIZE), torch.nan)))  # masks of NaN
-    assert torch.equal(*scored)
+def test_nothing_of_the_truth_reaches_the_answer(half):
+    told = []
+    transform = module.AddAdaSamd(VALUES, volume(answering(one_hot() * 0.9, told)))
+    found = [transform(item()), transform(item(torch.zeros(1, *SIZE)))]
+    assert torch.equal(found[0]["itself"], found[1]["itself"]) and len(told) == 2
+    assert found[1]["compared"]["itself dice"] == {1: 0.0, 4: 0.0}
     for embedding, size, bits in told:
         assert embedding == grid_image().mean() and size == SIZE and bits is None
 
 
-def test_without_a_sam_nothing_is_added_and_nothing_encoded():
-    for given in (
-        module.AddAdaSamd(None, {"itself": answering(one_hot())}, VALUES),
-        module.AddAdaSamd(volume(), {}, VALUES),
-    ):
-        assert given(item())[module.COMPARED] == {}
-    assert module.ComparedColumns()({"pred": np.zeros(1)}) == {}
+def test_without_a_sam_nothing_is_added():
+    given = item()
+    found = module.AddAdaSamd(VALUES, None, unet="unet")(given)
+    assert set(found) == {*given, "compared"} and found["compared"] == {}
+
+
+def test_slice_by_slice_no_slice_depends_on_another():
+    served = tiny_volume()
+    embeddings = served.embed(image()[0])
+    changed = torch.cat([embeddings[:3], embeddings[:3].flip(0)])  # the first half stays
+    for inference, same in ((module.slice_by_slice(served.inference), True), (served.inference, False)):
+        one, other = (inference(given, SMALL, None).probabilities for given in (embeddings, changed))
+        assert torch.equal(one[..., :3], other[..., :3]) == same
+        assert not torch.equal(one[..., 3:], other[..., 3:])

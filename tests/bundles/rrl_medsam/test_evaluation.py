@@ -7,9 +7,11 @@ from bundle_path import import_bundle
 from monai.data import MetaTensor
 
 from common.imaging.registration import register_velocity
+from common.pseudo_labels.refine import RefineIntensityd
 
 module = import_bundle("rrl_medsam", "evaluation")
 SIZE = (16, 16, 16)
+AFFINE = np.diag([2.0, 1.0, 1.0, 1.0])
 
 
 class Labeller:
@@ -43,24 +45,37 @@ class Labeller:
 @pytest.mark.parametrize(("guided_steps", "instance"), [(0, True), (7, True), (0, False)])
 def test_propagated_label_is_added_and_steered_where_asked(guided_steps, instance):
     labeller = Labeller(guided_steps, instance)
-    item = {"image": labeller.atlas["image"][0], "pred": labeller.atlas["label"][0]}
-    found = module.AddPropagatedd(labeller)(item)
-    assert torch.equal(found["propagated"], labeller.atlas["label"][0]) and found["folding_percent"] == 0
+    given = item(labeller)
+    found = module.AddPropagatedd(labeller, [0, 2])(given)
+    assert torch.equal(found["propagation"], 2 * labeller.atlas["label"][0, 1:])
     assert [asked for asked in labeller.asked if asked[0] == "guide"] == ([("guide", 7)] if guided_steps else [])
-    assert found["pred"] is item["pred"]
+    assert found["pred"] is given["pred"]
 
 
-def cube(low: int, affine: np.ndarray) -> MetaTensor:
-    volume = torch.zeros(1, *SIZE)
-    volume[:, low : low + 8, 4:12, 4:12] = 2
-    return MetaTensor(volume, affine=torch.as_tensor(affine))
+def item(labeller: Labeller) -> dict:
+    """Return the atlas as a case; its true label lies two voxels further."""
+    meta = {"original_affine": AFFINE, "spatial_shape": np.array(SIZE)}
+    truth = torch.zeros(1, *SIZE)
+    truth[:, 6:14, 4:12, 4:12] = 2
+    return {
+        "image": MetaTensor(labeller.atlas["image"][0], affine=torch.as_tensor(AFFINE), meta=meta),
+        "label": MetaTensor(truth, affine=torch.as_tensor(AFFINE)),
+        "pred": labeller.atlas["label"][0],
+    }
 
 
 def test_columns_are_the_dice_of_the_propagated_label_and_its_folding():
-    affine = np.diag([2.0, 1.0, 1.0, 1.0])
-    item = {"label": cube(4, affine), "propagated": cube(6, affine), "folding_percent": 1.5}
-    found = module.PropagationColumns([0, 2, 3])(item)
-    assert found["folding_percent"] == 1.5
-    assert found["propagated_dice"][2] == pytest.approx(0.75) and np.isnan(found["propagated_dice"][3])
-    assert 0 not in found["propagated_dice"]
-    assert module.PropagationColumns([0, 2])({"label": item["label"]}) == {}
+    labeller = Labeller()
+    transform = module.AddPropagatedd(labeller, [0, 2])
+    columns = transform.columns(transform(item(labeller)))
+    assert columns == {"propagated_dice": {2: pytest.approx(0.75)}, "folding_percent": 0.0}
+
+
+def test_propagated_label_is_refined_as_the_prediction_is():
+    labeller = Labeller()
+    soft = (0.2 * labeller.atlas["label"] + 0.4)[0].roll(1, dims=1)  # a voxel beside the bright structure
+    labeller.propagate = lambda affine, velocity: (soft, torch.zeros(1, 3, *SIZE))
+    given = item(labeller)
+    wanted = RefineIntensityd("pred", weight=2.0)({"image": given["image"], "pred": soft})["pred"].argmax(0)
+    found = module.AddPropagatedd(labeller, [0, 2], refine_intensity=2.0)(given)["propagation"][0]
+    assert torch.equal(found, 2 * wanted) and not torch.equal(wanted, soft.argmax(0))

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from common.report.finish import Compared, Finish
+from common.report.finish import Finish
 from common.run.manifest import RunManifest
+from common.scoring.compared import Compared
 from common.scoring.table import MetricsTable
 
 
