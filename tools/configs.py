@@ -2,10 +2,10 @@
 
     python -m tools.configs            write into every bundle's configs what tools/templates says
     python -m tools.configs --check    say which files that would change; exit status 1 where there are any
-    python -m tools.configs --new NAME the same for bundles/NAME, whose configs are begun where they are missing
 
 A template holds the keys that every bundle shares; `<bundle>` in a text stands for the bundle's name. Keys of its own
-stay as they are, wherever they stand, also inside a section that it shares (`train`, `validate`).
+stay as they are, wherever they stand, also inside a section that it shares (`train`, `validate`). What a template says
+of `key?` is what a bundle begins with that has no such key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from common.files.atomic_write import write_atomic
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH, INDENT = 120, "    "
-COMPONENT = "_target_"
+COMPONENT, DEFAULT = "_target_", "?"
 
 
 def shared_config(bundle: Path, name: str) -> str:
@@ -44,17 +44,22 @@ def shared_config(bundle: Path, name: str) -> str:
         own = json.loads(text)
     except ValueError as error:
         raise InputError(f"{path}: no JSON ({error}); wanted a config") from error
-    return format_config(merge(own, json.loads(template)), line_starts(text) or line_starts(template))
+    return format_config(merge(own, json.loads(template)), line_starts(text) or line_starts(template.replace('?":', '":')))
 
 
 def merge(own: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-    """Return `own` with what is shared: a section is merged, anything else replaced; a new key stands behind the key
+    """Return `own` with what is shared: an object is merged, anything else replaced; a new key stands behind the key
     that comes before it in the template."""
     result = dict(own)
     before = None
-    for key, value in shared.items():
-        section = isinstance(value, dict) and COMPONENT not in value
-        value = merge(result.get(key, {}), value) if section else value
+    for name, value in shared.items():
+        key = name.removesuffix(DEFAULT)
+        if name != key and key in result:
+            before = key
+            continue
+        if isinstance(value, dict):
+            here = result.get(key)
+            value = merge(here if isinstance(here, dict) else {}, value)
         if key in result:
             result[key] = value
         else:
@@ -138,12 +143,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Write or check the configs; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.configs", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 where a file would change")
-    parser.add_argument("--new", metavar="NAME", help="begin the configs of bundles/NAME")
     given = parser.parse_args(arguments)
     folders = sorted(path.parents[1] for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
-    bundles = [ROOT / "bundles" / given.new] if given.new else folders
     changed = []
-    for bundle in bundles:
+    for bundle in folders:
         for template in sorted(TEMPLATES.glob("*.json")):
             path = bundle / "configs" / template.name
             text = shared_config(bundle, template.name)

@@ -38,7 +38,7 @@ class Finish:
     A line is printed where metadata.json of the bundle names other labels than the cohort.
     """
 
-    title = ""
+    title = "prediction"
 
     def __init__(
         self,
