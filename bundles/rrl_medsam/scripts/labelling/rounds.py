@@ -6,8 +6,6 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..labeller import AtlasLabeller
-
 
 class LabellingRounds:
     """Ignite handler: at the start of each round new pseudo labels, and from then on only the selected cases.
@@ -15,13 +13,13 @@ class LabellingRounds:
     The labels of the first round are those that `AtlasLabeller.register` has made, if it has.
 
     Args:
-        labeller: makes the labels.
+        labeller: makes the labels (`AtlasLabeller`).
         sampler: its `subset` is set (`common.training.sampling.StreamSampler`).
         rounds: number of rounds that the epochs are divided into.
         total_epochs: these epochs; None: the trainer's. A federated trainer knows only those of its present round.
     """
 
-    def __init__(self, labeller: AtlasLabeller, sampler: Any, rounds: int = 1, total_epochs: int | None = None) -> None:
+    def __init__(self, labeller: Any, sampler: Any, rounds: int = 1, total_epochs: int | None = None) -> None:
         if rounds < 1:
             raise ValueError(f"rounds is {rounds}; wanted at least 1")
         self.labeller, self.sampler, self.rounds, self.total_epochs = labeller, sampler, rounds, total_epochs
