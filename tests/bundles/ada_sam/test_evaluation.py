@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.data import MetaTensor
-from weak_fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
+
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
 
 module = import_bundle("ada_sam", "evaluation")
 VALUES = list(LABELS)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.data import MetaTensor
 
 from common.imaging.registration import register_velocity
+from support.bundle.path import import_bundle
 
 module = import_bundle("rrl_medsam", "evaluation")
 SIZE = (16, 16, 16)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "learning.prompt_curriculum")
 PromptCurriculum = module.PromptCurriculum

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_sam import tiny_sam
 from torch import Tensor, nn
 
 from common.errors import InputError
 from common.files.tensor_files import atomic_save, load_strictly, load_tensors
 from common.sam.adapters.lora import add_lora, lora_parameters
 from common.sam.adapters.trainable_tensors import load_trainable, merged_state, save_trainable
+from support.networks.tiny_sam import tiny_sam
 
 BASE = {"sam": "tiny_sam", "sha256": "ab" * 32, "image_size": 64}
 

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from torch import Tensor, nn
-from weak_fake import SIZE, SPACING, presence
-from weak_labeller import Bright, Classifier, Features, Walk, files, labeller_module, make, run
+
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import SIZE, SPACING, presence
+from support.weakmedsam.labeller import Bright, Classifier, Features, Walk, files, labeller_module, make, run
 
 PseudoLabelBank = import_bundle("weakmedsam", "common.pseudo_labels.store").PseudoLabelBank
 
