@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.config import KeysCollection
@@ -46,7 +47,7 @@ class ToNativeGridd(MapTransform):
         self.label_values, self.image_key = [int(value) for value in label_values], image_key
         self.probabilities_key, self.uncertainty_key = probabilities_key, uncertainty_key
 
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         result = dict(data)
         image = result[self.image_key]
         size = tuple(int(n) for n in image.meta["spatial_shape"])[:3]

@@ -48,7 +48,8 @@ class PresenceCohort:
         content = read_datalist(dataset_dir, datalist)
         self.name, self.labels = content.name, content.labels
         # the command line hands over words
-        spatial_size, pixdim = (None if value in ("null", "None") else value for value in (spatial_size, pixdim))
+        spatial_size = None if spatial_size in ("null", "None") else spatial_size
+        pixdim = None if pixdim in ("null", "None") else pixdim
         self.cases = weakly_labeled(content)
         self.scored = scored_cases(content)
         self.read_further(content, content.name if isinstance(datalist, Datalist) else datalist)

@@ -56,7 +56,7 @@ def client_environment() -> Callable[..., dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def packed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folder of a bundle, by name, as it arrives at another site: see `support.bundle.packed.unpacked_bundle`. Read only."""
+    """Folder of a bundle, by name, as it arrives at another site: `support.bundle.packed`. Read only."""
     from support.bundle.packed import GRID, unpacked_bundle
 
     folder = tmp_path_factory.mktemp("packed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ class RRLMedSAMNetwork(nn.Module):
             raise ValueError(f"label_values is {list(label_values)}; wanted the background and at least one more")
         self.prompt, self.output = prompt, output
         norm_ = (norm, {"affine": True}) if norm == "instance" else norm
-        body = {"channels": channels, "strides": strides, "norm": norm_, "dropout": dropout}
+        body: dict[str, Any] = {"channels": channels, "strides": strides, "norm": norm_, "dropout": dropout}
         classes = len(label_values)
         self.general_encoder = LightEncoder(in_channels, **body)
         self.general_decoder = LightDecoder(classes, in_channels, **body)

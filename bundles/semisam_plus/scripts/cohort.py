@@ -49,8 +49,11 @@ class FewLabelCohort:
     ) -> None:
         content = read_datalist(dataset_dir, datalist)
         self.name, self.labels = content.name, content.labels
-        given = (num_labeled, labeled, spatial_size, pixdim)  # the command line hands over words
-        num_labeled, labeled, spatial_size, pixdim = (None if v in ("null", "None") else v for v in given)
+        # the command line hands over words
+        num_labeled = None if num_labeled in ("null", "None") else num_labeled
+        labeled = None if labeled in ("null", "None") else labeled
+        spatial_size = None if spatial_size in ("null", "None") else spatial_size
+        pixdim = None if pixdim in ("null", "None") else pixdim
         count = sum("label" in case for case in content.training)
         if federated and labeled is None:
             num_labeled = count if num_labeled is None else min(num_labeled, count)
