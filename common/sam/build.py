@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,7 +112,7 @@ class FamilyMember:
     any_size: bool = True
 
 
-def _tiny_vit(image_size: int, **options: Any) -> nn.Module:
+def _tiny_vit(image_size: int, **options: int) -> nn.Module:
     return TinyViT(**options)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +40,7 @@ class SamMed3D(nn.Module):
         patch_size: int = 16,
         embedding_channels: int = 384,
         mlp_channels: int = 2048,
-        **encoder_sizes: Any,
+        **encoder_sizes: object,
     ) -> None:
         super().__init__()
         grid = image_size // patch_size
@@ -118,7 +117,7 @@ class SamMed3D(nn.Module):
 
 
 def build_sam_med3d(
-    name: str = "sam_med3d_turbo", checkpoint: str | Path | None = None, pretrained: bool = True, **sizes: Any
+    name: str = "sam_med3d_turbo", checkpoint: str | Path | None = None, pretrained: bool = True, **sizes: object
 ) -> SamMed3D:
     """Return a SAM-Med3D with its weights, frozen and in eval mode, on the CPU.
 
