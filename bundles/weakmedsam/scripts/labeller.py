@@ -145,8 +145,8 @@ class PseudoLabeller:
     def start(self) -> None:
         """Make the prior of every case, and from it the soft labels of round 1."""
         # what was made by other settings must not be gone on with
-        identity: tuple[Any, ...] = (self.cohort.grid, self.prior, self.boxes, self.sizes, self.threshold)
-        identity += (self.map_scope, self.rounds, self.learn_location, self.walk_passes, self.groups, self.ignore_band)
+        identity = (self.cohort.grid, self.prior, self.boxes, self.sizes, self.threshold, self.map_scope)
+        identity += (self.rounds, self.learn_location, self.walk_passes, self.groups, self.ignore_band)
         identity += (self.walk.settings,)
         self._identity = sha256(repr(identity).encode()).hexdigest()[:8]
         if not self.resume:  # what an earlier run has left must not be found by a resumption of this one
@@ -295,7 +295,7 @@ class PseudoLabeller:
             return area_thresholds(maps, inside, self.shares())
         if self.threshold == "otsu":
             return otsu_thresholds(maps, inside)
-        return fixed_thresholds(maps, float(self.threshold))
+        return fixed_thresholds(maps, self.threshold)
 
     def shares(self) -> list[float]:
         """Return the share of a positive slice that each label is expected to cover, by its volume or by its box."""
