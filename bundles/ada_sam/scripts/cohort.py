@@ -104,7 +104,7 @@ class FewSlicesCohort(PresenceCohort):
             positive = sum(int(found.any(0).sum()) for found in bits.values())
             self.num_label_slices = max(1, min(AUTO_BUDGET, positive))
         drawn: dict[str, list[int]] = {}
-        for case, index in draw_label_slices(bits, int(self.num_label_slices), int(seed), self._given, middle):
+        for case, index in draw_label_slices(bits, self.num_label_slices, int(seed), self._given, middle):
             drawn.setdefault(case, []).append(index)
         return {case["case"]: sorted(drawn[case["case"]]) for case in self.cases if case["case"] in drawn}
 
