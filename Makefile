@@ -1,7 +1,7 @@
 # make demo    environment, teacher's weights, and a training run on the generated sample cohort
 # make pack    dist/<bundle>_v<version>.zip of the bundle that BUNDLE names
 # make test    environment and all tests that need no client
-# make lint    ruff
+# make lint    ruff, spelling, types, and which room imports which
 # make test-clients  an environment for each of MONAI Label, NVFLARE and MONAI Deploy, and the tests against them
 # make clean   removes the environments and caches; models and results of runs stay
 PYTHON ?= python3
@@ -70,7 +70,14 @@ test-clients: $(STAMP) $(CLIENT_STAMPS)
 lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/codespell
+	$(VENV)/bin/lint-imports --no-cache --no-logo
+	$(RUN) -m mypy -p common -p tools -p benchmarks
+	for bundle in bundles/*/; do \
+		PYTHONPATH=$$bundle $(VENV)/bin/lint-imports --no-cache --no-logo tests/repository/bundle_imports.toml && \
+		MYPYPATH=$$bundle $(RUN) -m mypy --cache-dir .mypy_cache/$$bundle -p scripts || exit 1; \
+	done
 
 clean:
-	rm -rf $(VENV) $(CLIENTS:%=.venv-%) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS:%=.venv-%) .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

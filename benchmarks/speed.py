@@ -13,7 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
@@ -29,6 +31,10 @@ from scripts.common.sam.build import build_sam  # noqa: E402
 from scripts.common.sam.features.volume import encode_volume  # noqa: E402
 from scripts.common.serving.inferers import AffineTTAInferer  # noqa: E402
 from scripts.common.tensors import plain  # noqa: E402
+
+
+def _apply(transform: Callable[[dict[str, Any]], object], item: dict[str, Any]) -> None:
+    transform(dict(item))
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
@@ -67,7 +73,7 @@ def main() -> None:
         stages: dict[str, float] = {}
         for transform in pre.transforms:
             before = item
-            stages[type(transform).__name__] = seconds(lambda t=transform, x=before: t(dict(x)))
+            stages[type(transform).__name__] = seconds(partial(_apply, transform, before))
             item = transform(dict(before))
         image = plain(list_data_collate([item])["image"])
         stages["network, one pass"] = network_time = seconds(lambda: single(image, network))
@@ -76,7 +82,7 @@ def main() -> None:
         for transform in post.transforms:
             before = item
             name = f"{type(transform).__name__} (after)"
-            stages[name] = stages.get(name, 0) + seconds(lambda t=transform, x=before: t(dict(x)))
+            stages[name] = stages.get(name, 0) + seconds(partial(_apply, transform, before))
             item = transform(dict(before))
         total = sum(stages.values())
 

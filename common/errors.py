@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterable
+from typing import cast
 
 
 class InputError(ValueError):
@@ -16,7 +17,7 @@ class InputError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
-def find_input_error(error: BaseException | None) -> BaseException | None:
+def find_input_error(error: BaseException | None) -> InputError | None:
     """Return the InputError in the chain of causes of `error`, or None.
 
     MONAI wraps whatever a config expression raises. The class is compared by name, because a packed bundle and the
@@ -24,7 +25,7 @@ def find_input_error(error: BaseException | None) -> BaseException | None:
     """
     while error is not None:
         if type(error).__name__ == InputError.__name__:
-            return error
+            return cast(InputError, error)
         error = error.__cause__ or error.__context__
     return None
 

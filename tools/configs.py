@@ -44,7 +44,9 @@ def shared_config(bundle: Path, name: str) -> str:
         own = json.loads(text)
     except ValueError as error:
         raise InputError(f"{path}: no JSON ({error}); wanted a config") from error
-    return format_config(merge(own, json.loads(template)), line_starts(text) or line_starts(template.replace('?":', '":')))
+    return format_config(
+        merge(own, json.loads(template)), line_starts(text) or line_starts(template.replace('?":', '":'))
+    )
 
 
 def merge(own: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LA_SPACING = 0.625  # mm, isotropic; the h5 release holds no geometry
 HELD_OUT = {"oasis": (20, 80), "la": (4, 20), "hippocampus": (20, 40)}  # validation, test
@@ -143,14 +144,14 @@ def split(published: Published, validation: int, test: int, seed: int) -> dict[s
 
 def write_dataset(published: Published, parts: dict[str, list[Scan]], directory: Path, copy: bool) -> None:
     """Bring all files into `directory` and write dataset.json last, so that a broken run leaves no data set."""
-    content = {
+    content: dict[str, Any] = {
         **published.about,
         "modality": {"0": "MRI"},
         "labels": {str(value): name for value, name in sorted(published.labels.items())},
     }
     for part, scans in parts.items():
         folder = "Ts" if part == "test" else "Un" if part == "unlabeled" else "Tr"
-        content[part] = []
+        entries: list[dict[str, str]] = []
         for scan in scans:
             entry = {}
             for kind, source in (("image", scan.image), ("label", scan.label)):
@@ -158,7 +159,8 @@ def write_dataset(published: Published, parts: dict[str, list[Scan]], directory:
                     suffix = ".nii" if source.suffix == ".nii" else ".nii.gz"
                     entry[kind] = f"{kind}s{folder}/{scan.case}{suffix}"
                     _bring(source, kind, directory / entry[kind], copy)
-            content[part].append(entry)
+            entries.append(entry)
+        content[part] = entries
     target = directory / "dataset.json"
     target.with_suffix(".part").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(target.with_suffix(".part"), target)

@@ -30,7 +30,7 @@ from pydicom.sr.codedict import codes
 
 RULES = '{"selections": [{"name": "scan", "conditions": {"Modality": "(?i)^(CT|MR|PT)$"}}]}'
 SERIES, LONGEST = "study_selected_series_list", 64  # characters of a DICOM long string
-BLANK = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
+BLANK: tuple[str, ...] = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
 BLANK += ("StudyDate", "StudyTime")
 
 

@@ -79,7 +79,7 @@ def check_cases(
         image = _try_read(case["image"], image_name, problems)
         if image is not None:
             problems += [f"{image_name}: {problem}" for problem in _check_image(image)]
-            digest = hashlib.blake2b(np.ascontiguousarray(image.array), digest_size=16).digest()
+            digest = hashlib.blake2b(np.ascontiguousarray(image.array).data, digest_size=16).digest()
             earlier = digests.setdefault(digest + str(image.array.shape).encode(), image_name)
             if earlier != image_name:
                 problems.append(f"{image_name}: the same voxels as {earlier}; wanted every scan once")
@@ -92,8 +92,7 @@ def check_cases(
                 continue
             found = check_mask(label.array, label_values, case.get("case") in needs_foreground)
             if image is not None:
-                grids = [(volume.array.shape, volume.affine) for volume in (label, image)]
-                found += compare_grids(*grids, image_name)
+                found += compare_grids((label.array.shape, label.affine), (image.array.shape, image.affine), image_name)
             problems += [f"{label_name}: {problem}" for problem in found]
     return problems
 
@@ -119,9 +118,9 @@ def check_mask(array: np.ndarray, label_values: Collection[int], needs_foregroun
 def compare_grids(label: Geometry, image: Geometry, image_name: str) -> list[str]:
     """Return in what the (shape, affine) of a label differs from that of its image, a line each."""
     problems = []
-    (found, affine), (wanted, image_affine) = label, image
-    if tuple(found) != tuple(wanted):
-        problems.append(f"shape {tuple(found)}; wanted {tuple(wanted)} as in {image_name}")
+    (shape, affine), (image_shape, image_affine) = label, image
+    if tuple(shape) != tuple(image_shape):
+        problems.append(f"shape {tuple(shape)}; wanted {tuple(image_shape)} as in {image_name}")
     found, wanted = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, image_affine))
     if (abs(found - wanted) > SPACING_TOLERANCE * wanted).any():
         problems.append(f"spacing {numbers_text(found)} mm; wanted {numbers_text(wanted)} mm as in {image_name}")

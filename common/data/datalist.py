@@ -74,7 +74,9 @@ def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalis
     content = _read_json(path if path.exists() else inside)
     problems: list[str] = []
     labels = _read_labels(content.get("labels"), path.name, problems)
-    groups = {group: _read_group(content.get(group), group, directory, path.name, problems) for group in GROUPS}
+    groups: dict[str, Any] = {
+        group: _read_group(content.get(group), group, directory, path.name, problems) for group in GROUPS
+    }
     if not groups["training"] and not any(line.startswith(f"{path.name}: training") for line in problems):
         problems.append(f"{path.name}: training is missing or empty; wanted at least one case")
     problems += _find_repeated_cases(groups, path.name)

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -127,7 +128,7 @@ def _move_into_place(building: Path, folder: Path) -> None:
 
 
 def _write_cohort(folder: Path, generator: dict) -> None:
-    dataset = {
+    dataset: dict[str, Any] = {
         "name": "Synthetic abdomen (sample cohort)",
         "description": "synthetic, made by common/data/sample.py from no patient's data; organ names are likenesses",
         "reference": "common/data/sample.py",
@@ -225,9 +226,11 @@ def _geometry(random: np.random.Generator, index: int, half_extent: np.ndarray) 
 def _deform(random: np.random.Generator, points: np.ndarray) -> np.ndarray:
     """Carry points [H,W,D,3] of a case to the template: affine map after the flow of a smooth velocity field."""
     spacing = 2 * FLOW_REACH / (FLOW_GRID - 1)
-    velocity = sum(
-        amount * _smooth_noise(random, (FLOW_GRID,) * 3, scale / spacing)
-        for scale, amount in ((0.42, 0.045), (0.2, 0.022))
+    velocity = np.asarray(
+        sum(
+            amount * _smooth_noise(random, (FLOW_GRID,) * 3, scale / spacing)
+            for scale, amount in ((0.42, 0.045), (0.2, 0.022))
+        )
     )  # [3, 40, 40, 40], template units
     nodes = np.stack(np.meshgrid(*[np.arange(FLOW_GRID)] * 3, indexing="ij")).astype(float)
     flow = velocity / 2**6

@@ -51,7 +51,7 @@ def require_writable(output_dir: str | os.PathLike) -> None:
     """
     try:
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output_dir):
+        with tempfile.TemporaryFile(dir=Path(output_dir)):
             pass
     except OSError as error:
         raise InputError(

@@ -108,15 +108,15 @@ def plan_grid(
     extent = np.max([shape * spacing for shape, spacing in geometry], axis=0)
     native = np.median([spacing for _, spacing in geometry], axis=0)
     given = pixdim
-    if pixdim is None:
+    if given is None:
         isotropic = (np.prod(extent) / max_voxels) ** (1 / 3)
-        pixdim = np.maximum(native, isotropic) if spatial_size is None else np.maximum(native, extent / spatial_size)
+        spacing = np.maximum(native, isotropic) if spatial_size is None else np.maximum(native, extent / spatial_size)
     else:
-        pixdim = np.asarray(pixdim, dtype=float)
+        spacing = np.asarray(given, dtype=float)
     if spatial_size is None:
-        blocks = extent / pixdim / divisor
+        blocks = extent / spacing / divisor
         # a wanted spacing is kept, and the grid spans all; else the spacing gives way a little
         blocks = np.round(blocks) if given is None else np.ceil(blocks - 1e-6)
         spatial_size = np.maximum(divisor * blocks, 2 * divisor).astype(int)
-        pixdim = np.maximum(pixdim, extent / spatial_size) if given is None else pixdim
-    return Grid(tuple(spatial_size), tuple(pixdim), tuple(label_values))
+        spacing = np.maximum(spacing, extent / spatial_size) if given is None else spacing
+    return Grid(tuple(spatial_size), tuple(spacing), tuple(label_values))

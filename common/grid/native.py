@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.config import KeysCollection
@@ -48,7 +49,7 @@ class ToNativeGridd(MapTransform):
         self.probabilities_key = "probabilities" if truth("save_probabilities", save_probabilities) else None
         self.uncertainty_key = "uncertainty" if truth("save_uncertainty", save_uncertainty) else None
 
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         result = dict(data)
         image = result[self.image_key]
         size = tuple(int(n) for n in image.meta["spatial_shape"])[:3]

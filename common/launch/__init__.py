@@ -1,0 +1,1 @@
+"""What the command line hands over, read once before anything starts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,7 +18,7 @@ from ..errors import InputError
 
 # Okabe and Ito's colours, told apart by the colour-blind, without black; a label keeps its colour in every picture
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
-LINE_STYLES = ("solid", "dashed", "dotted")
+LINE_STYLES: tuple[Literal["solid", "dashed", "dotted"], ...] = ("solid", "dashed", "dotted")
 PAPER, INK = "#000000", "#e8e8e8"
 # (name, axis that is cut, axis shown across, axis shown upwards, mirrored?, letters left/right/bottom/top)
 # radiological view of an RAS volume: the patient's right is on the left, anterior of a sagittal slice too

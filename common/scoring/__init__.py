@@ -1,0 +1,1 @@
+"""Metrics of cases on their own grid, in mm, and tables of them."""

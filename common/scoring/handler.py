@@ -39,7 +39,7 @@ class NativeGridMetrics:
     def __init__(
         self,
         output_dir: str | os.PathLike,
-        label_names: Mapping[int | str, str],
+        label_names: Mapping[int, str] | Mapping[str, str],
         pred_key: str = "pred",
         label_key: str = "label",
         case_key: str = "case",

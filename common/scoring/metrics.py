@@ -21,7 +21,7 @@ EMPTY_RULE = (
 def case_metrics(
     pred: np.ndarray | torch.Tensor,
     label: np.ndarray | torch.Tensor,
-    spacing: Sequence[float],
+    spacing: Sequence[float] | np.ndarray,
     label_values: Iterable[int],
 ) -> dict[int, dict[str, float]]:
     """Return Dice, 95th percentile Hausdorff and average symmetric surface distance (mm) of each foreground label.

@@ -26,7 +26,7 @@ class MetricsTable:
         label_names: name of each label value; keys may be strings as in dataset.json; value 0 is left out.
     """
 
-    def __init__(self, label_names: Mapping[int | str, str]) -> None:
+    def __init__(self, label_names: Mapping[int, str] | Mapping[str, str]) -> None:
         self.label_names = {int(value): str(name) for value, name in label_names.items() if int(value) != 0}
         self.rows: list[dict] = []
         self.skipped: list[str] = []

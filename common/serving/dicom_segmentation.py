@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 NIFTI = ".nii.gz"
-WANTED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality")
-WANTED += ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+WANTED: tuple[str, ...] = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+WANTED += ("FrameOfReferenceUID", "Modality", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+WANTED += ("Rows", "Columns")
 # may be empty by the standard, so that anonymised files lack them altogether
-BLANK = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
+BLANK: tuple[str, ...] = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
 BLANK += ("StudyDate", "StudyTime")
 TOLERANCE = 0.02  # mm; positions are decimal texts of few digits
 LONGEST = 64  # characters of a DICOM long string

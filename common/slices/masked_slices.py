@@ -25,7 +25,7 @@ TIE = 1e-3  # voxels: a sample this close to the middle of two slices may be tak
 
 def draw_label_slices(
     bits: Mapping[str, np.ndarray],
-    count: int,
+    count: int | str,
     seed: int = 0,
     among: Mapping[str, Sequence[int]] | None = None,
     middle: float = 1.0,
@@ -39,7 +39,7 @@ def draw_label_slices(
 
     Args:
         bits: case -> presence bits [P, n] of its slices.
-        count: of the slices.
+        count: of the slices; a word, as a user may give one, is refused.
         seed: of the draw.
         among: case -> the only slices of it that can be drawn.
         middle: share of a label's positive slices, the innermost ones of each case, that are drawn before the others.

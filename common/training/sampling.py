@@ -15,12 +15,11 @@ def stream(indices: Sequence[int], seed: Sequence[int], positions: Iterable[int]
 
     Permutation b is drawn from (*seed, b), so that any position can be had without those before it.
     """
-    indices = np.asarray(indices)
-    block, order = -1, indices
+    block, order = -1, np.asarray(indices)
     for position in positions:
         if position // len(indices) != block:
             block = position // len(indices)
-            order = np.random.default_rng([*seed, block]).permutation(indices)
+            order = np.random.default_rng([*seed, block]).permutation(np.asarray(indices))
         yield int(order[position % len(indices)])
 
 

@@ -56,8 +56,8 @@ def client_environment() -> Callable[..., dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def packed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folder of a bundle, by name, as it arrives at another site: see `packed_bundles.unpacked_bundle`. Read only."""
-    from packed_bundles import GRID, unpacked_bundle
+    """Folder of a bundle, by name, as it arrives at another site: `support.bundle.packed`. Read only."""
+    from support.bundle.packed import GRID, unpacked_bundle
 
     folder = tmp_path_factory.mktemp("packed")
     return functools.cache(lambda name: unpacked_bundle(name, folder / name, GRID))
@@ -66,7 +66,7 @@ def packed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 @pytest.fixture
 def federate(nvflare_python, client_environment, tmp_path) -> Callable[..., tuple[Path, str, int]]:
     """`federation.federate` with NVFLARE's Python, in a folder of its own."""
-    from federation import federate
+    from support.clients.federation import federate
 
     return functools.partial(
         federate, python=nvflare_python, folder=tmp_path / "federated", environment=client_environment

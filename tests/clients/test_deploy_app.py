@@ -11,8 +11,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from dicom_series import itk_series, read_back, write_series
-from packed_bundles import GRID, TINY
+
+from support.bundle.packed import GRID, TINY
+from support.data.dicom_series import itk_series, read_back, write_series
 
 APPLICATION = Path(__file__).resolve().parents[2] / "tools" / "deploy_app.py"
 NAMES = ["liver", "portal_vessel", "stomach", "spleen", "kidney"]

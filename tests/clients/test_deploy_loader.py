@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from packed_bundles import GRID, TINY
+
+from support.bundle.packed import GRID, TINY
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,19 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bundle_run import weights
-from monailabel_server import GRID, RUNS, Server, copy_app, install, make_repository, make_studies, serve
 
 from common.sam.weights.known import bring_weights
+from support.bundle.run import weights
+from support.clients.monailabel_server import (
+    GRID,
+    RUNS,
+    Server,
+    copy_app,
+    install,
+    make_repository,
+    make_studies,
+    serve,
+)
 from tools.describe_model import describe_model
 from tools.torchvision_remedy import apply
 

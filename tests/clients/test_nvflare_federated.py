@@ -14,10 +14,10 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bundle_run import ADA, RRL, SEMISAM, WEAK, BundleRun
-from federation import split, tiny
 
 from common.data.sample import make_sample_cohort
+from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun
+from support.clients.federation import split, tiny
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 
-from bundle_run import SEMISAM
-from federation import split, tiny
-
 from common.data.sample import make_sample_cohort
+from support.bundle.run import SEMISAM
+from support.clients.federation import split, tiny
 
 # as in the table of docs/federated.md, where the gain was measured for three seeds
 LEARN = {"max_voxels": 16384, "channels": [8, 16, 32], "strides": [2, 2], "epoch_length": 10, "learning_rate": 0.003}

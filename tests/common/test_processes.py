@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from processes import act_as
 
 from common.processes import own_share, together
+from support.bundle.processes import act_as
 
 
 def test_alone_a_process_does_everything_in_order():

@@ -5,10 +5,10 @@ import re
 
 import pytest
 import torch
-from packable_bundle import make_bundle
 
 from common.data.label_names import channel_names
 from common.errors import InputError
+from support.bundle.packable import make_bundle
 from tools.describe_model import describe_model, main
 from tools.pack import pack
 

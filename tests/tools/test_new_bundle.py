@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from bundle_copy import copy_sources
-from bundle_run import subset_cohort
 
 from common.errors import InputError
+from support.bundle.run import subset_cohort
+from support.bundle.sources import copy_sources
 from tools.configs import merge
 from tools.new_bundle import new_bundle, write_configs
 from tools.pack import pack

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_run import subset_cohort, weights
-from packable_bundle import NAME, make_bundle
 from safetensors.torch import load_file
 
 from common.errors import InputError
+from support.bundle.packable import NAME, make_bundle
+from support.bundle.run import subset_cohort, weights
 from tools.pack import main, pack
 from tools.packing.checksums import FILE as SUMS
 from tools.packing.checksums import parse_sums, sums_of

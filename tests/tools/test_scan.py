@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from bundle_copy import copy_sources
 
+from support.bundle.sources import copy_sources
 from tools.scan import main, plain, scan
 from tools.scanning.findings import read_allow_list
 

@@ -1,0 +1,1 @@
+"""What is behind `python -m tools.federated_job`: the sites and their client."""

@@ -97,9 +97,9 @@ def overrides(job: Mapping[str, Any], bundle: str, dataset_dir: str, settings: M
 
 def require_same_classes(site: str, found: Mapping[int, str], wanted: Mapping[str, str]) -> None:
     """End with one line where a site's data set has other labels than the job: an average would mix organs."""
-    wanted = {int(value): name for value, name in wanted.items()}
-    if dict(found) != wanted:
-        raise ValueError(f"site {site} has the labels {dict(found)}; wanted those of the job, {wanted}")
+    of_job = {int(value): name for value, name in wanted.items()}
+    if dict(found) != of_job:
+        raise ValueError(f"site {site} has the labels {dict(found)}; wanted those of the job, {of_job}")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def write_sbom(bundle: Path, metadata: Mapping[str, Any], sums: Mapping[str, str
     content = "".join(f"{sums[name]} {name}\n" for name in sorted(sums))
     bom = Bom(serial_number=uuid5(NAMESPACE_URL, f"{bundle.name}@{metadata['version']}\n{content}"))
     seconds = build_time()
-    bom.metadata.timestamp = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    timestamp = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    bom.metadata.timestamp = timestamp  # type: ignore[assignment]  # None is taken, whatever cyclonedx' annotation says
     whole = _bundle(bundle.name, metadata, sums)
     bom.metadata.component = whole
     parts = [_package(name, version) for name, version in sorted(versions.items())]

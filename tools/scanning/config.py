@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from .expression import judge_expression, judge_import, parse_import
@@ -132,7 +132,7 @@ class ConfigScanner:
         return "the class isn't in the allow-list"
 
 
-def _read_yaml(path: str, text: str) -> Iterator[Finding]:
+def _read_yaml(path: str, text: str) -> Generator[Finding, None, Any]:
     """Return the plain content of a YAML document, and yield its tags; nothing is constructed from them."""
     try:
         import yaml

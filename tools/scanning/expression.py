@@ -158,14 +158,13 @@ class _Grammar(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        named = isinstance(node.func, ast.Name) and node.func.id in _NAMED_ATTRIBUTE
-        if named:
+        called = node.func.id if isinstance(node.func, ast.Name) else ""
+        if called in _NAMED_ATTRIBUTE:
             name = node.args[1] if len(node.args) > 1 else None
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
                 self._judge_attribute(name.value)
             else:
-                self.never.append(f"{node.func.id} with a computed name")
-        called = node.func.id if isinstance(node.func, ast.Name) else ""
+                self.never.append(f"{called} with a computed name")
         if called in self.bound or not isinstance(node.func, ast.Name | ast.Attribute | ast.Subscript):
             self.reasons.append("calls what isn't a name, an attribute or a reference")
         self.generic_visit(node)

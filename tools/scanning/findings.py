@@ -96,4 +96,5 @@ def read_allow_list(path: Path = DEFAULT_ALLOW) -> AllowList:
         ]
     if problems:
         raise InputError(problems)
-    return AllowList(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    return AllowList(**given)

@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import IO
 
 from .findings import AllowList, Finding
 from .pickles import pickled_names
@@ -25,7 +25,7 @@ _HARMFUL_CODE = re.compile(
 
 
 def scan_model(
-    path: str, file: BinaryIO, allow: AllowList, scan_config: Callable[[str, str], Iterator[Finding]]
+    path: str, file: IO[bytes], allow: AllowList, scan_config: Callable[[str, str], Iterator[Finding]]
 ) -> Iterator[Finding]:
     """Yield the names in a model file of torch, TorchScript or safetensors; the tensors themselves are passed over."""
     if path.lower().endswith(".safetensors"):
@@ -91,7 +91,7 @@ def _judge_name(name: str, allow: AllowList, scripted: bool) -> str:
     return "" if name in allow.pickles else "the name isn't in the allow-list"
 
 
-def _judge_safetensors(path: str, file: BinaryIO) -> Finding:
+def _judge_safetensors(path: str, file: IO[bytes]) -> Finding:
     start = file.read(8)
     length = int.from_bytes(start, "little")
     try:

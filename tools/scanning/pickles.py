@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickletools
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _MARK = object()
 _UNKNOWN = object()
@@ -13,7 +13,7 @@ _GET = ("GET", "BINGET", "LONG_BINGET")
 _EXTENSIONS = ("EXT1", "EXT2", "EXT4")
 
 
-def pickled_names(file: BinaryIO | bytes) -> tuple[list[str], list[str]]:
+def pickled_names(file: IO[bytes] | bytes) -> tuple[list[str], list[str]]:
     """Return the dotted names that one pickle refers to, and what made it impossible to be sure of them.
 
     Follows the stack and the memo, so that names put together by STACK_GLOBAL are found as well. A file is read up to
@@ -23,12 +23,12 @@ def pickled_names(file: BinaryIO | bytes) -> tuple[list[str], list[str]]:
     names: dict[str, None] = {}
     problems: dict[str, None] = {}
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     try:
         for operation, argument, _ in pickletools.genops(file):
             name = operation.name
             if name in ("GLOBAL", "INST"):
-                names[".".join(argument.split(" ", 1))] = None
+                names[".".join(str(argument).split(" ", 1))] = None
             elif name == "STACK_GLOBAL":
                 module, attribute = stack[-2:] if len(stack) > 1 else (_UNKNOWN, _UNKNOWN)
                 if isinstance(module, str) and isinstance(attribute, str):

@@ -151,8 +151,8 @@ class _Reader(ast.NodeVisitor):
         full = f"{self.aliases[root]}.{rest}".rstrip(".") if root in self.aliases else ""
         if full in _SAFE_ONLY_WITH:
             keyword, wanted = _SAFE_ONLY_WITH[full]
-            given = [k.value.value for k in node.keywords if k.arg == keyword and isinstance(k.value, ast.Constant)]
-            if given == [wanted] and not any(k.arg is None for k in node.keywords):
+            found = [k.value.value for k in node.keywords if k.arg == keyword and isinstance(k.value, ast.Constant)]
+            if found == [wanted] and not any(k.arg is None for k in node.keywords):
                 self.checked_calls.add(id(node.func))
                 self._add(node, "python", f"{full}(..., {keyword}={wanted})", "")
         self.generic_visit(node)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from common.errors import InputError
 
@@ -30,7 +30,7 @@ class Entry:
 
     path: str
     size: int
-    open: Callable[[], BinaryIO]
+    open: Callable[[], IO[bytes]]
     executable: bool = False
 
     def read(self) -> bytes:
@@ -95,9 +95,7 @@ def _read_folder(source: Path, allow: AllowList, as_packed: bool) -> Tree:
                 tree.findings.append(Finding("file", path, stat.filemode(status.st_mode), "no regular file"))
                 continue
             file = Path(item.path)
-            tree.entries[path] = Entry(
-                path, status.st_size, lambda file=file: file.open("rb"), bool(status.st_mode & 0o111)
-            )
+            tree.entries[path] = Entry(path, status.st_size, _file_opener(file), bool(status.st_mode & 0o111))
             if len(tree.entries) > MOST_FILES:
                 raise InputError(f"{source}: found more than {MOST_FILES} files; wanted a bundle")
     return tree
@@ -158,8 +156,12 @@ def judge_member(member: zipfile.ZipInfo) -> list[str]:
     return problems
 
 
-def _opener(source: Path, member: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
-    def open_member() -> BinaryIO:
+def _file_opener(file: Path) -> Callable[[], IO[bytes]]:
+    return lambda: file.open("rb")
+
+
+def _opener(source: Path, member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
+    def open_member() -> IO[bytes]:
         copy = tempfile.SpooledTemporaryFile(max_size=SMALL * 16)  # compressed members can't be searched through
         with zipfile.ZipFile(source) as archive, archive.open(member) as file:  # stops at the size that was declared
             shutil.copyfileobj(file, copy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ class RRLMedSAMNetwork(GridNetwork):
             raise ValueError(f"spatial_size is {list(spatial_size)}; wanted multiples of {stride}, at least {stride}")
         self.stride, self.prompt, self.output = stride, truth("prompt", prompt), output
         norm_ = (norm, {"affine": True}) if norm == "instance" else norm
-        body = {"channels": channels, "strides": strides, "norm": norm_, "dropout": dropout}
+        body: dict[str, Any] = {"channels": channels, "strides": strides, "norm": norm_, "dropout": dropout}
         classes = self.classes
         self.general_encoder = LightEncoder(in_channels, **body)
         self.general_decoder = LightDecoder(classes, in_channels, **body)

@@ -37,7 +37,7 @@ class Finish(CommonFinish):
         self.panel, self.method = answers.panel, METHOD_NAMES.get(method, method)
 
     @property
-    def title(self) -> str:
+    def title(self) -> str:  # type: ignore[override]  # elsewhere a word, here known only after the trial
         """What was trained: the base method alone where no generalist was heard."""
         return f"SemiSAM+ ({self.method})" if self.panel.teachers else self.method
 

@@ -1,0 +1,1 @@
+"""Features of a SAM for all slices of a volume, computed once and kept."""

@@ -62,14 +62,15 @@ class SliceFeatures:
         if int(context) < 0:
             raise InputError(f"context is {context}; wanted 0 (one slice) or the distance of the neighbours in slices")
         self.name, self.kind, self.context, self.slice_axis = backbone, kind, int(context), int(slice_axis)
-        self.device, self.backbone = torch.device(device), None
+        self.device = torch.device(device)
+        self.backbone: SliceBackbone | None = None
         self.tuned = tuned and backbone is not None
         self._images: dict[str, Tensor] = {}
         self._bits: dict[str, Tensor] = {}
         self._views: dict[tuple[str, int], list[SliceView]] = {}
         if backbone is not None:
             built = build_backbone(backbone, checkpoint, image_size, pretrained) if sam is None else SliceBackbone(sam)
-            self.backbone: SliceBackbone = built.to(self.device)
+            self.backbone = built.to(self.device)
             sha256 = file_sha256(find_weights(backbone, checkpoint)) if pretrained else "random"
             image_size = self.backbone.image_size if sam is not None else image_size
             settings = {"image_size": image_size, "context": self.context, "axis": self.slice_axis, "kind": kind}
@@ -117,8 +118,8 @@ class SliceFeatures:
         image = self._images[case]
         planes = [n for axis, n in enumerate(image.shape[1:]) if axis != self.slice_axis]
         preprocessing = self.backbone.preprocessing
-        covered = tuple(n / preprocessing.image_size for n in preprocessing.resized_size(*planes))
-        return crop_padding(self._maps(image), covered)
+        rows, columns = (n / preprocessing.image_size for n in preprocessing.resized_size(*planes))
+        return crop_padding(self._maps(image), (rows, columns))
 
     def embedding(self, case: str) -> Tensor:
         """Return what the mask decoder takes [n, C, h, w], the padding included."""

@@ -1,0 +1,1 @@
+"""SAM-Med3D, the promptable network for whole volumes."""

@@ -72,7 +72,7 @@ def _register_without_init(spec: importlib.machinery.ModuleSpec, reason: BaseExc
             raise ImportError(f"{PACKAGE}.{name} needs a torchvision that fits torch; importing it gave {said}")
         raise AttributeError(f"module {PACKAGE!r} has no attribute {name!r}")
 
-    package.__getattr__ = missing
+    package.__getattr__ = missing  # type: ignore[method-assign]  # a module's own, PEP 562
     sys.modules[PACKAGE] = package
     build = importlib.import_module(f"{PACKAGE}.build_sam")
     # build_sam last: as upstream, the function of this name hides the submodule

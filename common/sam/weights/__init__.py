@@ -1,0 +1,1 @@
+"""Where foundation weights come from, with sha256 and licence."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from ...errors import plain_input_errors
 from .known import KNOWN_WEIGHTS, bring_weights
@@ -24,4 +23,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     plain_input_errors()
-    sys.exit(main())
+    main()

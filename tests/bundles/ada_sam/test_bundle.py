@@ -11,9 +11,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from ada_fake import use_tiny_sam
-from bundle_path import import_bundle
-from bundle_run import (
+from monai.bundle import ConfigParser
+from safetensors import safe_open
+
+from support.ada_sam.fake import use_tiny_sam
+from support.bundle.path import import_bundle
+from support.bundle.run import (
     ADA,
     BundleRun,
     command,
@@ -25,8 +28,6 @@ from bundle_run import (
     subset_cohort,
     weights,
 )
-from monai.bundle import ConfigParser
-from safetensors import safe_open
 
 STAGES = ("classify", "adapt", "slice_unet", "train")
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json"}

@@ -5,9 +5,9 @@ import json
 import nibabel
 import numpy as np
 import pytest
-from bundle_path import import_bundle
 
 from common.errors import find_input_error
+from support.bundle.path import import_bundle
 
 FewSlicesCohort = import_bundle("ada_sam", "cohort").FewSlicesCohort
 SIZE = (24, 16, 20)

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ada_sam_volume import SIZE as SMALL
-from ada_sam_volume import image
-from ada_sam_volume import volume as tiny_volume
-from bundle_path import import_bundle
 from monai.data import MetaTensor
-from weak_fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
+
+from support.ada_sam.volume import SIZE as SMALL
+from support.ada_sam.volume import image
+from support.ada_sam.volume import volume as tiny_volume
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
 
 module = import_bundle("ada_sam", "evaluation")
 VALUES = list(LABELS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from ada_fake import FakeLabeller, cohort, images
-from bundle_path import import_bundle
 from torch import nn
 
 from common.run.manifest import RunManifest
 from common.scoring.table import MetricsTable
+from support.ada_sam.fake import FakeLabeller, cohort, images
+from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "finish")
 Review = import_bundle("ada_sam", "review").Review

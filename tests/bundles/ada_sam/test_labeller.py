@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ada_volume import LABELS, SIZE, SeeingNetwork, embeddings_of, label_map, one_hot, structures
-from bundle_path import import_bundle
 from monai.data import MetaTensor
+
+from support.ada_sam.structures import LABELS, SIZE, SeeingNetwork, embeddings_of, label_map, one_hot, structures
+from support.bundle.path import import_bundle
 
 labeller_module = import_bundle("ada_sam", "labeller")
 VolumeInference = import_bundle("ada_sam", "volume.volume_inference").VolumeInference

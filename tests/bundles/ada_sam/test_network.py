@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ada_sam_volume import SIZE, VALUES, AdaSam, VolumeInference, image, module, volume
-from bundle_path import import_bundle
 from monai.engines import SupervisedEvaluator
 from safetensors import safe_open
-from tiny_sam import tiny_sam
 
 from common.grid.grid import read_grid
 from common.serving.inferers import VolumeInferer
+from support.ada_sam.volume import SIZE, VALUES, AdaSam, VolumeInference, image, module, volume
+from support.bundle.path import import_bundle
+from support.networks.tiny_sam import tiny_sam
 
 tensors = import_bundle("ada_sam", "common.sam.adapters.trainable_tensors")  # whose adapters are those of the network
 registry = import_bundle("ada_sam", "common.sam.adapters.registry")

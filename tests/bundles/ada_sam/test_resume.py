@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from ada_fake import use_tiny_sam
-from bundle_kill import kill_at, was_killed
-from bundle_run import ADA, assert_same_weights, subset_cohort
 from monai.bundle import ConfigWorkflow
+
+from support.ada_sam.fake import use_tiny_sam
+from support.bundle.kill import kill_at, was_killed
+from support.bundle.run import ADA, assert_same_weights, subset_cohort
 
 KILLS = {
     "classify": ("classify", 2, "before"),

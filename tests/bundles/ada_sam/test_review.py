@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import nibabel
 import numpy as np
-from ada_fake import FakeLabeller, cohort, images
-from bundle_path import import_bundle
-from weak_fake import LABELS, structures
+
+from support.ada_sam.fake import FakeLabeller, cohort, images
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import LABELS, structures
 
 module = import_bundle("ada_sam", "review")
 

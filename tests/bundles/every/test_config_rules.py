@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_path import BUNDLES, import_bundle
 from monai.bundle import ComponentLocator, ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
+
+from support.bundle.path import BUNDLES, import_bundle
 
 CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
 SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]

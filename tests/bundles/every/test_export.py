@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from bundle_path import BUNDLES, import_bundle
 from monai.bundle import ConfigParser, ckpt_export, onnx_export
 from torch import Tensor, nn
+
+from support.bundle.path import BUNDLES, import_bundle
 
 SIZE = (32, 32, 16)
 GRID = {"spatial_size": list(SIZE), "pixdim": [3.0, 3.0, 3.0], "label_values": [0, 1, 2]}

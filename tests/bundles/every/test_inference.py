@@ -14,12 +14,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
-from ellipsoid import GEOMETRIES, dice, scan, truth, write_itk
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.data.volumes import read_volume
 from common.errors import InputError, find_input_error
+from support.bundle.path import import_bundle
+from support.data.ellipsoid import GEOMETRIES, dice, scan, truth, write_itk
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLE = ROOT / "bundles" / "rrl_medsam"

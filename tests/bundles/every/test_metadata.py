@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 
 from common.data.sample import LABELS, make_sample_cohort
+from support.bundle.path import import_bundle
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLES = {name: ROOT / "bundles" / name for name in ("rrl_medsam", "semisam_plus", "weakmedsam", "ada_sam")}

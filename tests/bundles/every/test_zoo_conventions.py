@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_run import ADA, RRL, SEMISAM, WEAK
 from monai.bundle import ConfigParser
 
+from support.bundle.run import ADA, RRL, SEMISAM, WEAK
 from tools.packing.bundle_files import collect_files
 
 BUNDLES = {run.name: run for run in (RRL, SEMISAM, WEAK, ADA)}

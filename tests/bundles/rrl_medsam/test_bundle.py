@@ -11,8 +11,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
-from bundle_run import (
+from monai.bundle import ConfigParser
+
+from common.errors import find_input_error
+from support.bundle.path import import_bundle
+from support.bundle.run import (
     RRL,
     assert_same_weights,
     command,
@@ -25,9 +28,6 @@ from bundle_run import (
     use_fake_sam,
     weights,
 )
-from monai.bundle import ConfigParser
-
-from common.errors import find_input_error
 
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json", "ckpt/model.pt"}
 RESULTS |= {"output/events.out.tfevents"}

@@ -5,7 +5,8 @@ import json
 import nibabel
 import numpy as np
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 cohort_module = import_bundle("rrl_medsam", "cohort")
 

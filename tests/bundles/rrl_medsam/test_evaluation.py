@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.data import MetaTensor
 
 from common.imaging.registration import register_velocity

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_run import RRL, subset_cohort
+
+from support.bundle.run import RRL, subset_cohort
 
 
 class Page:

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from ignite.engine import Engine
-from rrl_labeller import ATLAS, SIZE, Images, dice, labeller_module, make
 from torch import nn
 
 from common.training.sampling import StreamSampler
+from support.bundle.path import import_bundle
+from support.rrl_medsam.labeller import ATLAS, SIZE, Images, dice, labeller_module, make
 
 rounds_module = import_bundle("rrl_medsam", "labelling.rounds")
 transforms_module = import_bundle("rrl_medsam", "learning.transforms")

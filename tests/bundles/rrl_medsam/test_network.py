@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from torch.nn import functional as F
+
+from support.bundle.path import import_bundle
 
 RRLMedSAMNetwork = import_bundle("rrl_medsam", "network").RRLMedSAMNetwork
 RegistrationNetwork = import_bundle("rrl_medsam", "learning.registration_network").RegistrationNetwork

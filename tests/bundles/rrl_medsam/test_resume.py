@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_kill import kill_at, was_killed
-from bundle_run import RRL, assert_same_weights, command, subset_cohort, use_fake_sam
 from monai.bundle import ConfigWorkflow
+
+from support.bundle.kill import kill_at, was_killed
+from support.bundle.run import RRL, assert_same_weights, command, subset_cohort, use_fake_sam
 
 KILLS = {
     "distill": ("distill", 2, "before"),

@@ -12,9 +12,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bundle_kill import kill_at, was_killed
-from bundle_path import import_bundle
-from bundle_run import (
+from monai.bundle import ConfigParser
+
+from support.bundle.kill import kill_at, was_killed
+from support.bundle.path import import_bundle
+from support.bundle.run import (
     SEMISAM,
     BundleRun,
     assert_same_weights,
@@ -27,8 +29,7 @@ from bundle_run import (
     subset_cohort,
     weights,
 )
-from monai.bundle import ConfigParser
-from semisam_fake import use_fake_sams
+from support.semisam_plus.fake import use_fake_sams
 
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json", "ckpt/model.pt"}
 RESULTS |= {"output/events.out.tfevents", "ckpt/train.checkpoint.pt"}

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.data import MetaTensor
-from semisam_fake import Knowing, cubes, use_fake_sams
+
+from support.bundle.path import import_bundle
+from support.semisam_plus.fake import Knowing, cubes, use_fake_sams
 
 module, panel_module = import_bundle("semisam_plus", "evaluation"), import_bundle("semisam_plus", "generalists.panel")
 

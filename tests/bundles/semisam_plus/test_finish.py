@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from torch import nn
 
 from common.run.manifest import RunManifest
 from common.scoring.table import MetricsTable
+from support.bundle.path import import_bundle
 
 Finish = import_bundle("semisam_plus", "finish").Finish
 WEIGHTS = {"case_1": 1.0, "case_2": 0.0}

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.networks.nets import BasicUNet, DynUNet, SegResNet, SegResNetDS, UNet, VNet
-from semisam_batch import Specialist
+
+from support.semisam_plus.batch import Specialist
 
 
 def dynunet(**deep):

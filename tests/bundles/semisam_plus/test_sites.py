@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from semisam_batch import make_batch
-from semisam_methods import NAMES, TEACHERS, InputError, make, step
+
+from support.semisam_plus.batch import make_batch
+from support.semisam_plus.methods import NAMES, TEACHERS, InputError, make, step
 
 
 @pytest.mark.parametrize("method", TEACHERS)

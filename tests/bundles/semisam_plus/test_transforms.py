@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import torch
-from bundle_path import import_bundle
 from monai.data import DataLoader, Dataset
+
+from support.bundle.path import import_bundle
 
 module = import_bundle("semisam_plus", "transforms")
 SIZE = (4, 5, 6)

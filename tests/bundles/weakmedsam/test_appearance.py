@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
 from ignite.engine import Engine
 from monai.data import MetaTensor
 from torch import Tensor, nn
+
+from support.bundle.path import import_bundle
 
 appearance = import_bundle("weakmedsam", "appearance")
 PseudoLabeller = import_bundle("weakmedsam", "labeller").PseudoLabeller

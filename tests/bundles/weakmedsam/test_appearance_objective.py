@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
 from torch import Tensor, nn
+
+from support.bundle.path import import_bundle
 
 appearance = import_bundle("weakmedsam", "appearance")
 

@@ -11,8 +11,10 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
-from bundle_run import (
+from monai.bundle import ConfigParser
+
+from support.bundle.path import import_bundle
+from support.bundle.run import (
     WEAK,
     BundleRun,
     command,
@@ -24,8 +26,7 @@ from bundle_run import (
     subset_cohort,
     weights,
 )
-from monai.bundle import ConfigParser
-from weak_fake import use_fake_backbone
+from support.weakmedsam.fake import use_fake_backbone
 
 STAGES = ("classify", "appearance", "train")
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json", "ckpt/model.pt"}

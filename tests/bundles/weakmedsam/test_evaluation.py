@@ -5,11 +5,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.data import MetaTensor
-from weak_fake import LABELS, SIZE, SPACING, FakeLabeller, cohort, grid_image, one_hot, presence, structures
 
 from common.scoring.table import MetricsTable
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import (
+    LABELS,
+    SIZE,
+    SPACING,
+    FakeLabeller,
+    cohort,
+    grid_image,
+    one_hot,
+    presence,
+    structures,
+)
 
 module = import_bundle("weakmedsam", "evaluation")
 VALUES = list(LABELS)

@@ -6,12 +6,12 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from bundle_path import import_bundle
 from torch import nn
-from weak_fake import FakeLabeller, cohort, images
 
 from common.run.manifest import RunManifest
 from common.scoring.table import MetricsTable
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import FakeLabeller, cohort, images
 
 Finish = import_bundle("weakmedsam", "finish").Finish
 Review = import_bundle("weakmedsam", "review").Review

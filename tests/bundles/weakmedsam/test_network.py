@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.networks.nets import UNet
 from torch import nn
+
+from support.bundle.path import import_bundle
 
 module = import_bundle("weakmedsam", "network")
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_kill import kill_at, was_killed
-from bundle_run import WEAK, assert_same_weights, subset_cohort
 from monai.bundle import ConfigWorkflow
-from weak_fake import use_fake_backbone
+
+from support.bundle.kill import kill_at, was_killed
+from support.bundle.run import WEAK, assert_same_weights, subset_cohort
+from support.weakmedsam.fake import use_fake_backbone
 
 KILLS = {
     "classify": ("classify", 2, "before"),

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import nibabel
 import numpy as np
-from bundle_path import import_bundle
-from weak_fake import LABELS, SIZE, FakeLabeller, cohort, images, structures
+
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import LABELS, SIZE, FakeLabeller, cohort, images, structures
 
 module = import_bundle("weakmedsam", "review")
 

@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 module = import_bundle("weakmedsam", "soft_labels")
 calibrate, cut, posterior = module.calibrate, module.cut, module.posterior

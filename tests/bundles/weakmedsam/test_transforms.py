@@ -3,8 +3,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import torch
-from bundle_path import import_bundle
 from monai.transforms.traits import RandomizableTrait
+
+from support.bundle.path import import_bundle
 
 module = import_bundle("weakmedsam", "transforms")
 

@@ -9,11 +9,11 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from checked_volumes import SHAPE, check, mask, noise, only
 
 from common.data.checks import check_cases, require_sound
 from common.data.volumes import Unreadable, read_geometry
 from common.errors import InputError
+from support.data.checked_volumes import SHAPE, check, mask, noise, only
 
 SHARED = Path(__file__).parents[4] / "shared"
 

@@ -6,9 +6,9 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from checked_volumes import SHAPE, check, mask, noise, only
 
 from common.data.volumes import read_volume
+from support.data.checked_volumes import SHAPE, check, mask, noise, only
 
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])

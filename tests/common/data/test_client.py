@@ -7,14 +7,14 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bundle_path import BUNDLES, import_bundle
-from bundle_run import SEMISAM, files_below, files_opened, weights
 from monai.bundle import ConfigParser
 
 from common.data.client import PreparedDataset, client_datalist
 from common.data.datalist import read_datalist
 from common.data.presence import read_slice_labels
 from common.errors import InputError
+from support.bundle.path import BUNDLES, import_bundle
+from support.bundle.run import SEMISAM, files_below, files_opened, weights
 
 METADATA = str(BUNDLES / "semisam_plus" / "configs" / "metadata.json")
 NAMES = ["background", "liver", "portal_vessel", "stomach", "spleen", "kidney"]

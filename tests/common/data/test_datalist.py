@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from written_datalist import LABELS, files_of, make_dataset, pair, problems_of
 
 from common.data.datalist import case_id, read_datalist
 from common.data.selection import few_labeled, labeled_cases, one_labeled, scored_cases
 from common.errors import InputError
+from support.data.written_datalist import LABELS, files_of, make_dataset, pair, problems_of
 
 SHARED = Path(__file__).parents[4] / "shared"
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from written_datalist import LABELS, files_of, make_dataset, pair, problems_of
 
 from common.data.datalist import read_datalist
 from common.data.selection import given_label_slices, weakly_labeled
 from common.errors import InputError
+from support.data.written_datalist import LABELS, files_of, make_dataset, pair, problems_of
 
 
 def test_slice_labels_file_is_resolved_and_masks_are_dropped(tmp_path):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from ada_volume import one_hot, structures
 
 from common.imaging.solid import keep_solid, smooth_and_keep_largest
+from support.ada_sam.structures import one_hot, structures
 
 ANYWHERE = torch.ones(2, 1, 1, 1, dtype=torch.bool)
 

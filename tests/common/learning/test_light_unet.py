@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from bundle_path import BUNDLES
 
 from common.learning.light_unet import LightDecoder, LightEncoder, parameter_count
+from support.bundle.path import BUNDLES
 
 SAM_B_ENCODER = 89_670_912
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 judgement = import_bundle("weakmedsam", "common.pseudo_labels.judgement")
 

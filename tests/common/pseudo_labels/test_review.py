@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import nibabel
 import numpy as np
 import torch
-from weak_fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
 
 from common.pseudo_labels.review import LabelReview
+from support.weakmedsam.fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
 
 CASES = ["case_0", "case_1"]
 

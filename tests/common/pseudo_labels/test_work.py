@@ -5,9 +5,9 @@ from hashlib import sha256
 import numpy as np
 import pytest
 import torch
-from processes import act_as
 
 from common.pseudo_labels.work import CaseWork, settings_digest
+from support.bundle.processes import act_as
 
 CASES = [{"case": f"case_{n}"} for n in range(5)]
 GRID = {"spatial_size": [8, 8, 4], "pixdim": [1.0, 1.0, 2.5], "label_values": [0, 1, 4]}

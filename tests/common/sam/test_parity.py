@@ -7,7 +7,6 @@ from functools import cache
 import pytest
 import torch
 import torch.nn.functional as F
-from parity import cases, check_case, check_queries, compare, decode_queries, filled, make_image, make_queries
 
 from common.errors import InputError
 from common.files.tensor_files import load_strictly
@@ -16,6 +15,16 @@ from common.sam.members.position_tables import resize_position_tables
 from common.sam.members.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from common.sam.members.samus import samus_tensors
 from common.sam.weights.known import find_weights
+from support.networks.parity import (
+    cases,
+    check_case,
+    check_queries,
+    compare,
+    decode_queries,
+    filled,
+    make_image,
+    make_queries,
+)
 
 
 @cache

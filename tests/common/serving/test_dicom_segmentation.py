@@ -12,9 +12,6 @@ import pydicom
 import pytest
 import SimpleITK
 import torch
-from bundle_path import BUNDLES, import_bundle
-from dicom_series import itk_series, read_back, write_series
-from ellipsoid import GEOMETRIES, scan
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
@@ -22,6 +19,9 @@ from pydicom.uid import SegmentationStorage
 
 from common.errors import InputError, find_input_error
 from common.serving.dicom_segmentation import WriteDicomSegd, check_series, label_names, read_series
+from support.bundle.path import BUNDLES, import_bundle
+from support.data.dicom_series import itk_series, read_back, write_series
+from support.data.ellipsoid import GEOMETRIES, scan
 
 METADATA = {"name": "Bundle ü", "version": "1.2.3", "task": "3D segmentation", "authors": "us"}
 METADATA["network_data_format"] = {

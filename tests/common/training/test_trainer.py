@@ -5,11 +5,11 @@ import os
 import pytest
 import torch
 from ignite.engine import Events
-from tiny_trainer import Objective, make_trainer
 from torch import nn
 
 from common.errors import InputError
 from common.files.tensor_files import load_tensors
+from support.networks.tiny_trainer import Objective, make_trainer
 
 
 def state_of(trainer):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from tiny_trainer import Objective, make_trainer
+
+from support.networks.tiny_trainer import Objective, make_trainer
 
 
 def test_a_further_round_goes_on_with_the_weights_it_is_given_and_tells_the_objective(tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_path import BUNDLES, import_bundle
 
 from common.errors import InputError
+from support.bundle.path import BUNDLES, import_bundle
 from tools.federation.sites import Plan, Site, plan, write_model
 
 SETTINGS = {"max_voxels": 8192, "channels": [4, 8], "strides": [2], "num_labeled": None}

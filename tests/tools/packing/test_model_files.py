@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_network import first_network
-from packable_bundle import make_bundle
 from safetensors.torch import load_file
 
 from common.errors import InputError
+from support.bundle.network import first_network
+from support.bundle.packable import make_bundle
 from tools.packing.model_files import add_torchscript, add_weights
 
 

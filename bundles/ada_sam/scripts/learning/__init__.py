@@ -1,0 +1,1 @@
+"""How ADA-SAM learns: objectives, their losses, teachers, and the slices as samples."""

@@ -1,0 +1,1 @@
+"""The network of one slice: ADA-SAM with its classifier, prompts, decoder and gradient feedback."""

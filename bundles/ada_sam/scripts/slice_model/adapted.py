@@ -7,12 +7,12 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
+from torch import nn
 
 from ..common.files.tensor_files import atomic_save
 from ..common.sam.adapters.registry import merged_state
 from ..common.sam.adapters.trainable_tensors import save_trainable
 from ..common.sam.weights import known as weights
-from ..network import AdaSamVolume
 
 SMALL, MERGED = "ada_sam.safetensors", "ada_sam.pt"
 
@@ -21,7 +21,7 @@ class AdaptedModel:
     """Write models/ada_sam.safetensors (only what was trained) and models/ada_sam.pt (everything, adapters folded in).
 
     Args:
-        volume: holds the adapted network.
+        volume: an `AdaSamVolume`, which holds the adapted network and its grid.
         folder: of the two files.
         sam, checkpoint, image_size: as the base was built; its file's sha256 goes into the small one.
         merged: write the single file too.
@@ -29,7 +29,7 @@ class AdaptedModel:
 
     def __init__(
         self,
-        volume: AdaSamVolume,
+        volume: nn.Module,
         folder: str,
         sam: str,
         checkpoint: str | None = None,

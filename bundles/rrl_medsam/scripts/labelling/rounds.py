@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ignite.engine import Engine, Events
+from typing import Any
 
-from ..labeller import AtlasLabeller
+from ignite.engine import Engine, Events
 
 
 class LabellingRounds:
@@ -15,12 +15,12 @@ class LabellingRounds:
     The labels of the first round are those that `AtlasLabeller.register` has made, if it has.
 
     Args:
-        labeller: makes the labels.
+        labeller: makes the labels (`AtlasLabeller`).
         rounds: number of rounds that the epochs are divided into.
         total_epochs: these epochs; None: the trainer's. A federated trainer knows only those of its present round.
     """
 
-    def __init__(self, labeller: AtlasLabeller, rounds: int = 1, total_epochs: int | None = None) -> None:
+    def __init__(self, labeller: Any, rounds: int = 1, total_epochs: int | None = None) -> None:
         if rounds < 1:
             raise ValueError(f"rounds is {rounds}; wanted at least 1")
         self.labeller, self.rounds, self.total_epochs = labeller, rounds, total_epochs

@@ -1,0 +1,1 @@
+"""How RRL-MedSAM learns: objectives, the frozen teacher, the registration branch."""

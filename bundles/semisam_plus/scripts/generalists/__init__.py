@@ -1,0 +1,1 @@
+"""The frozen generalists: asking them, trusting them, and keeping what they answer."""

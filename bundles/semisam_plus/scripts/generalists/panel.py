@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,7 @@ class GeneralistPanel:
         for number, (name, path, size, kind) in enumerate(zip(self.names, *chosen, strict=True)):
             if isinstance(FAMILY.get(name), VolumeMember):
                 options = {**(volume_options or {}), "prompt": kind or "clicks", "device": self.device}
-                asked: list[Generalist] = [VolumeGeneralist(name, checkpoint=path, **options)]
+                asked: list[VolumeGeneralist | SliceGeneralist] = [VolumeGeneralist(name, checkpoint=path, **options)]
             else:
                 options = {**(slice_options or {}), "device": self.device}
                 kind = kind or MASK_HELPED_BOX
@@ -116,10 +116,11 @@ class GeneralistPanel:
     @torch.no_grad()
     def embed(self, image: Tensor) -> list[Tensor]:
         """Return each generalist's embedding of an image [1, H, W, D] in [0, 1], from the disk where it is there."""
-        return [
-            disk.get(image, lambda volume, one=one: one.embed(volume[None].to(self.device)))
-            for disk, one in zip(self.disks, self.generalists, strict=True)
-        ]
+
+        def embedded(one: Generalist) -> Callable[[Tensor], Tensor]:
+            return lambda volume: one.embed(volume[None].to(self.device))
+
+        return [disk.get(image, embedded(one)) for disk, one in zip(self.disks, self.generalists, strict=True)]
 
     @torch.no_grad()
     def ask(self, embeddings: Sequence[Tensor], specialist: Tensor) -> Consultation:

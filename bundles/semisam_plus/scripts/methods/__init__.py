@@ -1,0 +1,1 @@
+"""The specialist's semi-supervised methods, a file each, and their registry."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class SliceClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.classes, self.subclasses = classes, subclasses
-        how = {"pooling": pooling, "top_share": top_share, "bias": bias}
+        how: dict[str, Any] = {"pooling": pooling, "top_share": top_share, "bias": bias}
         self.parent = CamHead(in_channels, classes, hidden, **how)
         self.child = CamHead(hidden or in_channels, classes * subclasses + 1, **how) if subclasses > 1 else None
 

@@ -1,0 +1,1 @@
+"""What is known beforehand of where structures lie, how large they are and which belong together."""

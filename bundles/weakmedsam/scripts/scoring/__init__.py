@@ -1,0 +1,1 @@
+"""How well presence and slices are found."""

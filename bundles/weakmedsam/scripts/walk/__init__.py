@@ -1,0 +1,1 @@
+"""Spreading activation maps along what looks alike, to the borders of structures."""

@@ -5,9 +5,10 @@ import math
 
 import pytest
 import torch
-from ada_batch import make_batch, make_network
-from bundle_path import import_bundle
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+from support.ada_sam.batch import make_batch, make_network
+from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "learning.objective")
 AdaptObjective = module.AdaptObjective

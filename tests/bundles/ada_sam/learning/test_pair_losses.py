@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "learning.pair_losses")
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "learning.pairs")
 

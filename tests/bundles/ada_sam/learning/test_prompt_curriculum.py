@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
-from processes import act_as
+
+from support.bundle.path import import_bundle
+from support.bundle.processes import act_as
 
 module = import_bundle("ada_sam", "learning.prompt_curriculum")
 PromptCurriculum = module.PromptCurriculum

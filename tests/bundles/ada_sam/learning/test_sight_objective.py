@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ada_batch import make_batch, make_network
-from bundle_path import import_bundle
+
+from support.ada_sam.batch import make_batch, make_network
+from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "learning.sight_objective")
 objective = import_bundle("ada_sam", "learning.objective")

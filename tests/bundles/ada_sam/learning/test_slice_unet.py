@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from ada_volume import SIZE
-from bundle_path import import_bundle
 from monai.networks.nets import UNet
 from torch import nn
+
+from support.ada_sam.structures import SIZE
+from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "learning.slice_unet")
 InputError = import_bundle("ada_sam", "common.errors").InputError

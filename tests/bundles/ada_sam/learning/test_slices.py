@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.data import DataLoader, MetaTensor
-from tiny_sam import tiny_sam
 
 from common.training.checkpoint import seed_epoch
 from common.training.sampling import TwoStreamSampler
+from support.bundle.path import import_bundle
+from support.networks.tiny_sam import tiny_sam
 
 module = import_bundle("ada_sam", "learning.slices")
 SliceFeatures = import_bundle("ada_sam", "common.sam.features.slice_features").SliceFeatures

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ada_batch import SIZE, make_network, make_slices
-from bundle_path import import_bundle
-from tiny_sam import tiny_sam
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from common.sam.build import build_sam

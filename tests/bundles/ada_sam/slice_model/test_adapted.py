@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ada_fake import use_tiny_sam
-from ada_sam_volume import SIZE, VALUES, image, volume
-from bundle_path import import_bundle
 from safetensors import safe_open
-from toy_adapter import FOLDED, KEPT
+
+from support.ada_sam.fake import use_tiny_sam
+from support.ada_sam.volume import SIZE, VALUES, image, volume
+from support.bundle.path import import_bundle
+from support.networks.toy_adapter import FOLDED, KEPT
 
 module = import_bundle("ada_sam", "slice_model.adapted")
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from torch.nn import functional as F
+
+from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "slice_model.feedback")
 GradientFeedback, evidence, agreement = module.GradientFeedback, module.evidence, module.agreement

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
-from tiny_sam import tiny_sam
 
 from common.sam.prompted_slices import PromptedSlices, SlicePrompts
+from support.bundle.path import import_bundle
+from support.networks.tiny_sam import tiny_sam
 
 SliceDecoder = import_bundle("ada_sam", "slice_model.slice_decoder").SliceDecoder
 

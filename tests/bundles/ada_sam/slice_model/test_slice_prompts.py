@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "slice_model.slice_prompts")
 cam_boxes, batch_boxes, mask_prompt = module.cam_boxes, module.batch_boxes, module.mask_prompt

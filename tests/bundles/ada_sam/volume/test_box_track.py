@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 track = import_bundle("ada_sam", "volume.box_track")
 InputError = import_bundle("ada_sam", "common.errors").InputError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 propagation = import_bundle("ada_sam", "volume.propagation")
 N, ROWS, COLUMNS = 7, 12, 10

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ada_volume import LABELS, structures
-from bundle_path import import_bundle
+
+from support.ada_sam.structures import LABELS, structures
+from support.bundle.path import import_bundle
 
 quality = import_bundle("ada_sam", "volume.quality")
 bounding_boxes = import_bundle("ada_sam", "common.imaging.prompts").bounding_boxes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from bundle_path import import_bundle
-from tiny_sam import tiny_sam
+
+from support.bundle.path import import_bundle
+from support.networks.tiny_sam import tiny_sam
 
 gate = import_bundle("ada_sam", "volume.slice_gate")
 AdaSam = import_bundle("ada_sam", "slice_model.ada_sam").AdaSam

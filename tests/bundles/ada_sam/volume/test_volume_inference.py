@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ada_volume import SIZE, SeeingNetwork, dice, embeddings_of, one_hot, structures
-from bundle_path import import_bundle
-from tiny_sam import tiny_sam
+
+from support.ada_sam.structures import SIZE, SeeingNetwork, dice, embeddings_of, one_hot, structures
+from support.bundle.path import import_bundle
+from support.networks.tiny_sam import tiny_sam
 
 volume = import_bundle("ada_sam", "volume.volume_inference")
 ada_sam = import_bundle("ada_sam", "slice_model.ada_sam")

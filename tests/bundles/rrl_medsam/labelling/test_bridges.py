@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
-from rrl_labeller import ATLAS, SIZE, Images, dice, make, phantom
 from torch.nn import functional as F
+
+from support.bundle.path import import_bundle
+from support.rrl_medsam.labeller import ATLAS, SIZE, Images, dice, make, phantom
 
 bridges_module = import_bundle("rrl_medsam", "labelling.bridges")
 labeller_module = import_bundle("rrl_medsam", "labeller")

@@ -3,7 +3,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 LabellingRounds = import_bundle("rrl_medsam", "labelling.rounds").LabellingRounds
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from scripts.common.learning.ema import mutual_ema
 from torch import nn
 from torch.nn import functional as F
 
 from common.learning.distillation import FeatureDistillation
+from support.bundle.path import import_bundle
 
 RRLMedSAMNetwork = import_bundle("rrl_medsam", "network").RRLMedSAMNetwork
 RegistrationNetwork = import_bundle("rrl_medsam", "learning.registration_network").RegistrationNetwork

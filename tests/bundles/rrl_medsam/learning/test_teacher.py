@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
-from bundle_run import use_fake_sam
 
 from common.errors import InputError
 from common.learning.distillation import FeatureDistillation
+from support.bundle.path import import_bundle
+from support.bundle.run import use_fake_sam
 
 teacher_module = import_bundle("rrl_medsam", "learning.teacher")
 GRID = (4, 3, 2)

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from ignite.engine import Engine
-from semisam_fake import Knowing, cubes, use_fake_sams
 
 from common.run.manifest import RunManifest
 from common.serving.inferers import VolumeInferer
+from support.bundle.path import import_bundle
+from support.semisam_plus.fake import Knowing, cubes, use_fake_sams
 
 module, panel_module = (
     import_bundle("semisam_plus", "generalists.answers"),

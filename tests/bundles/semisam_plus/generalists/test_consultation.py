@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 consultation = import_bundle("semisam_plus", "generalists.consultation")
 Answer, combine, gate = consultation.Answer, consultation.combine, consultation.gate

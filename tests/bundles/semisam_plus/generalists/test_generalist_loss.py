@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 InputError = import_bundle("semisam_plus", "common.errors").InputError
 GeneralistLoss = import_bundle("semisam_plus", "generalists.generalist_loss").GeneralistLoss

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
-from semisam_fake import Knowing, cubes, use_fake_sams
 
 from common.errors import find_input_error
+from support.bundle.path import import_bundle
+from support.semisam_plus.fake import Knowing, cubes, use_fake_sams
 
 module = import_bundle("semisam_plus", "generalists.panel")
 RULE = {"min_agreement": 0.3}

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from bundle_path import import_bundle
 from torch import nn
+
+from support.bundle.path import import_bundle
 
 slice_generalist = import_bundle("semisam_plus", "generalists.slice_generalist")
 build = import_bundle("semisam_plus", "common.sam.build")

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from bundle_path import import_bundle
 from torch import nn
+
+from support.bundle.path import import_bundle
 
 VolumeGeneralist = import_bundle("semisam_plus", "generalists.volume_generalist").VolumeGeneralist
 click_loop = import_bundle("semisam_plus", "generalists.click_loop").click_loop

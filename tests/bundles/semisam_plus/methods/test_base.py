@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.networks.nets import DynUNet
-from semisam_batch import CLASSES, gradients, make_batch, make_network
 from torch import nn
+
+from support.bundle.path import import_bundle
+from support.semisam_plus.batch import CLASSES, gradients, make_batch, make_network
 
 InputError = import_bundle("semisam_plus", "common.errors").InputError
 objective = import_bundle("semisam_plus", "methods.base")

@@ -5,11 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.networks.nets import DynUNet, SegResNet, UNet, VNet
 from scipy import ndimage
-from semisam_batch import CLASSES, gradients, make_batch, make_network
-from semisam_methods import NAMES, TEACHERS, InputError, make, methods, step
+
+from support.bundle.path import import_bundle
+from support.semisam_plus.batch import CLASSES, gradients, make_batch, make_network
+from support.semisam_plus.methods import NAMES, TEACHERS, InputError, make, methods, step
 
 GeneralistLoss = import_bundle("semisam_plus", "generalists.generalist_loss").GeneralistLoss
 signed_distance = import_bundle("semisam_plus", "methods.dtc").signed_distance

@@ -3,7 +3,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 schedules = import_bundle("semisam_plus", "methods.schedules")
 

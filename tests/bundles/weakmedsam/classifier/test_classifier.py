@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from common.sam.members.preprocessing import Preprocessing
+from support.bundle.path import import_bundle
 
 module = import_bundle("weakmedsam", "classifier.classifier")
 SliceClassifier, ClassifierObjective = module.SliceClassifier, module.ClassifierObjective

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
 
 from common.errors import find_input_error
+from support.bundle.path import import_bundle
 
 SubClasses = import_bundle("weakmedsam", "classifier.clusters").SubClasses
 CENTRES = torch.tensor([[0.0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]])

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from bundle_path import import_bundle
-from weak_fake import cohort
+
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import cohort
 
 InputError = import_bundle("weakmedsam", "common.errors").InputError
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
 from monai.data import MetaTensor
 from monai.transforms import Compose, Orientation, ResizeWithPadOrCrop, Spacing
+
+from support.bundle.path import import_bundle
 
 location = import_bundle("weakmedsam", "prior.location")
 InputError = import_bundle("weakmedsam", "common.errors").InputError

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 organs = import_bundle("weakmedsam", "prior.organs")
 InputError = import_bundle("weakmedsam", "common.errors").InputError

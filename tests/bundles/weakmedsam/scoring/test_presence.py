@@ -6,7 +6,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 module = import_bundle("weakmedsam", "scoring.presence")
 

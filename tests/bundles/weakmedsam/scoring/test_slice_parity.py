@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 slice_parity = import_bundle("weakmedsam", "scoring.slice_parity").slice_parity
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
 
 from common.sam.members.preprocessing import Preprocessing
+from support.bundle.path import import_bundle
 
 pam = import_bundle("weakmedsam", "walk.pam")
 InputError = import_bundle("weakmedsam", "common.errors").InputError

@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from bundle_path import import_bundle
 from torch import Tensor
-from weak_fake import FakeBackbone
+
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import FakeBackbone
 
 walks = import_bundle("weakmedsam", "walk.walks")
 InputError = import_bundle("weakmedsam", "common.errors").InputError

@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from tiny_sam import tiny_sam
 from torch import Tensor, nn
 
 from common.errors import InputError
@@ -14,6 +13,7 @@ from common.sam.members.efficient_sam import Attention, EfficientViT
 from common.sam.members.samus import SamusEncoder
 from common.sam.members.segment_anything_import import load_segment_anything
 from common.sam.members.tiny_vit import TinyViT, WindowAttention
+from support.networks.tiny_sam import tiny_sam
 
 TINY_VIT = partial(TinyViT, channels=(8, 8, 12, 16), depths=(1, 1, 2, 1), heads=(1, 2, 3, 2), outputs=10)
 ENCODERS = {

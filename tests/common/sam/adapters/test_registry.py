@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_sam import tiny_sam
 from torch import nn
-from toy_adapter import FOLDED, KEPT
 
 from common.errors import InputError
 from common.sam.adapters.registry import ADAPTERS, adapter_parameters, add_adapter, merged_state
+from support.networks.tiny_sam import tiny_sam
+from support.networks.toy_adapter import FOLDED, KEPT
 
 
 @pytest.fixture(params=["lora", "folded gains", "kept gains"])

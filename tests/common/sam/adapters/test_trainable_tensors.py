@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_sam import tiny_sam
 from torch import Tensor, nn
 
 from common.errors import InputError

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_sam import tiny_sam
-from weak_fake import SIZE, images, presence, use_fake_backbone
 
 import common.sam.features.slice_features as module
 from common.errors import InputError
+from support.networks.tiny_sam import tiny_sam
+from support.weakmedsam.fake import SIZE, images, presence, use_fake_backbone
 
 
 @pytest.fixture

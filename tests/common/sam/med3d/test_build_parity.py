@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from parity import cases, check_case, compare, filled, make_image
 
 from common.sam.med3d.build import SamMed3D, build_sam_med3d
+from support.networks.parity import cases, check_case, compare, filled, make_image
 
 
 def shapes() -> dict[str, torch.Size]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import torch
-from bundle_path import import_bundle
 from torch import nn
 from torch.nn import functional as F
 
 from common.imaging.registration import foreground_dice_loss, integrate, voxel_grid, warp
 from common.serving.inferers import AffineTTAInferer
+from support.bundle.path import import_bundle
 
 labeller_module = import_bundle("rrl_medsam", "labeller")
 

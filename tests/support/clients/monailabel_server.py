@@ -19,11 +19,11 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
-from bundle_copy import copy_sources
-from bundle_network import first_network
-from bundle_path import BUNDLES
-from bundle_run import ADA, RRL, SEMISAM, WEAK
 
+from support.bundle.network import first_network
+from support.bundle.path import BUNDLES
+from support.bundle.run import ADA, RRL, SEMISAM, WEAK
+from support.bundle.sources import copy_sources
 from tools.pack import pack
 from tools.unpack import unpack
 

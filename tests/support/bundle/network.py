@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bundle_path import import_bundle
 from monai.bundle import ConfigParser
+
+from support.bundle.path import import_bundle
 
 
 def first_network(bundle: Path, **overrides: Any) -> torch.nn.Module:

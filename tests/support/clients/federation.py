@@ -9,9 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bundle_path import BUNDLES
-from bundle_run import BundleRun
-
+from support.bundle.path import BUNDLES
+from support.bundle.run import BundleRun
 from tools.pack import pack
 
 OWN_ROUNDS = ("epochs", "num_labeled")  # the job says how long, and each site how many

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bundle_path import import_bundle
-from bundle_run import FakeSam
 from torch import Tensor, nn
 
 from common.sam.build import SamModel

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bundle_path import BUNDLES, import_bundle
 from monai.bundle import ConfigWorkflow
 from torch import nn
 
 from common.sam.members.preprocessing import Preprocessing
+from support.bundle.path import BUNDLES, import_bundle
 
 _opened: list[str] | None = None  # an audit hook can't be taken off again, so it looks here
 

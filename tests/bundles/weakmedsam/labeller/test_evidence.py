@@ -7,11 +7,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from bundle_path import import_bundle
-from processes import act_as
 from torch import Tensor, nn
-from weak_fake import SIZE, SPACING, presence
-from weak_labeller import Bright, Classifier, Features, Walk, files, labeller_module, make, run
+
+from support.bundle.path import import_bundle
+from support.bundle.processes import act_as
+from support.weakmedsam.fake import SIZE, SPACING, presence
+from support.weakmedsam.labeller import Bright, Classifier, Features, Walk, files, labeller_module, make, run
 
 PseudoLabelBank = import_bundle("weakmedsam", "common.pseudo_labels.store").PseudoLabelBank
 

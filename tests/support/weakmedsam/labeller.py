@@ -1,4 +1,4 @@
-"""A `PseudoLabeller` of the small cohort of `weak_fake`, and what its tests ask of it."""
+"""A `PseudoLabeller` of the small cohort of `fake.py`, and what its tests ask of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from bundle_path import import_bundle
 from torch import Tensor, nn
-from weak_fake import SIZE, SPACING, cohort, images
+
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import SIZE, SPACING, cohort, images
 
 labeller_module = import_bundle("weakmedsam", "labeller")
 location = import_bundle("weakmedsam", "prior.location")

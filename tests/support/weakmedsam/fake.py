@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from bundle_path import import_bundle
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from common.sam.members.preprocessing import Preprocessing
+from support.bundle.path import import_bundle
 
 SIZE = (16, 12, 10)
 SPACING = (2.0, 2.0, 3.0)

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import torch
-from bundle_copy import copy_sources
-from bundle_network import first_network
-from bundle_path import BUNDLES
+
+from support.bundle.network import first_network
+from support.bundle.path import BUNDLES
+from support.bundle.sources import copy_sources
 
 NAME = "weakmedsam"
 TINY = {"channels": [4, 8], "strides": [2]}

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+BUNDLES = Path(__file__).resolve().parents[3] / "bundles"
 
 
 _known: dict[str, dict[str, ModuleType]] = {}  # what each bundle has imported, while another one's is in place

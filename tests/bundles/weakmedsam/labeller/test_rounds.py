@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bundle_path import import_bundle
-from processes import act_as
-from weak_fake import SIZE, SPACING, one_hot, presence
-from weak_labeller import BOXES, Bright, Walk, dice, files, labeller_module, make, run
+
+from support.bundle.path import import_bundle
+from support.bundle.processes import act_as
+from support.weakmedsam.fake import SIZE, SPACING, one_hot, presence
+from support.weakmedsam.labeller import BOXES, Bright, Walk, dice, files, labeller_module, make, run
 
 PseudoLabelBank = import_bundle("weakmedsam", "common.pseudo_labels.store").PseudoLabelBank
 

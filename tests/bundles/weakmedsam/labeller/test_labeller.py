@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from bundle_path import import_bundle
 from torch import Tensor
-from weak_fake import SIZE, SPACING, one_hot, presence, structures
-from weak_labeller import BOXES, Bright, Classifier, Features, dice, location, make
+
+from support.bundle.path import import_bundle
+from support.weakmedsam.fake import SIZE, SPACING, one_hot, presence, structures
+from support.weakmedsam.labeller import BOXES, Bright, Classifier, Features, dice, location, make
 
 InputError = import_bundle("weakmedsam", "common.errors").InputError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bundle_path import import_bundle
+
+from support.bundle.path import import_bundle
 
 
 class Killed(BaseException):

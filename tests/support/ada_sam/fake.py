@@ -7,13 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from bundle_path import import_bundle
 from monai.data import MetaTensor
-from tiny_sam import tiny_sam
 from torch import Tensor
-from weak_fake import LABELS, SIZE, SPACING, grid_image, one_hot, presence, structures
 
 from common.sam.build import SamModel
+from support.bundle.path import import_bundle
+from support.networks.tiny_sam import tiny_sam
+from support.weakmedsam.fake import LABELS, SIZE, SPACING, grid_image, one_hot, presence, structures
 
 LABELLED = {"case_0": [3, 5]}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-PARITY = Path(__file__).parents[3] / "shared" / "specs" / "parity"
+PARITY = Path(__file__).parents[4] / "shared" / "specs" / "parity"
 TOLERANCE = 1e-4
 
 if not PARITY.is_dir():

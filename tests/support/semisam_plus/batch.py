@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from bundle_path import import_bundle
 from monai.networks.nets import UNet
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from support.bundle.path import import_bundle
 
 Specialist = import_bundle("semisam_plus", "network").Specialist
 CLASSES = 3

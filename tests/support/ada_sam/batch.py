@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from bundle_path import import_bundle
-from tiny_sam import tiny_sam
 from torch import Tensor
+
+from support.bundle.path import import_bundle
+from support.networks.tiny_sam import tiny_sam
 
 AdaSam = import_bundle("ada_sam", "slice_model.ada_sam").AdaSam
 SIZE = (32, 32)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from bundle_path import import_bundle
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from support.bundle.path import import_bundle
 
 ada_sam = import_bundle("ada_sam", "slice_model.ada_sam")
 SIZE = (16, 12, 10)

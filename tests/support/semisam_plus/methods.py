@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bundle_path import import_bundle
-from semisam_batch import CLASSES, make_network
+from support.bundle.path import import_bundle
+from support.semisam_plus.batch import CLASSES, make_network
 
 InputError = import_bundle("semisam_plus", "common.errors").InputError
 
