@@ -1,8 +1,8 @@
-"""Begin a bundle: `python -m tools.new_bundle NAME "what it is, in a line"`; docs/adding_a_method.md goes on from there.
+"""Begin a bundle: `python -m tools.new_bundle NAME "what it is, in a line"`.
 
-It has the configs that all bundles share, their licence and logging, and the link to `common`. What the method itself
-is, its scripts and its keys of the configs, is for its author to write; then `python -m tools.configs` brings the
-configs into their form.
+docs/adding_a_method.md goes on from there. It has the configs that all bundles share, their licence and logging, and
+a link to `common`. What the method itself is, its scripts and its keys of the configs, is for its author to write; then
+`python -m tools.configs` brings the configs into their form.
 """
 
 from __future__ import annotations

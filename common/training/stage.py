@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from monai.handlers import TensorBoardStatsHandler
 from torch import nn
@@ -18,8 +18,14 @@ from .checkpoint import StageCheckpoint
 from .progress import ProgressBar
 from .trainer import ObjectiveTrainer
 
-if TYPE_CHECKING:
-    from .plan import Plan
+
+class Preparation(Protocol):
+    """What comes before a last stage; see `Plan`."""
+
+    trainers: dict[str, Any]
+
+    def prepare(self) -> None:
+        """Do it, once."""
 
 
 class Stage(ObjectiveTrainer):
@@ -52,7 +58,7 @@ class Stage(ObjectiveTrainer):
         lr_scheduler: LRScheduler | None = None,
         amp: bool = False,
         train_handlers: Sequence[Any] = (),
-        plan: Plan | None = None,
+        plan: Preparation | None = None,
         **options: Any,
     ) -> None:
         self.name, self.plan, self.progress = name, plan, ProgressBar(name)

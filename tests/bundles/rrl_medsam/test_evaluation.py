@@ -7,6 +7,7 @@ from monai.data import MetaTensor
 
 from common.imaging.registration import register_velocity
 from common.pseudo_labels.refine import RefineIntensityd
+from support.bundle.path import import_bundle
 
 module = import_bundle("rrl_medsam", "evaluation")
 SIZE = (16, 16, 16)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from common.sam.build import SamModel
 from common.sam.members.family import FAMILY
+from support.bundle.path import import_bundle
+from support.bundle.run import FakeSam
 
 
 class FakePromptEncoder(nn.Module):

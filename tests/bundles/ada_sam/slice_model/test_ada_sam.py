@@ -6,6 +6,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from common.sam.build import build_sam
 from common.sam.members.record import Prompts
+from support.ada_sam.batch import SIZE, make_network, make_slices
+from support.bundle.path import import_bundle
+from support.networks.tiny_sam import tiny_sam
 
 module = import_bundle("ada_sam", "slice_model.ada_sam")
 AdaSam, InputError, NOT_ASKED = module.AdaSam, module.InputError, module.NOT_ASKED

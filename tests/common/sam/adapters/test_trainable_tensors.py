@@ -14,6 +14,7 @@ from common.files.tensor_files import atomic_save, load_strictly, load_tensors
 from common.sam.adapters.lora import add_lora, lora_parameters
 from common.sam.adapters.registry import merged_state
 from common.sam.adapters.trainable_tensors import load_trainable, save_trainable
+from support.networks.tiny_sam import tiny_sam
 
 BASE = {"sam": "tiny_sam", "sha256": "ab" * 32, "image_size": 64}
 
