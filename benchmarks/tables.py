@@ -16,7 +16,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -64,8 +64,8 @@ class Row:
         control: the row that this one is tested against, over the draws or atlases that both have.
     """
 
-    scores: Mapping[Hashable, Sequence[Mapping[str, Any]]]
-    seconds: Sequence[float] = ()
+    scores: dict[Any, Sequence[Mapping[str, Any]]]
+    seconds: list[float] = field(default_factory=list)
     control: Row | None = None
 
     def column(self, key: str, parts: Iterable[Hashable] | None = None) -> list[Any]:
@@ -115,8 +115,9 @@ def seconds(row: Row) -> str:
 
 def against_control(key: str) -> Cell:
     def cell(row: Row) -> str:
-        shared = [part for part in row.scores if row.control and part in row.control.scores]
-        return paired(row.column(key, shared), row.control.column(key, shared)) if shared else ""
+        control = row.control
+        shared = [part for part in row.scores if part in control.scores] if control else []
+        return paired(row.column(key, shared), control.column(key, shared)) if control and shared else ""
 
     return cell
 
@@ -217,7 +218,7 @@ def ways(run: Run) -> Iterable[Part]:
         if key.endswith("dice"):
             way = key.removesuffix("dice").strip()
             distance = key.removesuffix("dice") + "hd95"
-            stages = SEGMENTER_STAGES
+            stages: tuple[str, ...] = SEGMENTER_STAGES
             if "adapt" in run["cost"] and way != "segmenter":
                 stages = WITHIN_STAGES if way == WITHIN else ADAPTED_STAGES
             cases = [{"dice": case[key], "hd95": case[distance]} for case in run["cases"]]
@@ -233,7 +234,7 @@ def one_shot(results: Mapping[str, Any], options: argparse.Namespace) -> list[st
         if all(name in atlas["rows"] for atlas in atlases.values()):
             spent = [atlas["costs"][name] for atlas in atlases.values() if atlas["costs"].get(name) is not None]
             scores = {case: atlas["rows"][name] for case, atlas in atlases.items()}
-            rows[name] = Row(scores, spent if any(spent) else ())
+            rows[name] = Row(scores, spent if any(spent) else [])
     for name, row in rows.items():
         row.control = rows[REFERENCE] if name != REFERENCE else None
     columns = {**ONE_SHOT, "against instance optimisation": against_control(options.metric)}

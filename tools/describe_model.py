@@ -15,11 +15,14 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.data.label_names import channel_names, prediction_format
 from common.errors import InputError, plain_input_errors
 from common.files.atomic_write import write_atomic
+
+if TYPE_CHECKING:
+    from common.grid.grid import Grid
 
 LONGEST_LINE = 160
 
@@ -54,12 +57,12 @@ def describe_model(bundle: Path, names: Sequence[str], model: Path | None) -> Pa
     prediction["num_channels"] = len(names)
     prediction["channel_def"] = {str(channel): name for channel, name in enumerate(names)}
     if grid:
-        image["spatial_shape"] = prediction["spatial_shape"] = grid.spatial_size
+        image["spatial_shape"] = prediction["spatial_shape"] = list(grid.spatial_size)
     write_atomic(path, _as_text(content))
     return path
 
 
-def read_model(model: Path | None) -> dict[str, list] | None:
+def read_model(model: Path | None) -> Grid | None:
     """Return the grid and label values that a model.pt carries; None where there is no such file or it carries none."""
     from common.files.tensor_files import load_tensors
     from common.grid.grid import read_grid

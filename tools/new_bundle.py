@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from pathlib import Path
 
 from common.errors import InputError, plain_input_errors
@@ -85,4 +84,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     plain_input_errors()
-    sys.exit(main())
+    main()

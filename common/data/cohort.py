@@ -54,8 +54,8 @@ class Cohort:
         self.name, self.labels = self.content.name, self.content.labels
         self.scored = scored_cases(self.content)
         self.spatial_size, self.pixdim = per_axis("spatial_size", spatial_size, True), per_axis("pixdim", pixdim)
-        self.max_voxels = int(number("max_voxels", max_voxels, whole=True, least=1))
-        self.divisor = int(number("divisor", divisor, whole=True, least=1))
+        self.max_voxels = number("max_voxels", max_voxels, whole=True, least=1)
+        self.divisor = number("divisor", divisor, whole=True, least=1)
         self._checked = False
 
     @cached_property

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..grid.grid import Grid
 
 GROUPS = ("training", "validation", "test", "unlabeled")
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
@@ -36,7 +37,7 @@ class Datalist:
     test: list[Case] = field(default_factory=list)
     unlabeled: list[Case] = field(default_factory=list)
     other: dict[str, Any] = field(default_factory=dict)
-    grid: dict[str, list] | None = None
+    grid: Grid | None = None
 
 
 def case_id(path: str | Path) -> str:

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from ..errors import InputError
 
@@ -32,6 +32,12 @@ def optional(word: Any) -> Any:
     return None if isinstance(word, str) and word.strip().lower() in NOTHING else word
 
 
+@overload
+def number(key: str, word: Any, whole: Literal[False] = False, least: float | None = None) -> float: ...
+@overload
+def number(key: str, word: Any, whole: Literal[True], least: float | None = None) -> int: ...
+@overload
+def number(key: str, word: Any, whole: bool, least: float | None = None) -> float | int: ...
 def number(key: str, word: Any, whole: bool = False, least: float | None = None) -> float | int:
     """Return a finite number, an int where `whole`; not below `least`."""
     wanted = "a whole number" if whole else "a number"
@@ -45,6 +51,10 @@ def number(key: str, word: Any, whole: bool = False, least: float | None = None)
     return int(value) if whole else value
 
 
+@overload
+def optional_number(key: str, word: Any, whole: Literal[False] = False, least: float | None = None) -> float | None: ...
+@overload
+def optional_number(key: str, word: Any, whole: Literal[True], least: float | None = None) -> int | None: ...
 def optional_number(key: str, word: Any, whole: bool = False, least: float | None = None) -> float | int | None:
     """Return a number as `number` does, or None for null."""
     if optional(word) is None:
@@ -62,7 +72,7 @@ def items(word: Any) -> list[Any]:
     return list(word) if isinstance(word, Sequence) else [word]
 
 
-def per_axis(key: str, word: Any, whole: bool = False) -> list[float] | list[int] | None:
+def per_axis(key: str, word: Any, whole: bool = False) -> list[Any] | None:
     """Return a number above 0 for each of the three RAS axes, or None for null; one number stands for all three."""
     if optional(word) is None:
         return None

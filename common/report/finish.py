@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..data.label_names import compare_names
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
+from ..run.manifest import RunManifest
 from ..scoring.compared import Compared
 from ..scoring.handler import NativeGridMetrics
 from ..training.plan import Plan
@@ -50,7 +51,8 @@ class Finish:
         gallery: Gallery,
     ) -> None:
         self.plan, self.network, self.ckpt_path = plan, network, Path(path(ckpt_path))
-        self.manifest, self.cohort = plan.run.manifest, plan.cohort
+        self.manifest: RunManifest = plan.run.manifest
+        self.cohort: Any = plan.cohort  # each bundle knows its own kind
         self.evaluator, self.metrics, self.gallery = evaluator, metrics, gallery
 
     def run(self) -> None:

@@ -49,9 +49,9 @@ class Run:
         self.ckpt_dir, self.cache_dir = Path(path(ckpt_dir)), Path(path(cache_dir))
         self.dataset_dir = None if dataset_dir is None else path(dataset_dir)
         self.datalist = datalist
-        self.seed, self.resume = int(number("seed", seed, whole=True)), truth("resume", resume)
-        self.save_every = int(number("save_every", save_every, whole=True, least=1))
-        self.num_workers = int(number("num_workers", num_workers, whole=True, least=0))
+        self.seed, self.resume = number("seed", seed, whole=True), truth("resume", resume)
+        self.save_every = number("save_every", save_every, whole=True, least=1)
+        self.num_workers = number("num_workers", num_workers, whole=True, least=0)
         self.device = torch.device(device)
         # torchrun's own words; a process that it has not started is alone
         self.rank, self.world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

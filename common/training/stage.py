@@ -74,7 +74,7 @@ class Stage(ObjectiveTrainer):
         checkpoint = StageCheckpoint(str(run.checkpoint(name)), name, run.seed, run.save_every, run.resume)
         super().__init__(
             device=run.device,
-            max_epochs=int(number("epochs", max_epochs, whole=True, least=0)),
+            max_epochs=number("epochs", max_epochs, whole=True, least=0),
             train_data_loader=train_data_loader,
             network=network,
             objective=objective,

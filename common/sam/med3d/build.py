@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class SamMed3D(nn.Module):
         patch_size: int = 16,
         embedding_channels: int = 384,
         mlp_channels: int = 2048,
-        **encoder_sizes: object,
+        **encoder_sizes: Any,
     ) -> None:
         super().__init__()
         grid = image_size // patch_size
@@ -116,9 +117,7 @@ class SamMed3D(nn.Module):
             raise InputError(problems)
 
 
-def build_sam_med3d(
-    name: str, checkpoint: str | Path | None = None, pretrained: bool = True, **sizes: object
-) -> SamMed3D:
+def build_sam_med3d(name: str, checkpoint: str | Path | None = None, pretrained: bool = True, **sizes: Any) -> SamMed3D:
     """Return a SAM-Med3D with its weights, frozen and in eval mode, on the CPU.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -63,7 +63,7 @@ def _last_third(depth: int) -> str:
 
 
 def _tiny_vit(
-    weights: Weights, preprocessing: Preprocessing, stride: int, prompts: Prompts, **options: int
+    weights: Weights, preprocessing: Preprocessing, stride: int, prompts: Prompts, **options: Any
 ) -> SliceMember:
     return SliceMember(
         weights=weights,
@@ -87,7 +87,7 @@ def _sam_vit(
     preprocessing: Preprocessing | None = None,
     prompts: Prompts = ALL_PROMPTS,
 ) -> SliceMember:
-    sizes = {"channels": channels, "depth": depth, "heads": heads, "global_blocks": global_blocks}
+    sizes: dict[str, Any] = {"channels": channels, "depth": depth, "heads": heads, "global_blocks": global_blocks}
     return SliceMember(
         weights=weights,
         image_encoder=partial(_vit_encoder, **sizes),
