@@ -79,7 +79,7 @@ def plan(sites: list[Site], settings: Mapping[str, Any], start: Path | None = No
         shared["federated"] = True  # a site without any label is no mistake
         parser["federated"] = True
     cohort = _cohort(parser, sites[0])
-    grid = {key: list(cohort.grid[key]) for key in GRID}
+    grid = {key: cohort.grid.as_dict()[key] for key in GRID}
     problems = []
     for site in sites:
         found = cohort if site is sites[0] else _cohort(_parser(site, shared, grid), site)
@@ -95,7 +95,7 @@ def plan(sites: list[Site], settings: Mapping[str, Any], start: Path | None = No
         raise InputError(problems)
     if tensors is None:
         set_determinism(seed)
-        parser["grid"] = {**cohort.grid, **grid}
+        parser["cohort"] = cohort
         tensors = parser.get_parsed_content("network_def").state_dict()
     return Plan(shared, grid, dict(cohort.labels), {name: t.detach().clone() for name, t in tensors.items()})
 
@@ -157,7 +157,9 @@ def _parser(site: Site, settings: Mapping[str, Any], fixed: Mapping[str, Any]) -
 def _cohort(parser: ConfigParser, site: Site) -> Any:
     """Return what the bundle makes of a site's data set; InputError with the name of the site where it refuses it."""
     try:
-        return parser.get_parsed_content("cohort")
+        cohort = parser.get_parsed_content("cohort")
+        cohort.check()
+        return cohort
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None and not hasattr(cause, "problems"):  # the copy's own InputError is another class

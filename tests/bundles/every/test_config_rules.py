@@ -12,16 +12,20 @@ import pytest
 from monai.bundle import ComponentLocator, ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
 
+from support.ada_sam.fake import use_tiny_sam
 from support.bundle.path import BUNDLES, import_bundle
+from support.bundle.run import ADA, RRL, SEMISAM, WEAK, files_opened
+from tools import configs
 
 CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
 SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]
-LONGEST = {"train.json": 220, "inference.json": 120, "evaluate.json": 40, "multi_gpu_train.json": 40}
+LONGEST = {"train.json": 150, "inference.json": 90, "evaluate.json": 40, "multi_gpu_train.json": 40}
 LONGEST |= {"paper.json": 40, "paper_inference.json": 20, "published.json": 40, "published_inference.json": 20}
 LONGEST |= {"sam_inference.json": 40}
+RUNS = (RRL, SEMISAM, WEAK, ADA)
 BUNDLE_NAMES = sorted({path.parents[1].name for path in CONFIGS})
 NO_SETTINGS = {"_desc_", "imports", "bundle_root", "ckpt_dir", "ckpt_path", "output_dir", "cache_dir", "device"}
-NO_SETTINGS |= {"resume", "resuming", "online", "rank", "seed"}
+NO_SETTINGS |= {"resume", "seed"}
 # what the network and the way of predicting hang on, so that inference has it too; what evaluation goes without
 SHARED = {
     "rrl_medsam": {"percentiles", "channels", "strides", "norm", "prompt", "output", "tta_views"},
@@ -127,14 +131,35 @@ def test_train_and_inference_agree(bundle):
         assert ours.get("weight") == theirs.get("weight") and ours.get("label_values") == theirs.get("label_values")
 
 
-@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
-def test_train_writes_every_setting_into_the_manifest(bundle):
-    train = read(bundle, "train.json")
-    numbers = list(train)[: list(train).index("cohort")]
-    tuned = {key: f"@{key}" for key in numbers if key not in NO_SETTINGS | {"client_data"}}
-    tuned["epochs"] = "@train::trainer::max_epochs"  # which a client may override
-    assert train["settings"] == tuned and len(tuned) > 30
-    assert train["manifest"]["config"] == "@settings"
+def is_number(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(map(is_number, value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@pytest.mark.parametrize("path", [p for p in SETTINGS if p.name in ("train.json", "inference.json")], ids=name_of)
+def test_a_word_stands_beside_each_number(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    keys = list(content)
+    words = {key for key in keys if key.startswith("_") and key != "_desc_"}
+    for word in words:
+        name = word[1:-1]
+        assert word == f"_{name}_" and keys[keys.index(word) - 1] == name and isinstance(content[word], str), word
+    numbers = {key for key, value in content.items() if is_number(value)} - {"channels"}  # whose word is the strides'
+    assert {f"_{key}_" for key in numbers} <= words
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=name_of)
+def test_a_config_is_no_program(path):
+    text = path.read_text(encoding="utf-8")
+    for word in (".lower()", "lambda", "setattr", " and @", "@rank"):
+        assert word not in text, word
+    if path.name == "train.json":
+        assert max(map(len, text.splitlines())) <= 120
+
+
+def test_what_bundles_share_is_what_the_templates_say(capsys):
+    assert configs.main(["--check"]) == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "properties"), [("train.json", TrainProperties), ("inference.json", InferProperties)])
@@ -199,10 +224,37 @@ def test_ada_sam_itself_is_served_as_it_was_trained():
 
 
 @pytest.mark.parametrize("bundle", BUNDLE_NAMES)
-def test_whoever_builds_the_last_trainer_gets_what_comes_before_it_done(bundle):
+def test_whoever_runs_the_last_trainer_gets_what_comes_before_it_done(bundle):
     """MONAI resolves references in their order, and a federated client never runs `run`."""
     train = read(bundle, "train.json")
     references = [key for key, value in train["train"]["trainer"].items() if "@" in str(value)]
-    assert references[0] == "after" and train["train"]["trainer"]["after"] == "@preparation"
-    assert train["run"] == ["$@preparation", "$@train::trainer.run()", "$@finish.run()"]
-    assert not any("train::trainer" in str(step) for step in train["preparation"])
+    assert references[0] == "plan" and train["train"]["trainer"]["plan"] == "@plan"
+    assert train["run"] == ["$@train::trainer.run()", "$@finish.run()"]
+    assert "train::trainer" not in json.dumps(train["plan"])
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_building_the_last_trainer_opens_no_label_and_trains_nothing(run, tiny_cohort, tmp_path):
+    folders = {f"{name}_dir": str(tmp_path / name) for name in ("output", "ckpt", "cache")}
+    parser = ConfigParser()
+    parser.read_config(str(run.configs / "train.json"))
+    settings = {
+        **run.tiny,
+        **run.without_sam,
+        **folders,
+        "bundle_root": str(run.folder),
+        "dataset_dir": str(tiny_cohort),
+    }
+    if run is ADA:
+        pytest.importorskip("segment_anything")
+        settings |= {"unet_share": 0}
+    parser.update(settings)
+    import_bundle(run.name)
+    with pytest.MonkeyPatch.context() as patch:
+        if run is ADA:
+            use_tiny_sam(patch, tmp_path / "weights")
+        with files_opened() as opened:
+            trainer = parser.get_parsed_content("train::trainer")
+    assert trainer.state.epoch == 0 and not (tmp_path / "ckpt").exists()
+    labels = [path for path in opened if "labels" in Path(path).parent.name]
+    assert opened and labels == []

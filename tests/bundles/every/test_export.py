@@ -53,7 +53,12 @@ class Export:
 def prepare(folder: Path, bundle: str, small: dict[str, Any], *more: str) -> Export:
     import_bundle(bundle)
     files = [str(BUNDLES / bundle / "configs" / name) for name in ("inference.json", *more)]
-    overrides = {"bundle_root": str(BUNDLES / bundle), "ckpt_path": str(folder / "missing.pt"), "grid": GRID, **small}
+    overrides = {
+        "bundle_root": str(BUNDLES / bundle),
+        "ckpt_path": str(folder / "missing.pt"),
+        "grid::default": GRID,
+        **small,
+    }
     parser = ConfigParser()
     parser.read_config(files)
     parser.update(overrides)

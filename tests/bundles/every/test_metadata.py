@@ -86,7 +86,7 @@ def test_default_grid_is_what_training_plans_for_the_sample_cohort(tmp_path):
     from common.grid.grid import plan_grid
 
     content = read_datalist(make_sample_cohort(tmp_path / "sample"))
-    planned = {**plan_grid(content.training), "label_values": list(content.labels)}
+    planned = plan_grid(content.training, content.labels).as_dict()
     assert all(planned == default_grid(bundle) for bundle in BUNDLES)
 
 

@@ -51,7 +51,7 @@ for folder in map(Path, sys.argv[1:]):
     files = {"meta_file": str(folder / "configs/metadata.json"), "config_file": str(folder / "configs/inference.json")}
     parser = ConfigParser()
     parser.read_config(files["config_file"])
-    parser["grid"] = json.loads(sys.stdin.readline())
+    parser["grid::default"] = json.loads(sys.stdin.readline())
     model = folder / "models" / "model.pt"
     torch.save(parser.get_parsed_content("network_def").state_dict(), model)
     verify_net_in_out("network_def", **files)
@@ -59,7 +59,7 @@ for folder in map(Path, sys.argv[1:]):
     torch.jit.load(folder / "models" / "verify_model.ts")
     parser = ConfigParser()
     parser.read_config(files["config_file"])
-    print(json.dumps(parser.get_parsed_content("grid")))
+    print(json.dumps(parser.get_parsed_content("grid").as_dict()))
 """
 
 

@@ -161,7 +161,7 @@ def test_a_model_brings_its_grid_and_its_values(studies, tmp_path):
     torch.save(tensors, tmp_path / "model.pt")
     found = client_datalist(given(studies, 0), None, METADATA, model=str(tmp_path / "model.pt"))
     assert found.labels == dict(zip([0, 1, 2, 3, 7, 9], NAMES, strict=True))
-    assert found.grid.spatial_size == [16, 16, 8] and found.grid.pixdim == [1, 1, 2]
+    assert found.grid.spatial_size == (16, 16, 8) and found.grid.pixdim == (1, 1, 2)
     torch.save(tensors | {"label_values": torch.tensor([0.0, 1])}, tmp_path / "model.pt")
     with pytest.raises(InputError, match=r"channel_def names 6 classes .*, models/model.pt has 2; .*describe_model"):
         client_datalist(given(studies, 0), None, METADATA, model=str(tmp_path / "model.pt"))

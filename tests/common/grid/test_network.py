@@ -5,7 +5,7 @@ import torch
 from monai.networks.nets import BasicUNet, DynUNet, SegResNetDS, UNet
 from torch import nn
 
-from common.grid.network import GridNetwork
+from common.grid.network import BodyNetwork
 
 BODIES = {
     "UNet": lambda: UNet(3, 1, 5, (4, 8), (2,)),
@@ -17,8 +17,8 @@ BODIES = {
 }
 
 
-def network_of(body: nn.Module) -> GridNetwork:
-    return GridNetwork(body, (16, 16, 16), (1, 1.5, 2), (0, 4, 7))
+def network_of(body: nn.Module) -> BodyNetwork:
+    return BodyNetwork(body, (16, 16, 16), (1, 1.5, 2), (0, 4, 7))
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -55,4 +55,4 @@ def test_grid_travels_in_the_state_dict():
 )
 def test_wrong_arguments(size, pixdim, values, text):
     with pytest.raises(ValueError, match=text):
-        GridNetwork(nn.Conv3d(1, 2, 1), size, pixdim, values)
+        BodyNetwork(nn.Conv3d(1, 2, 1), size, pixdim, values)

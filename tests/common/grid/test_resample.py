@@ -1,58 +1,12 @@
 from __future__ import annotations
 
-import nibabel
-import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Spacing, Spacingd
 
-from common.errors import InputError
-from common.grid.grid import plan_grid, ras_geometry
 from common.grid.resample import AntiAliasd, ImageSpacingd
 from common.imaging.morphology import gaussian_smooth
-
-
-def volume(path, shape, spacing, flip=False):
-    affine = np.diag([*spacing, 1.0])
-    if flip:  # stored as inferior-anterior-left, say: first array axis is axial
-        affine = affine[:, [2, 1, 0, 3]] * np.array([-1, -1, -1, 1])
-        shape, affine = shape[::-1], affine
-    nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.float32), affine), path)
-    return {"image": str(path)}
-
-
-def test_ras_geometry_of_any_storage_order(tmp_path):
-    for name, flip in (("a.nii.gz", False), ("b.nii", True)):
-        case = volume(tmp_path / name, (10, 20, 30), (1.0, 2.0, 3.0), flip)
-        shape, spacing = ras_geometry(case["image"])
-        assert shape.tolist() == [10, 20, 30]
-        np.testing.assert_allclose(spacing, [1, 2, 3])
-
-
-def test_the_planned_grid_spans_the_largest_extent(tmp_path):
-    cases = [volume(tmp_path / "a.nii", (40, 30, 20), (1, 1, 2)), volume(tmp_path / "b.nii", (30, 50, 20), (1, 1, 1))]
-    grid = plan_grid(cases, max_voxels=16 * 24 * 16)
-    size, pixdim = np.array(grid.spatial_size), np.array(grid.pixdim)
-    assert np.all(size % 8 == 0) and np.all(size * pixdim >= np.array([40, 50, 40]) - 1e-2)
-    assert 0.5 < size.prod() / (16 * 24 * 16) < 1.5
-
-
-def test_the_spacing_is_never_finer_than_the_scans(tmp_path):
-    grid = plan_grid([volume(tmp_path / "a.nii", (32, 32, 16), (1, 1, 3))], max_voxels=10**9)
-    assert grid == {"spatial_size": [32, 32, 16], "pixdim": [1.0, 1.0, 3.0]}
-
-
-def test_what_is_given_is_kept(tmp_path):
-    cases = [volume(tmp_path / "a.nii", (50, 50, 50), (1, 1, 1))]
-    assert plan_grid(cases, [16, 24, 32], [3.0, 2.0, 2.0]) == {"spatial_size": [16, 24, 32], "pixdim": [3.0, 2.0, 2.0]}
-    grid = plan_grid(cases, pixdim=[2.1, 1.5, 3.0])
-    assert grid == {"spatial_size": [24, 40, 24], "pixdim": [2.1, 1.5, 3.0]}  # all 50 mm are inside
-    assert plan_grid(cases, spatial_size=[16, 24, 32])["pixdim"] == [3.125, 2.0833, 1.5625]
-
-
-def test_a_tiny_volume_gets_two_blocks_an_axis(tmp_path):
-    assert plan_grid([volume(tmp_path / "a.nii", (4, 4, 4), (1, 1, 1))])["spatial_size"] == [16, 16, 16]
 
 
 def test_anti_aliasing_stands_for_the_average_over_the_new_voxel():
@@ -120,12 +74,3 @@ def test_texts_beside_an_image_are_left_alone():
     assert changed["device"] == "cpu"
     del item["image_path"]
     assert torch.equal(changed["image"].as_tensor(), Spacingd("image", (2, 2, 2))(item)["image"].as_tensor())
-
-
-def test_the_grid_of_a_model_is_kept():
-    model = {"spatial_size": [16, 16, 8], "pixdim": [1.0, 1.0, 2.0], "label_values": [0, 1]}
-    grid = plan_grid([], model=model)
-    assert grid == {"spatial_size": [16, 16, 8], "pixdim": [1.0, 1.0, 2.0]}
-    assert plan_grid([], spatial_size=[16, 16, 8], model=model) == grid
-    with pytest.raises(InputError, match=r"pixdim is \[2, 2, 2\]; wanted \[1.0, 1.0, 2.0\] as in models/model.pt"):
-        plan_grid([], pixdim=[2, 2, 2], model=model)

@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import torch
 
+from common.grid.grid import Grid
 from common.pseudo_labels.review import LabelReview
 from support.weakmedsam.fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
 
@@ -13,7 +14,7 @@ CASES = ["case_0", "case_1"]
 
 
 def review(folder, **changes) -> LabelReview:
-    grid = {"spatial_size": list(SIZE), "pixdim": list(SPACING), "label_values": list(LABELS)}
+    grid = Grid(SIZE, SPACING, tuple(LABELS))
     labeller = SimpleNamespace(
         cases=CASES,
         load=lambda case: {"target": one_hot(), "weight": torch.ones(1, *SIZE)},
@@ -45,7 +46,7 @@ def test_without_a_selection_all_cases_are_learnt_from(tmp_path):
 
 def test_large_label_values_are_kept(tmp_path):
     made = review(tmp_path)
-    made.cohort.grid.label_values = [0, 1, 300]
+    made.cohort.grid = Grid(SIZE, SPACING, (0, 1, 300))
     made.folder.mkdir()
     written = nibabel.load(made.save_volume(made.images[0]))
     assert written.get_data_dtype() == np.uint16 and np.asarray(written.dataobj).max() == 300

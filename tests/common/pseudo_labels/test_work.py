@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from common.grid.grid import Grid
 from common.pseudo_labels.work import CaseWork, settings_digest
 from support.bundle.processes import act_as
 
 CASES = [{"case": f"case_{n}"} for n in range(5)]
-GRID = {"spatial_size": [8, 8, 4], "pixdim": [1.0, 1.0, 2.5], "label_values": [0, 1, 4]}
+GRID = Grid((8, 8, 4), (1, 1, 2.5), (0, 1, 4))
 
 
 def do(work: CaseWork, bank: str = "labels", until: int = 99) -> list[str]:

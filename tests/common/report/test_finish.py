@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from common.grid.grid import Grid
 from common.report.finish import Finish
 from common.run.manifest import RunManifest
 from common.scoring.compared import Compared
@@ -40,15 +41,20 @@ def finished(folder, scored: bool = True) -> Method:
             both = {v: {"dice": dice, "hd95": 1.0, "assd": 0.5} for v in (1, 2)}
             table.add(case, both, control_dice={1: 0.5, 2: math.nan})
     manifest = RunManifest(folder)
+    grid = Grid((8, 8, 8), (1, 1, 1), (0, 1, 2))
+    labels = {0: "background", 1: "one"}
+    plan = SimpleNamespace(
+        run=SimpleNamespace(manifest=manifest, bundle_root=folder),
+        cohort=SimpleNamespace(name="cohort", scored=[1] if scored else [], grid=grid, labels=labels),
+        trainers={"train": SimpleNamespace(progress=SimpleNamespace(history={"loss": [(1, 2.0)]}))},
+    )
     method = Method(
-        manifest=manifest,
-        cohort=SimpleNamespace(name="cohort", scored=[1] if scored else [], grid={"pixdim": [1, 1, 1]}),
+        plan=plan,
         network=nn.Linear(2, 2),
         ckpt_path=str(folder / "model.pt"),
         evaluator=SimpleNamespace(run=lambda: None),
         metrics=SimpleNamespace(table=table),
         gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
-        progress={"train": SimpleNamespace(history={"loss": [(1, 2.0)]})},
     )
     method.run()
     assert list(manifest.stages) == (["evaluate"] if scored else [])
@@ -72,9 +78,9 @@ def test_compared_columns_stand_in_run_json_the_printed_table_and_the_report(tmp
 def test_labels_that_metadata_names_otherwise_are_told(tmp_path, capsys):
     method = finished(tmp_path)
     assert "labels:" not in capsys.readouterr().out
-    method.metadata, method.cohort.labels = str(tmp_path / "metadata.json"), {0: "background", 1: "one"}
     content = {"network_data_format": {"outputs": {"pred": {"channel_def": {"0": "background", "1": "two"}}}}}
-    (tmp_path / "metadata.json").write_text(json.dumps(content))
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text(json.dumps(content))
     method.run()
     assert "labels: the model's labels are background, one, configs/metadata.json" in capsys.readouterr().out
 

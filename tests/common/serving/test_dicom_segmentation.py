@@ -165,7 +165,7 @@ def run(tmp_path, monkeypatch):
             )
 
         made = flow()
-        made.parser["grid"] = grid
+        made.parser["grid::default"] = grid
         torch.manual_seed(0)
         torch.save(made.parser.get_parsed_content("network_def").state_dict(), model)
         made = flow()

@@ -16,11 +16,13 @@ def first_network(bundle: Path, **overrides: Any) -> torch.nn.Module:
 
     Args:
         bundle: folder with configs/, named as the bundle of this repository whose code is used.
-        overrides: further keys of inference.json.
+        overrides: further keys of inference.json; `grid` is the one to use, by its fields.
     """
     import_bundle(bundle.name)
     parser = ConfigParser()
     parser.read_config(str(bundle / "configs" / "inference.json"))
+    if "grid" in overrides:
+        overrides |= {"grid::default": overrides.pop("grid"), "ckpt_path": "no such file"}
     parser.update({"bundle_root": str(bundle), "device": "cpu", **overrides})
     torch.manual_seed(0)
     return parser.get_parsed_content("network_def").eval()
