@@ -53,6 +53,12 @@ class AddGeneralistsd(MapTransform):
         return result
 
 
+def shown_maps(panel: GeneralistPanel) -> dict[str, str]:
+    """Return the maps of a picture in the report, title -> key: the prediction, one generalist's answer, the truth."""
+    asked = {title: title for title in list(panel.compared)[:1]}
+    return {"prediction": "pred", **asked, "truth": "label"}
+
+
 class ComparedColumns:
     """Columns of the metrics table for everything beside the prediction: Dice of each label, and the control's HD95.
 
