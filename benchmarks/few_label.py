@@ -72,7 +72,7 @@ class Benchmark:
             "ckpt_dir": str(row), "cache_dir": str(self.work), "epochs": epochs, "epoch_length": 50,
             "save_every": 10**6, "answer_cases": arguments.answer_cases,
             "generalist_from": 1 + max(1, epochs // 2), "answer_every": max(1, epochs // 4),
-            "train::trainer::train_handlers": "$[@train::rounds, @train::checkpoint]",
+            "train::trainer::plan": None,  # its steps are taken one by one
         }  # fmt: skip
         return row_parser(BUNDLE, arguments, fixed, overrides)
 
@@ -97,9 +97,10 @@ class Benchmark:
         parser["cohort"] = cohort
         parser["images"] = self.items(cohort)
         start = time.process_time()
-        answers, trial = parser.get_parsed_content("answers"), parser.get_parsed_content("trial")
-        trial.run()
-        answers.prepare()
+        plan = parser.get_parsed_content("plan")
+        answers = plan.answers
+        plan.try_generalists()
+        plan.embed()
         embedded = time.process_time()
         parser.get_parsed_content("train::trainer").run()
         cost = {"embed": embedded - start, "train": time.process_time() - embedded}
@@ -109,7 +110,7 @@ class Benchmark:
             "cost": {name: round(seconds, 1) for name, seconds in cost.items()},
             "labeled": [case["case"] for case in cohort.labeled],
             "answers": {"asked": len(answers.answered), "heard": len(heard)},
-            "trial": trial.summary(),
+            "trial": plan.trial.summary(),
             "cases": self.score(network, parser.get_parsed_content("inferer"), answers.panel),
         }
 

@@ -81,10 +81,16 @@ def format_config(content: dict[str, Any], starts: set[str]) -> str:
     """Return a config as text: sections open, components and lists filled up to the width."""
     lines, entries = ["{"], list(content.items())
     current = ""
+    texts: list[tuple[str, str, bool]] = []  # key, text, whether it may share a line
     for number, (key, value) in enumerate(entries):
         comma = "," if number + 1 < len(entries) else ""
         text = f"{json.dumps(key)}: {_value(value, INDENT, len(json.dumps(key)) + 2 + len(comma))}{comma}"
-        together = key not in starts and "\n" not in text and not isinstance(value, dict)
+        if texts and key == f"_{texts[-1][0]}_":  # a word stays beside its number
+            texts[-1] = (texts[-1][0], f"{texts[-1][1]} {text}", texts[-1][2])
+        else:
+            texts.append((key, text, not isinstance(value, dict) and "\n" not in text))
+    for key, text, short in texts:
+        together = short and key not in starts
         if current and together and len(f"{current} {text}") <= WIDTH:
             current += f" {text}"
         else:

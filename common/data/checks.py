@@ -69,7 +69,7 @@ def check_cases(
         read_labels: False leaves all labels closed.
         progress: wraps the list of cases while it is walked, as `rich.progress.track` and `tqdm.tqdm` do.
         dataset_dir: folder that the paths in the lines are relative to.
-        needs_foreground: ids of the cases (the atlas) whose mask must not be empty.
+        needs_foreground: ids of the cases whose mask is learnt from and must not be empty.
         slice_labels: hold the `slice_labels` of the cases that have them against labels and image.
     """
     problems: list[str] = []
@@ -111,7 +111,7 @@ def check_mask(array: np.ndarray, label_values: Collection[int], needs_foregroun
         wanted = ", ".join(str(value) for value in sorted(label_values))
         problems.append(f"the mask has the values {numbers_text(unknown)}; wanted only those declared: {wanted}")
     if needs_foreground and not values.any():
-        problems.append("the mask is empty; wanted at least one labelled voxel in the atlas")
+        problems.append("the mask is empty; wanted at least one labelled voxel, since it is learnt from")
     return problems
 
 

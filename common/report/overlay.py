@@ -43,7 +43,7 @@ def overlay_png(
     Args:
         image: [H, W, D] (or [1, H, W, D]) in RAS, any range; shown in grey between its 1st and 99th percentile.
         segmentations: title -> [H, W, D] integers, 0 is background; or title -> (image, segmentation) where a column
-            has an image of its own (an atlas), which may differ in size.
+            has an image of its own, which may differ in size.
         label_names: label value -> name; 0 is left out, a value without a name is shown by its number.
         spacing: (H, W, D) in mm, 1 mm by default.
         dpi: points per inch; a column is 2.2 inches wide.

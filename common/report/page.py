@@ -19,7 +19,7 @@ from ..run.privacy import without_paths
 from .curves import curves_svg
 
 SUMMARY, COST, DATA = "Summary", "Cost", "Data"
-LABELS, CURVES, CASES, LIMITS = "Atlas and pseudo labels", "Curves", "Cases", "Limits"
+LABELS, CURVES, CASES, LIMITS = "Pseudo labels", "Curves", "Cases", "Limits"
 ORDER = (SUMMARY, DATA, LABELS, CASES, CURVES, COST, LIMITS)
 WARNING = "Research software, not a medical device: a person who can judge the images has to look at every result."
 TEMPLATE = Path(__file__).with_name("template.html")

@@ -41,7 +41,7 @@ class RunManifest:
         resume: go on with the run.json that is there: stage costs add up and the resume is noted with what differs.
 
     Attributes:
-        results: free JSON content of the caller (scores, atlas, warnings), kept over a resume.
+        results: free JSON content of the caller (scores, settings that were chosen, warnings), kept over a resume.
 
     Raises:
         InputError: `resume` meets a run.json that is none; `dataset_dir` has no readable dataset.json.

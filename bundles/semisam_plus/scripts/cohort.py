@@ -16,7 +16,8 @@ class FewLabelCohort(Cohort):
 
     Args:
         dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor: see `Cohort`.
-        num_labeled: how many of the training cases that have a label count as labelled; None for all of them.
+        num_labeled: how many of the training cases that have a label count as labelled; None for all of them, and all
+            of them where a client has given the cases.
         labeled: ids of the labelled cases, in the place of a draw.
         seed: of the draw.
         federated: the data of one site of several: `num_labeled` is then the most that count as labelled, and there may
@@ -42,18 +43,19 @@ class FewLabelCohort(Cohort):
         **grid: Any,
     ) -> None:
         super().__init__(dataset_dir, datalist, **grid)
-        self.num_labeled = optional_number("num_labeled", num_labeled, whole=True)
+        by_client = isinstance(datalist, Datalist)
+        self.num_labeled = None if by_client else optional_number("num_labeled", num_labeled, whole=True)
         self.seed, self.federated = seed, truth("federated", federated)
-        chosen_ids = names(labeled)
+        self.chosen_ids = names(labeled)
         count = sum("label" in case for case in self.content.training)
         wanted = self.num_labeled
-        if self.federated and chosen_ids is None:
+        if self.federated and self.chosen_ids is None:
             wanted = count if wanted is None else min(wanted, count)
         if self.federated and wanted == 0:
             chosen: list[Case] = []
             self.unlabeled = strip_labels(self.content.training + self.content.unlabeled)
         else:
-            chosen, self.unlabeled = few_labeled(self.content, wanted, seed, chosen_ids)
+            chosen, self.unlabeled = few_labeled(self.content, wanted, seed, self.chosen_ids)
         self.labeled = [{key: case[key] for key in ("case", "image", "label")} for case in chosen]
         self.cases = self.labeled + self.unlabeled
 
@@ -62,5 +64,5 @@ class FewLabelCohort(Cohort):
 
     @property
     def settings(self) -> dict[str, Any]:
-        own = {"num_labeled": self.num_labeled, "labeled": [case["case"] for case in self.labeled]}
+        own = {"num_labeled": self.num_labeled, "labeled": self.chosen_ids}
         return {**super().settings, **own, "seed": self.seed, "federated": self.federated}

@@ -47,3 +47,9 @@ class AddGeneralistsd(AddComparedd):
                 said = generalist.answer(embeddings[number].to(self.panel.device), probabilities)
                 found[generalist_column(title)] = combine([said], probabilities)[0].cpu()
         return found
+
+
+def shown_maps(panel: GeneralistPanel) -> dict[str, str]:
+    """Return the maps of a picture in the report, title -> key: the prediction, one generalist's answer, the truth."""
+    asked = {title: title for title in list(panel.compared)[:1]}
+    return {"prediction": "pred", **asked, "truth": "label"}

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from .common.report.finish import Finish as CommonFinish
 from .common.report.overlay import overlay_png
 from .common.report.page import Report
 from .common.scoring.compared import Compared
 from .common.tensors import plain
 from .evaluation import CLEANED, generalist_column
-from .generalists.answers import GeneralistAnswers
-from .generalists.trial import GeneralistTrial
+from .plan import FewLabelPlan
 
 ANSWERS = "Answers of the generalists"
-METHOD_NAMES = {
-    "supervised": "labels alone",
-    "mean_teacher": "Mean Teacher",
-    "ua_mt": "UA-MT",
-    "dan": "DAN",
-    "dtc": "DTC",
-    "cps": "CPS",
-}
 
 
 class Finish(CommonFinish):
     """`report.finish.Finish` beside the cleaned specialist and the generalists' own masks, with the last answers."""
 
-    def __init__(
-        self, answers: GeneralistAnswers, trial: GeneralistTrial, method: str, network: nn.Module, **options: Any
-    ) -> None:
-        super().__init__(cohort=answers.cohort, network=network, **options)
-        self.answers, self.trial = answers, trial
-        self.panel, self.method = answers.panel, METHOD_NAMES.get(method, method)
+    def __init__(self, plan: FewLabelPlan, **options: Any) -> None:
+        super().__init__(plan=plan, **options)
+        self.answers, self.trial, self.panel = plan.answers, plan.trial, plan.answers.panel
+
+    @property
+    def method(self) -> str:
+        """Name of the base method."""
+        return self.plan.trainers["train"].objective.title
 
     @property
     def title(self) -> str:  # type: ignore[override]  # elsewhere a word, here known only after the trial

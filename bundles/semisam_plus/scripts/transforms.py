@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from monai.transforms import MapTransform
+from monai.transforms import Compose, EnsureTyped, MapTransform
 from monai.transforms.traits import RandomizableTrait
 
 from .generalists.answers import GeneralistAnswers
@@ -41,8 +41,6 @@ class AddAnswersd(MapTransform, RandomizableTrait):
         self.answers, self.classes = answers, classes
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        if self.answers is None:
-            return dict(data)
         known = None if bool(data["labeled"]) else self.answers.load(data["case"])
         if known is None:
             size = data["image"].shape[1:]
@@ -53,3 +51,18 @@ class AddAnswersd(MapTransform, RandomizableTrait):
             "disagreement": known["disagreement"],
             "answer_weight": torch.tensor(float(known["weight"])),
         }
+
+
+class TrainPreprocessing(Compose):
+    """What the specialist learns from: label, and answer where the generalists are asked in rounds, changed at random.
+
+    Args:
+        answers: see `AddAnswersd`; left out where they don't come in rounds.
+        augmentation: of `image`, `label`, `answer` and `disagreement`.
+    """
+
+    def __init__(self, answers: GeneralistAnswers, augmentation: Compose) -> None:
+        classes = len(answers.cohort.grid.label_values)
+        heard = [AddAnswersd(answers, classes)] if answers.in_rounds else []
+        plain = EnsureTyped(["image", "label", "answer", "disagreement"], track_meta=False, allow_missing_keys=True)
+        super().__init__([AddLabeledd(classes), *heard, augmentation, plain])

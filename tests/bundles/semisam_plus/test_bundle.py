@@ -99,7 +99,7 @@ def test_training_leaves_model_scores_and_report(trained):
 
 
 def test_specialist_learns_from_a_generalist_that_does_not_change(trained):
-    history = trained["flow"].parser.get_parsed_content("train#progress").history
+    history = trained["flow"].parser.get_parsed_content("train#trainer").progress.history
     heard = dict(history["generalist"])
     assert heard[1] == 0 and heard[2] > 0 and heard[3] > 0
     now = trained["sams"]["mobile_sam"].state_dict()
@@ -181,7 +181,7 @@ def test_two_generalists_in_rounds_and_online(cohort, tmp_path, monkeypatch, ans
     flow, _ = SEMISAM.run(["train.json"], tmp_path, cohort, **options)
     assert set(built) == {"mobile_sam", "lite_medsam"}
     assert "lite_medsam box, box+mask dice" in scores(tmp_path / "output" / "metrics.json")[0]
-    history = dict(flow.parser.get_parsed_content("train#progress").history["generalist"])
+    history = dict(flow.parser.get_parsed_content("train#trainer").progress.history["generalist"])
     assert history[2] > 0 and bool(list(tmp_path.rglob("round_*"))) == (answer_every == 1)
 
 
@@ -198,7 +198,7 @@ def uninterrupted(cohort, tmp_path_factory) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         use_fake_sams(patch, folder)
         flow, _ = SEMISAM.run(["train.json"], folder, cohort, **LONG)
-    history = flow.parser.get_parsed_content("train#progress").history
+    history = flow.parser.get_parsed_content("train#trainer").progress.history
     return {"model": folder / "ckpt" / "model.pt", "history": history}
 
 
@@ -214,7 +214,7 @@ def test_resumed_run_ends_bit_for_bit_as_one_in_a_piece(kill, uninterrupted, coh
     torch.manual_seed(int(time.time()))  # nothing may hang on where the interrupted run left the generators
     flow, _ = SEMISAM.run(["train.json"], tmp_path, cohort, **LONG, resume="true")
     assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["model"])
-    assert flow.parser.get_parsed_content("train#progress").history == uninterrupted["history"]
+    assert flow.parser.get_parsed_content("train#trainer").progress.history == uninterrupted["history"]
 
 
 # --- as a command
@@ -230,7 +230,8 @@ def test_two_processes_train_one_model(cohort, tmp_path):
     for line in ("epoch 2/2", "mean of 2 cases", "model:  ", "report: "):
         assert sum(line in printed for printed in said.splitlines()) == 1, (line, said)
     manifest = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))
-    assert manifest["config"]["world_size"] == 2 and manifest["results"]["unlabeled"] == 3
+    assert {row["case"] for row in scores(bundle / "eval" / "metrics.json")} == {"sample_006", "sample_007"}
+    assert manifest["results"]["unlabeled"] == 3
 
 
 def test_mistyped_key_is_one_clear_line(tmp_path):

@@ -10,6 +10,8 @@ from common.errors import find_input_error
 from support.bundle.path import import_bundle
 
 FewLabelCohort = import_bundle("semisam_plus", "cohort").FewLabelCohort
+Grid = import_bundle("semisam_plus", "common.grid.grid").Grid
+Datalist = import_bundle("semisam_plus", "common.data.datalist").Datalist
 SIZE = (24, 24, 16)
 
 
@@ -45,7 +47,7 @@ def test_only_the_chosen_labels_are_opened_and_the_rest_is_stripped(folder):
     assert len(cohort.unlabeled) == 5 and all(set(case) == {"case", "image"} for case in cohort.unlabeled)
     assert cohort.cases == cohort.labeled + cohort.unlabeled
     assert [case["case"] for case in cohort.scored] == ["image_8"]
-    assert cohort.grid == {"spatial_size": list(SIZE), "pixdim": [1.0, 1.0, 1.0], "label_values": [0, 1]}
+    assert cohort.grid == Grid(SIZE, (1.0, 1.0, 1.0), (0, 1))
 
 
 def test_draw_is_seeded_and_null_is_everything(folder):
@@ -65,9 +67,9 @@ def test_a_wrong_choice_and_an_empty_mask_are_said(folder):
         assert words in "\n".join(find_input_error(error.value).problems)
     empty = nibabel.Nifti1Image(np.zeros(SIZE, np.uint8), np.eye(4))
     nibabel.save(empty, folder / "label_1.nii.gz")
-    assert FewLabelCohort(str(folder), labeled=["image_0"]).labeled
-    with pytest.raises(ValueError, match=r"label_1\.nii\.gz"):
-        FewLabelCohort(str(folder), labeled=["image_0", "image_1"])
+    FewLabelCohort(str(folder), labeled=["image_0"]).check()
+    with pytest.raises(ValueError, match=r"label_1\.nii\.gz.*learnt from"):
+        FewLabelCohort(str(folder), labeled=["image_0", "image_1"]).check()
 
 
 def test_validation_is_scored_where_there_is_no_test_label(folder):
@@ -93,3 +95,10 @@ def test_a_site_of_a_federation_takes_as_many_labels_as_it_has_or_none(folder):
         with pytest.raises(Exception) as error:
             FewLabelCohort(str(folder), **wrong)
         assert "has a label; wanted at least one" in find_input_error(error.value).problems[0]
+
+
+def test_all_labels_that_a_client_gives_count(folder):
+    given = FewLabelCohort(str(folder)).content
+    assert isinstance(given, Datalist)
+    assert len(FewLabelCohort(None, given, num_labeled=2).labeled) == 5
+    assert len(FewLabelCohort(None, given, num_labeled=2, labeled="image_2").labeled) == 1

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from common.run.manifest import RunManifest
+from common.grid.grid import Grid
+from common.run.run import Run
 from common.scoring.table import MetricsTable
 from support.bundle.path import import_bundle
 
 Finish = import_bundle("semisam_plus", "finish").Finish
+methods = import_bundle("semisam_plus", "methods.registry")
 WEIGHTS = {"case_1": 1.0, "case_2": 0.0}
 
 
@@ -27,7 +29,7 @@ def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), score
         labeled=[{"case": "case_0"}],
         unlabeled=[{"case": "case_1"}, {"case": "case_2"}],
         scored=[1] if scored else [],
-        grid={"pixdim": [1, 1, 1]},
+        grid=Grid((8, 8, 8), (1, 1, 1), (0, 1)),
     )
     panel = SimpleNamespace(
         names=list(names),
@@ -46,17 +48,21 @@ def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), score
         judgement=lambda c: {"weight": WEIGHTS[c], "agreement": WEIGHTS[c], "disagreement": 0.01, "mutual": 0.9},
         load=lambda case: {"answer": answer},
     )
-    finish = Finish(
+    trainer = SimpleNamespace(objective=methods.find_method("ua_mt"), progress=SimpleNamespace(history={}))
+    plan = SimpleNamespace(
+        run=Run(*[str(folder)] * 4),
+        cohort=cohort,
         answers=answers,
         trial=SimpleNamespace(rows=lines, summary=lambda: lines),
-        method="ua_mt",
+        trainers={"train": trainer},
+    )
+    finish = Finish(
+        plan=plan,
         network=nn.Linear(2, 2),
-        manifest=RunManifest(folder),
         ckpt_path=str(folder / "model.pt"),
         evaluator=SimpleNamespace(run=lambda: None),
         metrics=SimpleNamespace(table=table),
         gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
-        progress={},
     )
     finish.run()
     return finish

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from monai.data import DataLoader, Dataset
+from monai.transforms import Compose
 
+from common.grid.grid import Grid
 from support.bundle.path import import_bundle
 
 module = import_bundle("semisam_plus", "transforms")
@@ -40,4 +44,9 @@ def test_a_batch_of_labelled_and_unlabelled_items_stacks():
 def test_labelled_items_take_no_answer_and_without_generalists_there_is_none():
     item = module.AddLabeledd(3)({"case": "answered", "image": torch.rand(1, *SIZE), "label": torch.ones(3, *SIZE)})
     assert float(module.AddAnswersd(Answers(), 3)(item)["answer_weight"]) == 0
-    assert set(module.AddAnswersd(None, 3)(item)) == {"case", "image", "label", "labeled"}
+    answers = SimpleNamespace(cohort=SimpleNamespace(grid=Grid(SIZE, (1, 1, 1), (0, 1, 2))), load=lambda case: None)
+    given = {"case", "image", "label", "labeled"}
+    for in_rounds in (True, False):
+        answers.in_rounds = in_rounds
+        seen = set(module.TrainPreprocessing(answers, Compose([]))(items()[0]))
+        assert seen == given | ({"answer", "disagreement", "answer_weight"} if in_rounds else set())

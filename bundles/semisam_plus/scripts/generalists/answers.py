@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,12 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from ..cohort import FewLabelCohort
+from ..common.launch import words
 from ..common.processes import own_share, together
 from ..common.pseudo_labels.opinions import select_by_quality
 from ..common.pseudo_labels.store import PseudoLabelBank
 from ..common.pseudo_labels.work import CaseWork, settings_digest
-from ..common.run.manifest import RunManifest
+from ..common.run.run import Run
 from ..common.tensors import plain
 from .panel import GeneralistPanel
 
@@ -35,10 +37,13 @@ class GeneralistAnswers:
         panel: the generalists.
         inferer: (image, network) -> log-probabilities.
         folder: where answers lie; those of an interrupted run are used again where `resume`.
+        first: epoch of the first round.
+        every: epochs from one round to the next; 0: there are no rounds, the generalists are asked in each step.
         cases_per_round: unlabelled cases asked about in a round, in turn; None for all. The others keep what they have.
         keep: share of the answers that pass the gate that are learnt from: those of the highest agreement with the
             specialist, which without truth says best how good an answer is.
-        keep_rounds: rounds that stay on disk, so that a resumed run finds those it goes back to.
+        save_every: epochs between two checkpoints. The rounds of the last two stay on disk, so that a resumed run finds
+            those it goes back to.
     """
 
     def __init__(
@@ -48,17 +53,20 @@ class GeneralistAnswers:
         panel: GeneralistPanel,
         inferer: Callable[[Tensor, nn.Module], Tensor],
         folder: str,
+        first: int = 1,
+        every: int = 1,
         cases_per_round: int | None = None,
         keep: float = 1.0,
-        keep_rounds: int = 4,
+        save_every: int = 1,
         device: str | torch.device = "cpu",
         resume: bool = False,
     ) -> None:
-        if cases_per_round is not None and cases_per_round < 1:
-            raise ValueError(f"cases_per_round is {cases_per_round}; wanted at least 1, or null for all")
         self.cohort, self.images, self.panel, self.inferer = cohort, images, panel, inferer
-        self.cases_per_round, self.keep, self.keep_rounds = cases_per_round, keep, keep_rounds
-        self.device, self.resume = torch.device(device), resume
+        self.first = int(words.number("generalist_from", first, whole=True, least=1))
+        self.every = int(words.number("answer_every", every, whole=True, least=0))
+        self.cases_per_round = words.optional_number("answer_cases", cases_per_round, whole=True, least=1)
+        self.keep, self.keep_rounds = keep, 2 + math.ceil(2 * save_every / max(1, self.every))
+        self.device, self.resume = torch.device(device), words.truth("resume", resume)
         self._folder = Path(folder)
         self.round = 0
         self._bank: dict[str, PseudoLabelBank] = {}
@@ -71,6 +79,11 @@ class GeneralistAnswers:
         labelled = [case["case"] for case in self.cohort.labeled]
         identity = settings_digest((self.panel.identity, self.cohort.grid.as_dict(), labelled))
         return CaseWork(self._folder, identity, self.resume)
+
+    @property
+    def in_rounds(self) -> bool:
+        """Whether there are generalists that are asked in rounds."""
+        return bool(self.panel.names) and self.every > 0
 
     @property
     def folder(self) -> Path:
@@ -149,43 +162,28 @@ class GeneralistAnswers:
 
 
 class AnswerRounds:
-    """Ignite handler: at the start of epoch `first`, and then of every `every`-th, the generalists are asked anew.
+    """Handler of a trainer: at the start of the epochs of a round the generalists are asked anew.
 
-    Asked with the objective's EMA teacher where it has one, else with the network itself.
+    Asked with the EMA teacher of the trainer's objective where it has one, else with its network.
 
     Args:
-        answers: ask and keep.
-        objective: has `teacher`, a network or None.
-        network: what is learnt.
-        manifest: counts what asking costs.
+        answers: ask and keep; where they don't come in rounds, nothing is done.
+        run: counts what asking costs.
     """
 
-    def __init__(
-        self,
-        answers: GeneralistAnswers,
-        objective: nn.Module,
-        network: nn.Module,
-        manifest: RunManifest,
-        first: int = 1,
-        every: int = 1,
-    ) -> None:
-        if first < 1 or every < 1:
-            raise ValueError(f"first is {first} and every is {every}; wanted epochs, at least 1 each")
-        self.answers, self.objective, self.network, self.manifest = answers, objective, network, manifest
-        self.first, self.every = first, every
+    def __init__(self, answers: GeneralistAnswers, run: Run) -> None:
+        self.answers, self.run = answers, run
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, self.start_round)
+        if self.answers.in_rounds:
+            engine.add_event_handler(Events.EPOCH_STARTED, self.start_round)
 
     def start_round(self, engine: Engine) -> None:
-        since = engine.state.epoch - self.first
+        since = engine.state.epoch - self.answers.first
         if since < 0:
             return
-        number = since // self.every + 1
+        number = since // self.answers.every + 1
         if number != self.answers.round:
-            self.manifest.measure("ask generalists", lambda: self.answers.ask(number, self.specialist))
-
-    @property
-    def specialist(self) -> nn.Module:
-        teacher = getattr(self.objective, "teacher", None)
-        return self.network if teacher is None else teacher
+            teacher = getattr(engine.objective, "teacher", None)
+            specialist = engine.network if teacher is None else teacher
+            self.run.measure("ask generalists", lambda: self.answers.ask(number, specialist))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..common.errors import InputError
+from ..common.launch.words import truth
 
 FORMS = ("squared", "dice_ce")
 WEIGHTS = ("exp", "inverse", "none")
@@ -47,7 +48,8 @@ class GeneralistLoss(nn.Module):
             raise InputError(f"weight of the generalist's loss is {weight!r}; wanted one of {', '.join(WEIGHTS)}")
         if tau <= 0:
             raise InputError(f"tau is {tau}; wanted a number above 0")
-        self.weight, self.tau, self.hard, self.attach, self.form = weight, tau, hard, attach, form
+        self.weight, self.tau, self.attach, self.form = weight, tau, attach, form
+        self.hard = truth("hard_answer", hard)
 
     def voxel_weight(self, disagreement: Tensor) -> Tensor:
         """Return w in [0, 1] with the shape of the disagreement [N, 1, H, W, D]."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import InputError
+from ..common.launch import words
 from ..common.pseudo_labels.opinions import agreement
 from ..common.sam.features.feature_cache import FeatureCache
 from ..common.sam.members.family import FAMILY
@@ -19,7 +20,6 @@ from .slice_generalist import SliceGeneralist
 from .volume_generalist import VolumeGeneralist
 
 MASK_HELPED_BOX = "box, box+mask"  # members take them in turn; measured a little better than boxes alone
-NOBODY = (None, "null", "None")  # the command line hands over words
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,17 @@ class GeneralistPanel:
         volume_options: Mapping[str, Any] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.names = [name for name in each(generalist) if name not in NOBODY]
+        self.names = [name for name in words.names(generalist) or [] if words.optional(name) is not None]
         self.specialist_share, self.rule, self.device = specialist_share, dict(rule or {}), torch.device(device)
         self.generalists: list[Generalist] = []
         self.compared: dict[str, tuple[int, Generalist]] = {}
+        sizes = one_each("image_size", image_size, self.names)
         chosen = [
-            one_each(setting, value, self.names)
-            for setting, value in (("checkpoint", checkpoint), ("image_size", image_size), ("prompt", prompt))
+            one_each("checkpoint", checkpoint, self.names),
+            [words.optional_number("generalist_image_size", size, whole=True, least=1) for size in sizes],
+            one_each("prompt", prompt, self.names),
         ]
+        compared = words.names(compared_prompts) or []
         for number, (name, path, size, kind) in enumerate(zip(self.names, *chosen, strict=True)):
             if isinstance(FAMILY.get(name), VolumeMember):
                 options = {**(volume_options or {}), "prompt": kind or "clicks", "device": self.device}
@@ -85,14 +88,21 @@ class GeneralistPanel:
                 options = {**(slice_options or {}), "device": self.device}
                 kind = kind or MASK_HELPED_BOX
                 first = SliceGeneralist(name, prompt=kind, checkpoint=path, image_size=size, **options)
-                others = [SliceGeneralist(first.slices.sam, prompt=other, **options) for other in compared_prompts]
+                others = [SliceGeneralist(first.slices.sam, prompt=other, **options) for other in compared]
                 asked = [first, *others]
             self.generalists.append(asked[0])
             for one in asked:  # the one that teaches comes first, and stays where two have the same prompt
                 self.compared.setdefault(f"{name} {one.prompt}", (number, one))
         self.disks = [FeatureCache(folder, **one.identity) for one in self.generalists]
         self.teaching = list(range(len(self.names)))
-        self._settings = (*chosen, specialist_share, self.rule, slice_options, volume_options)
+        self.settings = {
+            "generalist": self.names,
+            **dict(zip(("checkpoint", "image_size", "prompt"), chosen, strict=True)),
+            "specialist_share": specialist_share,
+            "rule": self.rule,
+            "slice_options": slice_options,
+            "volume_options": volume_options,
+        }
 
     @property
     def name(self) -> str:
@@ -107,7 +117,7 @@ class GeneralistPanel:
     @property
     def identity(self) -> str:
         """What an answer depends on beside the image and the specialist."""
-        return repr((self.names, self.teaching, *self._settings))
+        return repr((self.teaching, self.settings))
 
     def silence(self, number: int) -> None:
         """Learn nothing more from a generalist; it is still compared in the report."""
@@ -161,19 +171,9 @@ class GeneralistPanel:
         return answer, disagreement, answer.new_tensor([s.weight for s in said])
 
 
-def number_or_none(value: Any) -> Any:
-    """Return None for the words that the command line hands over in its place."""
-    return None if value in NOBODY else value
-
-
-def each(value: Any) -> list:
-    """Return one value, or several, as a list."""
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
 def one_each(setting: str, value: Any, names: Sequence[str]) -> list:
     """Return a setting for each generalist: a single value goes for all of them."""
-    values = each(value) if isinstance(value, list | tuple) else [value] * len(names)
+    values = list(value) if isinstance(value, list | tuple) else [value] * len(names)
     if len(values) != len(names):
         raise InputError(f"generalist_{setting}: found {len(values)} for {len(names)} generalists; wanted one each")
-    return [None if one in NOBODY else one for one in values]
+    return [words.optional(one) for one in values]

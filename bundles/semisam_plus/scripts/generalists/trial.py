@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..cohort import FewLabelCohort
 from ..common.imaging.morphology import gaussian_smooth
+from ..common.launch import words
 from ..common.pseudo_labels.opinions import agreement
-from ..common.run.manifest import RunManifest
 from ..common.tensors import plain
 from .consultation import combine
-from .panel import GeneralistPanel, number_or_none
+from .panel import GeneralistPanel
 
 LEVELS = (0.6, 0.7, 0.8)  # Dice of specialists that have learnt from a few labels
 COARSENESS = 3.0  # voxels; errors of a specialist are regions, not single voxels
@@ -37,7 +37,6 @@ class GeneralistTrial:
         min_gain: least mean gain in Dice over levels and cases. Below 0, since the specialist has a say in what is
             learnt and only the best answers are: measured, generalists of -.01 still taught, one of -.10 did harm.
         seed: of the damage.
-        manifest: counts what the trial costs.
     """
 
     def __init__(
@@ -45,13 +44,13 @@ class GeneralistTrial:
         cohort: FewLabelCohort,
         images: Sequence[Mapping[str, Any]],
         panel: GeneralistPanel,
-        manifest: RunManifest,
         cases: int | None = 2,
         min_gain: float = -0.02,
         seed: int = 0,
     ) -> None:
-        self.cohort, self.images, self.panel, self.manifest = cohort, images, panel, manifest
-        self.cases, self.min_gain, self.seed = number_or_none(cases) or 0, min_gain, seed
+        self.cohort, self.images, self.panel = cohort, images, panel
+        self.cases = words.optional_number("trial_cases", cases, whole=True, least=0) or 0
+        self.min_gain, self.seed = words.number("min_gain", min_gain), seed
         self.rows: list[dict[str, Any]] = []
 
     def run(self) -> None:
@@ -59,7 +58,8 @@ class GeneralistTrial:
         count = min(self.cases, len(self.cohort.labeled))
         if not self.panel.names or count < 1:
             return
-        self.manifest.measure("trial", lambda: [self._try(self.images[index], index) for index in range(count)])
+        for index in range(count):
+            self._try(self.images[index], index)
         for number, name in enumerate(self.panel.names):
             if self.gain(number) < self.min_gain:
                 self.panel.silence(number)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.imaging.prompts import FOREGROUND
+from ..common.launch.words import optional_number
 from ..common.sam.med3d.build import SamMed3D, build_sam_med3d, normalise
 from ..common.sam.weights.known import file_sha256, find_weights
 from .click_loop import click_loop, mask_answer, single_clicks
@@ -92,6 +93,7 @@ class VolumeGeneralist(Generalist):
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
+        spacing = optional_number("generalist_spacing", spacing)
         problems = []
         if prompt not in PROMPTS:
             problems.append(f"prompt: found {prompt!r}, wanted one of {', '.join(PROMPTS)}")

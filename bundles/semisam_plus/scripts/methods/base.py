@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..common.errors import InputError
 from ..common.learning.losses import SoftDiceCE
 from ..common.learning.schedules import ramp_up
+from ..common.run.manifest import settings_of
 from ..generalists.generalist_loss import GeneralistLoss
 from ..network import Specialist
 from .schedules import ramp_down
@@ -51,6 +53,7 @@ class SemiSupervisedObjective(nn.Module):
         InputError: a setting out of its range; at the first forward, a network with too few channels.
     """
 
+    title = "labels alone"  # the method's name in tables
     teacher: nn.Module | None
     learns_without_labels = False  # whether a site of a federated training may have none
 
@@ -98,6 +101,24 @@ class SemiSupervisedObjective(nn.Module):
         self._generalists = (generalists,)
         self.segmentation_loss = DeepSupervisionLoss(SoftDiceCE())
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    @classmethod
+    def options(cls) -> set[str]:
+        """Return the names of a method's settings: the keyword-only arguments of its class and of those above it."""
+        return {
+            name
+            for kind in cls.__mro__
+            if issubclass(kind, SemiSupervisedObjective)
+            for name, parameter in inspect.signature(kind.__init__).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the method was built with, for run.json."""
+        own = {name: value for name, value in sorted(vars(self).items()) if name in self.options()}
+        answers = {} if self.generalist_loss is None else settings_of(self.generalist_loss)
+        return {**own, "generalist_loss": answers}
 
     @staticmethod
     def body_channels(classes: int) -> int:

@@ -21,6 +21,8 @@ class CrossPseudoSupervision(SemiSupervisedObjective):
         second: the other network; None: a copy of the first with weights drawn anew.
     """
 
+    title = "CPS"
+
     def __init__(self, network: Specialist, *, second: Specialist | None = None, **options: Any) -> None:
         super().__init__(network, **options)
         self.second = drawn_anew(network) if second is None else second

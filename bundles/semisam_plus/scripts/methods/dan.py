@@ -54,6 +54,8 @@ class DeepAdversarialNetwork(SemiSupervisedObjective):
         discriminator_lr: its learning rate, SSL4MIS's 1e-4; where the optimizer is of Adam's family, with its betas.
     """
 
+    title = "DAN"
+
     def __init__(
         self, network: Specialist, *, discriminator_width: int = 64, discriminator_lr: float = 1e-4, **options: Any
     ) -> None:

@@ -27,6 +27,8 @@ class DualTaskConsistency(SemiSupervisedObjective):
         steepness: k.
     """
 
+    title = "DTC"
+
     def __init__(
         self, network: Specialist, *, level_set_weight: float = 0.3, steepness: float = 1500.0, **options: Any
     ) -> None:

@@ -28,6 +28,7 @@ class MeanTeacher(SemiSupervisedObjective):
             twice that: SSL4MIS's 0.1 on images of unit variance, whatever their scale.
     """
 
+    title = "Mean Teacher"
     learns_without_labels = True
 
     def __init__(self, network: Specialist, *, ema_alpha: float = 0.99, noise: float = 0.1, **options: Any) -> None:

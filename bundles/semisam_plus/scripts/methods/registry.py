@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from typing import Any
 
 from ..common.errors import InputError
+from ..generalists.answers import GeneralistAnswers
+from ..generalists.generalist_loss import GeneralistLoss
 from ..network import Specialist
 from .base import SemiSupervisedObjective
 from .cps import CrossPseudoSupervision
@@ -55,22 +56,27 @@ def build_objective(
     if without_labels and not chosen.learns_without_labels:
         able = ", ".join(name for name, kind in METHODS.items() if kind.learns_without_labels)
         raise InputError(f"method is {method}, and no case has a label; wanted {able}, or a label")
-    known = set().union(*(_options(kind) for kind in METHODS.values()))
+    known = set().union(*(kind.options() for kind in METHODS.values()))
     unknown = sorted(options.keys() - known)
     if unknown:
         raise InputError(
             [f"no method has an option {name}; wanted one of {', '.join(sorted(known))}" for name in unknown]
         )
-    own = _options(chosen)
+    own = chosen.options()
     return chosen(network, **{name: value for name, value in options.items() if name in own})
 
 
-def _options(kind: type[SemiSupervisedObjective]) -> set[str]:
-    """Names of the keyword-only arguments of a class and of those above it."""
-    return {
-        name
-        for base in kind.__mro__
-        if issubclass(base, SemiSupervisedObjective)
-        for name, parameter in inspect.signature(base.__init__).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+def build_taught_objective(
+    method: str, network: Specialist, answers: GeneralistAnswers, generalist_loss: GeneralistLoss, **options: Any
+) -> SemiSupervisedObjective:
+    """Return a method's objective that learns from the generalists, too, where there are any.
+
+    Args:
+        answers: of the generalists; where they don't come in rounds, they are asked in each step.
+        generalist_loss: what is learnt from an answer.
+        options: see `build_objective`.
+    """
+    panel = answers.panel
+    if panel.names:
+        options |= {"generalist_loss": generalist_loss, "generalists": None if answers.in_rounds else panel}
+    return build_objective(method, network, without_labels=not answers.cohort.labeled, **options)

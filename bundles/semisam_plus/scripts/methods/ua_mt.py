@@ -24,6 +24,8 @@ class UncertaintyAwareMeanTeacher(MeanTeacher):
         passes: noisy passes of the teacher for the entropy, 8 in the paper; each costs a forward.
     """
 
+    title = "UA-MT"
+
     def __init__(self, network: Specialist, *, passes: int = 8, **options: Any) -> None:
         super().__init__(network, **options)
         if passes < 1:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from common.run.manifest import RunManifest
+from common.run.run import Run
 from common.serving.inferers import VolumeInferer
 from support.bundle.path import import_bundle
 from support.semisam_plus.fake import Knowing, cubes, use_fake_sams
@@ -81,7 +81,8 @@ def test_other_generalists_or_labels_have_a_folder_of_their_own(tmp_path, sams):
 
 
 def test_a_share_of_the_cases_takes_turns_and_old_rounds_go(tmp_path, sams):
-    answers = make(tmp_path, cases_per_round=2, keep_rounds=1)
+    answers = make(tmp_path, cases_per_round=2)
+    answers.keep_rounds = 1
     answers.prepare()
     assert sams["mobile_sam"].slices == 2 * 16  # what is not asked about is not embedded
     counts = []
@@ -90,26 +91,38 @@ def test_a_share_of_the_cases_takes_turns_and_old_rounds_go(tmp_path, sams):
         counts.append(len(answers.answered))
     assert counts == [2, 4, 4]
     assert not answers.bank(1).folder.exists() and answers.bank(2).folder.exists()  # two cases still live by round 2
-    with pytest.raises(ValueError, match="cases_per_round"):
+    with pytest.raises(ValueError, match="answer_cases is 0"):
         make(tmp_path, cases_per_round=0)
+
+
+@pytest.mark.parametrize(("every", "save_every", "rounds"), [(1, 1, 4), (6, 2, 3), (2, 3, 5), (0, 1, 4)])
+def test_the_rounds_since_the_checkpoint_before_the_last_are_kept(tmp_path, sams, every, save_every, rounds):
+    assert make(tmp_path, every=every, save_every=save_every).keep_rounds == rounds
 
 
 @pytest.mark.parametrize("teacher", [True, False])
 def test_rounds_come_when_they_are_due_and_ask_the_teacher_where_there_is_one(tmp_path, sams, teacher):
-    answers, network = make(tmp_path), Knowing()
+    answers, network = make(tmp_path, first=2, every=3), Knowing()
     answers.prepare()
     objective = SimpleNamespace(teacher=Knowing() if teacher else None)
-    manifest, when = RunManifest(tmp_path), []
-    rounds = module.AnswerRounds(answers, objective, network, manifest, first=2, every=3)
+    run, when = Run(*[str(tmp_path)] * 4), []
     engine = Engine(lambda engine, batch: when.append(answers.round))
-    rounds.attach(engine)
+    engine.network, engine.objective = network, objective
+    module.AnswerRounds(answers, run).attach(engine)
     engine.run([0], max_epochs=6)
     assert when == [0, 1, 1, 1, 2, 2]
     asked = objective.teacher if teacher else network
     assert asked.asked == 8 and (network.asked == 0 or not teacher)
-    assert manifest.stages["ask generalists"]["times_run"] == 2
-    with pytest.raises(ValueError, match="every is 0"):
-        module.AnswerRounds(answers, objective, network, manifest, every=0)
+    assert run.manifest.stages["ask generalists"]["times_run"] == 2
+    with pytest.raises(ValueError, match="answer_every is -1"):
+        make(tmp_path, every=-1)
+
+
+def test_where_each_step_asks_there_are_no_rounds(tmp_path, sams):
+    answers, engine = make(tmp_path, every=0), Engine(lambda engine, batch: None)
+    module.AnswerRounds(answers, Run(*[str(tmp_path)] * 4)).attach(engine)
+    engine.run([0], max_epochs=2)
+    assert not answers.in_rounds and answers.round == 0 and make(tmp_path).in_rounds
 
 
 def test_without_generalists_nothing_is_made(tmp_path):

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from common.pseudo_labels.opinions import agreement
-from common.run.manifest import RunManifest
 from common.serving.inferers import VolumeInferer
 from support.bundle.path import import_bundle
 from support.semisam_plus.fake import Knowing, cubes, use_fake_sams
@@ -30,8 +29,7 @@ def sams(tmp_path, monkeypatch):
 def make(folder, generalist="mobile_sam", **options):
     cohort = SimpleNamespace(labeled=CASES[:2], unlabeled=CASES[2:], cases=CASES, grid={"pixdim": [1, 1, 1]})
     panel = panel_module.GeneralistPanel(generalist, str(folder / "sam"))
-    manifest = RunManifest(str(folder), seed=0, device="cpu")
-    return module.GeneralistTrial(cohort, ITEMS, panel, manifest, **options)
+    return module.GeneralistTrial(cohort, ITEMS, panel, **options)
 
 
 @pytest.mark.parametrize("dice", [0.8, 0.6])
@@ -55,7 +53,6 @@ def test_who_mends_the_masks_teaches(tmp_path, sams):
     (line,) = trial.summary()
     assert line["teaches"] and set(line) >= {"masks damaged to 0.6", "mean gain"}
     assert {row["case"] for row in trial.rows} == {"case_0", "case_1"}
-    assert '"trial"' in (tmp_path / "run.json").read_text(encoding="utf-8")
 
 
 def test_who_makes_them_worse_is_silenced_and_says_why(tmp_path, sams, capsys):

@@ -1,0 +1,45 @@
+"""The stages of SemiSAM+ before the specialist learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .cohort import FewLabelCohort
+from .common.run.run import Run
+from .common.training.plan import Plan
+from .generalists.answers import GeneralistAnswers
+from .generalists.trial import GeneralistTrial
+
+
+class FewLabelPlan(Plan):
+    """All volumes to the grid, the generalists' trial, and the embeddings that their first answers need.
+
+    Args:
+        run, cohort: see `Plan`.
+        images: of the cohort, loaded here.
+        trial: who may teach.
+        answers: of those who may, asked for while the specialist learns.
+    """
+
+    def __init__(
+        self, run: Run, cohort: FewLabelCohort, images: Any, trial: GeneralistTrial, answers: GeneralistAnswers
+    ) -> None:
+        super().__init__(run, cohort, generalists=answers.panel, trial=trial, answers=answers, inferer=answers.inferer)
+        self.images, self.trial, self.answers = images, trial, answers
+
+    def stages(self) -> None:
+        self.load()
+        self.try_generalists()
+        self.embed()
+
+    def load(self) -> None:
+        """Bring all images, and the labels that are learnt from, to the grid."""
+        self.measure("load volumes", lambda: self.images.set_data(self.cohort.cases))
+
+    def try_generalists(self) -> None:
+        """Find out who of the generalists may teach."""
+        self.measure("trial", self.trial.run)
+
+    def embed(self) -> None:
+        """Encode the volumes that are asked about first."""
+        self.measure("embed", self.answers.prepare)
