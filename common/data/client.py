@@ -74,7 +74,7 @@ def client_datalist(
     if supervision not in (MASKS, PRESENCE, LABEL_SLICES) or slice_axis not in AXES:
         raise ValueError(f"supervision is {supervision!r}, slice_axis is {slice_axis!r}")
     problems: list[str] = []
-    known = Path(model).is_file() if model else False
+    known = Path(model).expanduser().is_file() if model else False
     labels = _read_labels(Path(metadata), read_grid(model, {}).label_values if known else None)
     given = [_read_case(entry, "training", problems) for entry in training]
     scored = [_read_case(entry, "validation", problems) for entry in validation or []]

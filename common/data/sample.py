@@ -63,7 +63,7 @@ def make_sample_cohort(
         raise InputError(problems)
     counts = {"training": num_training, "validation": num_validation, "test": num_test}
     generator = {"version": VERSION, "seed": seed, **counts, "spatial_size": list(spatial_size)}
-    folder = Path(folder).absolute()
+    folder = Path(folder).expanduser().absolute()
     if _is_complete(folder, generator):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def make_sample_cohort(
 
 def sample_dataset_dir(folder: str | os.PathLike) -> str:
     """Return `folder` as a string, with a sample cohort in it: the one found there, else the default one, made now."""
-    folder = Path(folder).absolute()
+    folder = Path(folder).expanduser().absolute()
     if _is_complete(folder):
         return str(folder)
     given = {}

@@ -50,8 +50,8 @@ def require_writable(output_dir: str | os.PathLike) -> None:
         InputError: it can't be made or written.
     """
     try:
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=Path(output_dir)):
+        Path(output_dir).expanduser().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=Path(output_dir).expanduser()):
             pass
     except OSError as error:
         raise InputError(

@@ -99,7 +99,7 @@ def atomic_save(content: Any, path: str | Path) -> None:
 def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:
     """Read a file that holds tensors and plain values only; InputError for anything else, which is never executed."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        return torch.load(Path(path).expanduser(), map_location=device, weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; wanted a checkpoint") from None
     except Exception as error:

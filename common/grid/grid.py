@@ -51,7 +51,7 @@ class Grid:
 def read_grid(path: str | None, default: Mapping[str, Sequence[float]]) -> Grid:
     """Return the grid that a trained model.pt carries, or the default, by its fields, where there is no such file."""
     found: Mapping[str, Any] = default
-    if path and Path(path).exists():
+    if path and Path(path).expanduser().exists():
         tensors = load_tensors(path)
         found = {name: tensors[name].tolist() for name in ("spatial_size", "pixdim", "label_values")}
     return Grid(**found)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .words import items, number, optional, truth
 
 COMMANDS = ("run", "run_workflow")
 RESERVED = ("_target_", "_disabled_", "_requires_", "_desc_", "_mode_")  # a component reads these itself
@@ -68,9 +69,27 @@ def check_overrides(config_files: Sequence[str] | str | None = None, argv: Seque
         elif not _is_known(config, name):
             problems.append(_describe(config, key, [Path(file).name for file in files]))
         elif not key.startswith("+"):
+            problems += _wrong_word(name, value, config[name] if name in config else None)
             config[name] = value  # a later override may reach into what this one brings
     if problems:
         raise InputError(problems)
+
+
+def _wrong_word(key: str, value: Any, default: Any) -> list[str]:
+    """Return the line to say where a setting's default is a truth, a number or numbers and the given word is none."""
+    if optional(value) is None or (isinstance(value, str) and value.startswith(("$", "@", "%"))):
+        return []  # null is for the setting itself to judge, an expression for MONAI
+    try:
+        if isinstance(default, bool):
+            truth(key, value)
+        elif isinstance(default, int | float):
+            number(key, value, whole=isinstance(default, int))
+        elif isinstance(default, list) and default and all(isinstance(n, int | float) for n in default):
+            for part in items(value):
+                number(key, part)
+    except InputError as error:
+        return [f"--{line}" for line in error.problems]
+    return []
 
 
 def parse_flags(arguments: Sequence[str]) -> list[tuple[str, str]]:

@@ -38,7 +38,7 @@ class LabelReview:
 
     def __init__(self, labeller: Any, cohort: Any, images: Sequence[Mapping[str, Any]], output_dir: str) -> None:
         self.labeller, self.cohort, self.images = labeller, cohort, images
-        self.folder = Path(output_dir) / FOLDER
+        self.folder = Path(output_dir).expanduser() / FOLDER
 
     def write(self) -> None:
         """Write volumes (every process its share) and the page."""

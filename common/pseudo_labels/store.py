@@ -22,7 +22,7 @@ class PseudoLabelBank:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
 
     def path(self, case: str) -> Path:
         return self.folder / f"{case}.safetensors"

@@ -40,7 +40,11 @@ class CaseWork:
     """
 
     def __init__(self, folder: str | Path, identity: str, resume: bool = False) -> None:
-        self.root, self.folder, self.resume = Path(folder), Path(folder) / identity, truth("resume", resume)
+        self.root, self.folder, self.resume = (
+            Path(folder).expanduser(),
+            Path(folder).expanduser() / identity,
+            truth("resume", resume),
+        )
 
     def bank(self, name: str = "") -> PseudoLabelBank:
         """Return the bank of one kind of label; without a name that of the folder itself."""

@@ -41,7 +41,7 @@ class Report:
 
     def __init__(self, title: str, output_dir: str | os.PathLike) -> None:
         self.title = title
-        self.path = Path(output_dir) / self.FILE
+        self.path = Path(output_dir).expanduser() / self.FILE
         self._sections: dict[str, list[str]] = {}
         self._tables = 0
 

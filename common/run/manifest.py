@@ -59,7 +59,7 @@ class RunManifest:
         resume: bool = False,
         datalist: str | Datalist = "dataset.json",
     ) -> None:
-        self.path = Path(output_dir) / self.FILE
+        self.path = Path(output_dir).expanduser() / self.FILE
         self.started = _now()
         self.facts = {
             "seed": seed,

@@ -46,7 +46,7 @@ class NativeGridMetrics:
         extra_columns: Callable[[dict], dict] | None = None,
         print_table: bool = True,
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = Path(output_dir).expanduser()
         self.table = MetricsTable(label_names)
         self.pred_key, self.label_key, self.case_key = pred_key, label_key, case_key
         self.extra_columns = extra_columns

@@ -41,7 +41,7 @@ def require_model(path: str, names: Sequence[str] = GRID) -> None:
     Raises:
         InputError: missing, not a state dict, or without one of the names.
     """
-    if not Path(path).is_file():
+    if not Path(path).expanduser().is_file():
         raise InputError(f"{path}: no such file; wanted a trained model: run train.json, or name one by --ckpt_path")
     content = _state_dict(load_tensors(path), "model")
     missing = [name for name in names if name not in content]

@@ -45,7 +45,7 @@ class StageCheckpoint:
     """
 
     def __init__(self, path: str, stage: str, seed: int = 0, save_every: int = 1, resume: bool = False) -> None:
-        self.path, self.stage, self.seed = Path(path), stage, seed
+        self.path, self.stage, self.seed = Path(path).expanduser(), stage, seed
         self.save_every, self.resume = save_every, resume
 
     def attach(self, engine: Engine) -> None:

@@ -71,7 +71,7 @@ class AdaSamVolume(GridNetwork):
 
 def read_slice_axis(path: str | None, default: int = 2) -> int:
     """Return the slicing axis that ada_sam.pt carries, or the default where there is no such file."""
-    if not path or not Path(path).exists():
+    if not path or not Path(path).expanduser().exists():
         return default
     return int(load_tensors(path)["slice_axis"])
 

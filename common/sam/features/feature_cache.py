@@ -31,7 +31,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | Path, sam_name: str, checkpoint_sha256: str, **settings: object) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.sam_name = sam_name
         identity = {"format": _FORMAT, "sam": sam_name, "checkpoint": checkpoint_sha256, "settings": settings}
         self._identity = json.dumps(identity, sort_keys=True)

@@ -41,7 +41,7 @@ def find_weights(name: str, path: str | Path | None = None) -> Path:
     """
     weights = _known(name)
     if path is not None:
-        given = Path(path)
+        given = Path(path).expanduser()
         places = [given / weights.file_name if given.is_dir() else given]
     else:
         places = [weights_folder() / weights.file_name, Path(torch.hub.get_dir()) / "checkpoints" / weights.file_name]

@@ -200,3 +200,28 @@ def test_as_an_item_of_run(tmp_path):
     assert done.stdout.count("trained") == 1 and "trained 5" in done.stdout, done.stderr
     assert done.returncode != 0
     assert "--epocs: no such key in train.json; the closest is --epochs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("default", "word", "line"),
+    [
+        (False, "maybe", "--key is 'maybe'; wanted true or false (also 1, yes, on; 0, no, off)"),
+        (3, "two", "--key is 'two'; wanted a whole number"),
+        (3, "2.5", "--key is 2.5; wanted a whole number"),
+        (0.5, "half", "--key is 'half'; wanted a number"),
+        ([1, 99], "1,x", "--key is 'x'; wanted a number"),
+    ],
+)
+def test_a_word_that_the_setting_cannot_be_is_one_line_before_anything_starts(tmp_path, default, word, line):
+    (tmp_path / "train.json").write_text(json.dumps({"key": default}))
+    assert problems_of(tmp_path, "--key", word)[0].startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("default", "word"),
+    [(False, "on"), (True, "0"), (3, "4"), (0.5, "1"), ([1, 99], "0,100"), ([1, 99], "[0,99.5]"), (3, "null"),
+     (None, "64,48,32"), (3, "$1 + 2"), ("auto", "3")],
+)  # fmt: skip
+def test_words_that_a_setting_can_be_pass(tmp_path, default, word):
+    (tmp_path / "train.json").write_text(json.dumps({"key": default}))
+    check(tmp_path, "--key", word)

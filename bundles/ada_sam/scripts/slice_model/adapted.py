@@ -36,7 +36,7 @@ class AdaptedModel:
         image_size: int | None = None,
         merged: bool = True,
     ) -> None:
-        self.volume, self.folder, self.merged = volume, Path(folder), merged
+        self.volume, self.folder, self.merged = volume, Path(folder).expanduser(), merged
         self.sam, self.checkpoint, self.image_size = sam, checkpoint, image_size
 
     @property

@@ -67,7 +67,7 @@ class GeneralistAnswers:
         self.cases_per_round = words.optional_number("answer_cases", cases_per_round, whole=True, least=1)
         self.keep, self.keep_rounds = keep, 2 + math.ceil(2 * save_every / max(1, self.every))
         self.device, self.resume = torch.device(device), words.truth("resume", resume)
-        self._folder = Path(folder)
+        self._folder = Path(folder).expanduser()
         self.round = 0
         self._bank: dict[str, PseudoLabelBank] = {}
         self._chosen: set[str] = set()

@@ -41,7 +41,7 @@ class SubClasses:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InputError(f"subclasses is {count!r}; wanted 1 (none) or more for each label")
         self.count, self.seed = count, seed
-        self.file = None if folder is None else Path(folder) / FILE
+        self.file = None if folder is None else Path(folder).expanduser() / FILE
         self.centroids: list[Tensor] = []
         self.sizes: list[list[int]] = []
         self._bits: dict[str, Tensor] = {}
