@@ -17,7 +17,7 @@ from tools.packing.checksums import as_text
 from tools.signature import make_keys, read_secret_key, sign
 from tools.unpack import main, unpack, verify
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FILES = {"LICENSE": b"free", "configs/metadata.json": b'{"version": "0.1.0"}', "scripts/network.py": b"x = 1\n"}
 
 
