@@ -64,13 +64,7 @@ class Stage(ObjectiveTrainer):
         self.name, self.plan, self.progress = name, plan, ProgressBar(name)
         methods = [handler for handler in train_handlers if not isinstance(handler, list)]
         clients = [handler for entry in train_handlers if isinstance(entry, list) for handler in entry]
-        attached = [*methods, self.progress]
-        if plan is not None and run.rank == 0:
-            attached.append(
-                TensorBoardStatsHandler(
-                    log_dir=str(run.output_dir), tag_name="loss", output_transform=_loss, iteration_log=True
-                )
-            )
+        self._log_dir = str(run.output_dir) if plan is not None and run.rank == 0 else None
         checkpoint = StageCheckpoint(str(run.checkpoint(name)), name, run.seed, run.save_every, run.resume)
         super().__init__(
             device=run.device,
@@ -81,7 +75,7 @@ class Stage(ObjectiveTrainer):
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             amp=truth("amp", amp),
-            train_handlers=[*attached, StageCost(run, name), checkpoint, *clients],
+            train_handlers=[*methods, self.progress, StageCost(run, name), checkpoint, *clients],
             **options,
         )
         if plan is not None:
@@ -104,6 +98,10 @@ class Stage(ObjectiveTrainer):
         """Do what comes before, once; then run the epochs that are left."""
         if self.plan is not None:
             self.plan.prepare()
+        if self._log_dir is not None:  # only now: the handler writes a file, and a wrong data set leaves none
+            options = {"tag_name": "loss", "output_transform": _loss, "iteration_log": True}
+            TensorBoardStatsHandler(log_dir=self._log_dir, **options).attach(self)
+            self._log_dir = None
         super().run()
 
 

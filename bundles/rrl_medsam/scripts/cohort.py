@@ -41,12 +41,12 @@ class OneShotCohort(Cohort):
         **grid: Any,
     ) -> None:
         super().__init__(dataset_dir, datalist, **grid)
-        atlas = optional(atlas)
+        self.named_atlas = optional(atlas)
         self.candidates = [case["case"] for case in labeled_cases(self.content)]
         self.images = strip_labels(self.content.training + self.content.unlabeled)
         self.atlas: dict[str, Any] | None = None
-        if atlas is not None or len(self.candidates) == 1:
-            self.atlas = one_labeled(self.content, atlas or self.candidates[0])[0]
+        if self.named_atlas is not None or len(self.candidates) == 1:
+            self.atlas = one_labeled(self.content, self.named_atlas or self.candidates[0])[0]
         named = {} if self.atlas is None else {self.atlas["case"]: self.atlas}
         self.cases: list[Case] = [*named.values(), *(case for case in self.images if case["case"] not in named)]
 
@@ -79,4 +79,4 @@ class OneShotCohort(Cohort):
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {**super().settings, "atlas": None if self.atlas is None else self.atlas["case"]}
+        return {**super().settings, "atlas": self.named_atlas}

@@ -68,12 +68,12 @@ class RRLMedSAMNetwork(GridNetwork):
         prompt: bool = True,
         output: str = "mean",
     ) -> None:
-        super().__init__(spatial_size, pixdim, label_values)
         if output not in ("mean", "medical", "general"):
             raise ValueError(f"output is {output!r}; wanted mean, medical or general")
         stride = 2 ** sum(1 for s in strides if s == 2)
         if any(n < 1 or n % stride for n in spatial_size):
             raise ValueError(f"spatial_size is {list(spatial_size)}; wanted multiples of {stride}, at least {stride}")
+        super().__init__(spatial_size, pixdim, label_values)
         self.stride, self.prompt, self.output = stride, truth("prompt", prompt), output
         norm_ = (norm, {"affine": True}) if norm == "instance" else norm
         body: dict[str, Any] = {"channels": channels, "strides": strides, "norm": norm_, "dropout": dropout}

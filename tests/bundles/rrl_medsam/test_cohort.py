@@ -45,7 +45,7 @@ def test_cohort_opens_no_training_label_but_the_atlass(tmp_path):
     cohort = cohort_module.OneShotCohort(str(tmp_path), atlas="image_1", max_voxels=2000)
     assert cohort.atlas["case"] == "image_1" and cohort.atlas["label"].endswith("label_1.nii.gz")
     assert [sorted(case) for case in cohort.images] == [["case", "image"]] * 3
-    assert cohort.grid.label_values == [0, 1, 2] and [case["case"] for case in cohort.scored] == ["image_3"]
+    assert cohort.grid.label_values == (0, 1, 2) and [case["case"] for case in cohort.scored] == ["image_3"]
 
 
 def test_cohort_takes_the_medoid_where_no_atlas_is_named(tmp_path, capsys):

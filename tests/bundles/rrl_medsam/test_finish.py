@@ -49,7 +49,9 @@ def test_manifest_says_what_came_out_and_nothing_about_the_place(scored):
     assert results["grid"]["label_values"] == [0, 1, 2, 3, 4, 5]
     assert set(results["dice"]) == {"liver", "portal_vessel", "stomach", "spleen", "kidney", "overall"}
     assert all(0 <= score <= 1 for row in results["dice"].values() for score in row.values())
-    assert manifest["config"]["epochs"] == 1 and manifest["config"]["dataset_dir"] == "…/data of the clinic"
+    config = manifest["config"]
+    assert config["train"]["max_epochs"] == 1 and config["run"]["dataset_dir"] == "…/data of the clinic"
+    assert config["labeller"]["instance_steps"] == 1 and config["distill"]["optimizer"]["lr"] == 0.001
     assert {"load volumes", "affine", "register", "registration", "train", "evaluate"} <= set(manifest["stages"])
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from types import SimpleNamespace
 
@@ -77,7 +78,7 @@ def test_resume_takes_what_is_on_disk(done, images, monkeypatch):
 
 def test_another_grid_does_not_go_on_with_these_registrations(done, images, tmp_path):
     other = make(images, done.root, resume=True)
-    other.cohort.grid = {**other.cohort.grid, "pixdim": [2.0, 1.0, 1.0]}
+    other.cohort.grid = dataclasses.replace(other.cohort.grid, pixdim=(2, 1, 1))
     other.align()
     assert other.folder != done.folder and other.folder.parent == done.folder.parent
 
@@ -199,7 +200,8 @@ def test_rounds_follow_the_epochs_and_the_sampler_follows_the_rounds(done, image
     labeller.label = lambda number: (made.append(number), original(number))[1]
     sampler = StreamSampler(images, 4)
     engine = Engine(lambda engine, batch: subsets.append(list(sampler.subset)))
-    rounds_module.LabellingRounds(labeller, sampler, rounds=2).attach(engine)
+    engine.data_loader = SimpleNamespace(sampler=sampler)
+    rounds_module.LabellingRounds(labeller, rounds=2).attach(engine)
     engine.run([0], max_epochs=5)
     assert made == [2]  # round 1 is what `register` made; 5 epochs are 3 + 2
     assert len(subsets) == 5 and subsets[0] == done.training_indices()
@@ -212,14 +214,15 @@ def test_a_resumed_run_enters_the_round_of_its_epoch(done, images):
     labeller.label = lambda number: made.append(number)
     labeller.training_indices = lambda: [2, 3]
     sampler = StreamSampler(images, 4)
-    handler = rounds_module.LabellingRounds(labeller, sampler, rounds=2)
-    handler.start_round(SimpleNamespace(state=SimpleNamespace(epoch=4, max_epochs=4)))
+    handler = rounds_module.LabellingRounds(labeller, rounds=2)
+    loader = SimpleNamespace(sampler=sampler)
+    handler.start_round(SimpleNamespace(state=SimpleNamespace(epoch=4, max_epochs=4), data_loader=loader))
     assert made == [2] and sampler.subset == [2, 3]
 
 
 def test_no_rounds_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        rounds_module.LabellingRounds(None, None, rounds=0)
+        rounds_module.LabellingRounds(None, rounds=0)
 
 
 def test_targets_are_the_pseudo_label_or_the_aligned_atlas(done, images):

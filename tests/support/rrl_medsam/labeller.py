@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from common.grid.grid import Grid
 from common.imaging.registration import foreground_dice_loss, integrate, voxel_grid, warp
 from common.serving.inferers import AffineTTAInferer
 from support.bundle.path import import_bundle
@@ -75,7 +76,7 @@ def make(images, folder, **changes):
     cohort = SimpleNamespace(
         images=[{"case": item["case"], "image": f"/{item['case']}.nii.gz"} for item in images.items],
         labels={0: "background", 1: "body", 2: "core"},
-        grid={"spatial_size": list(SIZE), "pixdim": [1.0, 1.0, 1.0], "label_values": [0, 1, 2]},
+        grid=Grid(SIZE, (1, 1, 1), (0, 1, 2)),
         choose_atlas=lambda images: {"case": ATLAS, "image": f"/{ATLAS}.nii.gz", "label": f"/labels/{ATLAS}.nii.gz"},
     )
     settings = {

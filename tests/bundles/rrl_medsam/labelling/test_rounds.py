@@ -22,9 +22,11 @@ class Labeller:
 def rounds_of(epochs, **options):
     """Return the round of labels in each epoch of a training whose trainer knows `max_epochs` at that time."""
     labeller, sampler, seen = Labeller(), SimpleNamespace(subset=None), []
-    handler = LabellingRounds(labeller, sampler, **options)
+    loader = SimpleNamespace(sampler=sampler)
+    handler = LabellingRounds(labeller, **options)
     for epoch, max_epochs in enumerate(epochs, start=1):
-        handler.start_round(SimpleNamespace(state=SimpleNamespace(epoch=epoch, max_epochs=max_epochs)))
+        state = SimpleNamespace(epoch=epoch, max_epochs=max_epochs)
+        handler.start_round(SimpleNamespace(state=state, data_loader=loader))
         seen.append(labeller.round)
         assert sampler.subset == [labeller.round]
     return seen
@@ -44,4 +46,4 @@ def test_a_federated_training_is_divided_as_a_whole_whatever_the_trainer_knows()
 
 def test_no_round_is_refused():
     with pytest.raises(ValueError, match="wanted at least 1"):
-        LabellingRounds(Labeller(), None, rounds=0)
+        LabellingRounds(Labeller(), rounds=0)
