@@ -78,6 +78,15 @@ class AddAdaSamd(MapTransform):
         return {value: scores[value]["dice"] for value in values}
 
 
+def slice_by_slice(inference: VolumeInference) -> VolumeInference:
+    """Return the same network led through a volume without smoothing, medians or masks handed on along the slices."""
+    return VolumeInference(
+        inference.network, inference.slice_axis, presence_sigma=0.0, use_extents=False, longest_run=False,
+        cam_scope="running", cam_sigma=0.0, box_median=1, passes=1, propagate=False, smooth=0.0,
+        largest_component=False,
+    )  # fmt: skip
+
+
 class ComparedColumns:
     """Columns of the metrics table beside the model's own: those of `AddAdaSamd`."""
 
