@@ -10,7 +10,6 @@ from .cohort import FewSlicesCohort
 from .common.run.run import Run
 from .common.training.plan import Plan
 from .common.training.stage import Stage
-from .images import Images
 from .labeller import PseudoLabeller
 from .learning.slices import SliceDataset
 from .network import AdaSamVolume
@@ -26,8 +25,7 @@ class FewSlicesPlan(Plan):
         volume: ADA-SAM as a network of volumes.
         network: what is deployed: a segmenter that learns from the pseudo labels, or `volume` itself. It is built
             before the trainers, whose data loaders draw a seed each.
-        images: of the cohort, loaded here.
-        slices: of the images, what ADA-SAM learns from, with SAM's features of them.
+        slices: what ADA-SAM learns from, with SAM's features of them; their volumes are loaded here.
         classify, adapt: trainers of the classifier and of ADA-SAM.
         adapted: writes ADA-SAM's own files.
         slice_unet: trainer of the plain network; left out where it has no share in the pseudo labels.
@@ -44,7 +42,6 @@ class FewSlicesPlan(Plan):
         cohort: FewSlicesCohort,
         volume: AdaSamVolume,
         network: nn.Module,
-        images: Images,
         slices: SliceDataset,
         classify: Stage,
         adapt: Stage,
@@ -53,6 +50,7 @@ class FewSlicesPlan(Plan):
         labeller: PseudoLabeller | None = None,
         **noted: Any,
     ) -> None:
+        images, features = slices.table.images, slices.features
         second = None if labeller is None else labeller.second
         learning = {"classify": classify, "adapt": adapt} | ({"slice_unet": slice_unet} if second else {})
         labelling = {"labeller": labeller, "second": second}
@@ -61,14 +59,14 @@ class FewSlicesPlan(Plan):
             "inference": volume.inference,
             "adapted": adapted,
             "images": images,
-            "features": slices.features,
+            "features": features,
             "slices": slices,
             **{name: part for name, part in labelling.items() if part is not None},
             **noted,
         }
         super().__init__(run, cohort, **parts, **learning)
         self.network = network
-        self.volume, self.images, self.features, self.slices = volume, images, slices.features, slices
+        self.volume, self.images, self.features, self.slices = volume, images, features, slices
         self.classify, self.adapt, self.adapted, self.slice_unet = classify, adapt, adapted, slice_unet
         self.labeller = labeller
         self.review = None if labeller is None else Review(labeller, cohort, images, str(run.output_dir))
