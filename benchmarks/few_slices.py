@@ -40,6 +40,7 @@ from scripts.common.tensors import plain  # noqa: E402
 from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
 from scripts.common.training.sampling import StreamSampler  # noqa: E402
 from scripts.learning.slice_unet import gated, segment_slices  # noqa: E402
+from scripts.plan import FewSlicesPlan  # noqa: E402
 
 BARE = {"negative_weight": 0, "consistency_weight": 0, "prompt_weight": 0}
 ALONE, METHOD = "ADA-SAM alone", "the method"
@@ -57,7 +58,6 @@ ADAPTED: dict[str, dict[str, Any]] = {
     METHOD: {},
 }
 UNET_2D, UNET_3D = "2D UNet", "3D UNet"
-STAGES = ("classify", "adapt", "slice_unet")
 ROWS = [UNET_2D, UNET_3D, *ADAPTED]
 # ways of segmenting a volume -> options of VolumeInference
 SLICE_BY_SLICE = {
@@ -89,8 +89,7 @@ class Benchmark:
             "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "datalist": arguments.datalist,
             "output_dir": str(row), "ckpt_dir": str(row), "cache_dir": str(self.work), "save_every": 10**6,
             "labeller::folder": str(row / "labels"),
-            **{f"{stage}::trainer::train_handlers": [f"@{stage}::checkpoint"] for stage in STAGES},
-            "train::trainer::train_handlers": ["@train::checkpoint"],
+            "train::trainer::plan": None,  # its steps are taken one by one
         }  # fmt: skip
         return row_parser(BUNDLE, arguments, fixed, overrides)
 
@@ -99,10 +98,10 @@ class Benchmark:
         shutil.rmtree(self.work / "row", ignore_errors=True)
         seed_epoch(draw, "build", 0)
         parser = self.parser(num_label_slices=slices, seed=draw, **ADAPTED.get(name, {}))
-        images = parser.get_parsed_content("images")
-        images.set_data(parser.get_parsed_content("cohort").cases)
-        result: dict[str, Any] = {"row": name, "slices": slices, "draw": draw}
-        result["annotated"] = parser.get_parsed_content("cohort").label_slices
+        cohort, images = parser.get_parsed_content("cohort"), parser.get_parsed_content("images")
+        cohort.check()
+        images.set_data(cohort.cases)
+        result: dict[str, Any] = {"row": name, "slices": slices, "draw": draw, "annotated": cohort.label_slices}
         cost: dict[str, float] = {}
         clock = time.process_time()
 
@@ -116,27 +115,25 @@ class Benchmark:
             ways = {"": self.train_segmenter(parser)}
             done("train")
         else:
-            features = parser.get_parsed_content("features")
-            features.prepare(images)
-            parser.get_parsed_content("ada").note_extents(features.all_bits.values())
-            parser.get_parsed_content("slices").prepare()
+            plan = parser.get_parsed_content("plan")
+            plan.encode()
             done("features")
-            self.classify(parser)
+            self.classify(parser, plan)
             done("classify")
             if name == UNET_2D:
-                ways = self.train_slices(parser)
+                ways = self.train_slices(plan)
                 done("train")
             else:
                 if parser.get("adapt_epochs"):
-                    parser.get_parsed_content("adapt::trainer").run()
+                    plan.adapt.run()
                 done("adapt")
-                ways = self.ways(parser)
+                ways = self.ways(plan)
                 if segment:
-                    if parser.get_parsed_content("slice_unet::teacher").share:
-                        parser.get_parsed_content("slice_unet::trainer").run()
-                        ways[WITHIN] = self.teacher(parser)
+                    if plan.labeller.second is not None:
+                        plan.learn_from_slices()
+                        ways[WITHIN] = self.teacher(plan)
                         done("slice UNet")
-                    parser.get_parsed_content("labeller").run()
+                    plan.labeller.run()
                     done("label")
                     ways["segmenter"] = self.train_segmenter(parser)
                     done("train")
@@ -145,24 +142,23 @@ class Benchmark:
         result["cost"] = {stage: round(seconds, 1) for stage, seconds in cost.items()}
         return result
 
-    def classify(self, parser: ConfigParser) -> None:
+    def classify(self, parser: ConfigParser, plan: FewSlicesPlan) -> None:
         """Train the head, once for all rows of a draw with the same settings of it."""
         names = (
             "sam", "sam_image_size", "context", "head", "hidden", "pooling", "seed", "classify_epochs", "feedback",
             "num_label_slices", "locate_weight", "cam_range",
         )  # fmt: skip
         key = json.dumps([parser.get(name) for name in names])
-        head = parser.get_parsed_content("ada").head
+        head = plan.volume.network.head
         if key not in self.heads:
-            parser.get_parsed_content("classify::trainer").run()
+            plan.classify.run()
             self.heads[key] = {name: value.clone() for name, value in head.state_dict().items()}
         head.load_state_dict(self.heads[key])
 
-    def ways(self, parser: ConfigParser) -> dict[str, Callable[[dict[str, Any]], Tensor]]:
+    def ways(self, plan: FewSlicesPlan) -> dict[str, Callable[[dict[str, Any]], Tensor]]:
         """Return the ways of segmenting a volume with the adapted ADA-SAM: test item -> probabilities [K, H, W, D]."""
-        network, features = parser.get_parsed_content("ada"), parser.get_parsed_content("features")
-        kind, axis = type(parser.get_parsed_content("inference")), parser.get_parsed_content("cohort").slice_axis
-        size = parser.get_parsed_content("grid").spatial_size
+        network, features = plan.volume.network, plan.features
+        kind, axis, size = type(plan.volume.inference), plan.cohort.slice_axis, plan.cohort.grid.spatial_size
         values = {"label_values": self.values}
 
         def embeddings(item: dict[str, Any]) -> Tensor:
@@ -177,10 +173,9 @@ class Benchmark:
         ways["oracle"] = lambda item: oracle.oracle(embeddings(item), self.truth(item)).probabilities
         return ways
 
-    def teacher(self, parser: ConfigParser) -> Callable[[dict[str, Any]], Tensor]:
+    def teacher(self, plan: FewSlicesPlan) -> Callable[[dict[str, Any]], Tensor]:
         """Return the 2D network that teaches the segmenter beside ADA-SAM."""
-        network, axis = parser.get_parsed_content("slice_unet::network"), parser.get_parsed_content("cohort").slice_axis
-        context = parser.get("context")
+        network, axis, context = plan.labeller.second.network, plan.cohort.slice_axis, plan.features.context
         return lambda item: segment_slices(network, context_planes(plain(item["image"]), axis, context), axis)
 
     def truth(self, item: dict[str, Any]) -> Tensor:
@@ -196,19 +191,18 @@ class Benchmark:
         network, inferer = parser.get_parsed_content("network").eval(), parser.get_parsed_content("inferer")
         return lambda item: inferer(plain(item["image"]).float()[None], network).softmax(1)[0]
 
-    def train_slices(self, parser: ConfigParser) -> dict[str, Callable[[dict[str, Any]], Tensor]]:
+    def train_slices(self, plan: FewSlicesPlan) -> dict[str, Callable[[dict[str, Any]], Tensor]]:
         """Train a 2D UNet on the slices with masks, half of each batch slices without any class."""
-        classes, axis = len(self.values), parser.get_parsed_content("cohort").slice_axis
+        classes, axis = len(self.values), plan.cohort.slice_axis
         network = UNet(2, 1, classes, (16, 32, 64, 128), (2, 2, 2), num_res_units=2, norm="instance")
-        given, table = parser.get_parsed_content("slices"), parser.get_parsed_content("table")
-        features, images = given.features, parser.get_parsed_content("images")
-        slices = type(given)(table, features, images, given.view_count, given.seed, embedded=False)
-        empty = [number for number in table.others if not table.rows[number].bits.any()]
+        slices = plan.slices.without_embeddings()
+        table = slices.table
+        empty = [number for number in table.others() if not table.rows[number].bits.any()]
         streams = []
-        for kind, indices, size in ((1, table.annotated, 8), (2, empty, 2)):
+        for kind, indices, size in ((1, table.annotated(), 8), (2, empty, 2)):
             if indices:
                 count = self.arguments.unet_steps * size
-                sampler = StreamSampler(slices, count, seed=100 * parser.get("seed") + kind)
+                sampler = StreamSampler(slices, count, seed=100 * plan.run.seed + kind)
                 sampler.subset = indices
                 streams.append(torch.utils.data.DataLoader(slices, size, sampler=sampler))
         optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
@@ -222,17 +216,16 @@ class Benchmark:
             optimizer.step()
             schedule.step()
         network.eval()
-        return {"": lambda item: self.by_slices(network, item, axis), "gated": self.gated(parser, network, axis)}
+        return {"": lambda item: self.by_slices(network, item, axis), "gated": self.gated(plan, network, axis)}
 
     @staticmethod
     def by_slices(network: nn.Module, item: dict[str, Any], axis: int) -> Tensor:
         """Return the probabilities [K, H, W, D] of a 2D network, slice by slice."""
         return segment_slices(network, context_planes(plain(item["image"]), axis), axis)
 
-    def gated(self, parser: ConfigParser, network: nn.Module, axis: int) -> Callable[[dict[str, Any]], Tensor]:
+    def gated(self, plan: FewSlicesPlan, network: nn.Module, axis: int) -> Callable[[dict[str, Any]], Tensor]:
         """Return the 2D network where the head, smoothed along the slices, says that a class is there."""
-        inference, features = parser.get_parsed_content("inference"), parser.get_parsed_content("features")
-        size = parser.get_parsed_content("grid").spatial_size
+        inference, features, size = plan.volume.inference, plan.features, plan.cohort.grid.spatial_size
 
         def segment(item: dict[str, Any]) -> Tensor:
             features.note("scored", item["image"])

@@ -118,8 +118,16 @@ def _is_section(value: Any) -> bool:
 
 def _opened(value: Any, indent: str, inner: str) -> str:
     opening, closing = "{}" if isinstance(value, dict) else "[]"
-    texts = list(_entries(value, inner))
-    return "\n".join([opening, *(f"{inner}{text}" for text in texts), f"{indent}{closing}"])
+    lines: list[str] = []
+    shared = False  # whether the last line holds short entries of a section, and has room for another
+    for entry, text in zip(value.values() if isinstance(value, dict) else value, _entries(value, inner), strict=True):
+        short = isinstance(value, dict) and not isinstance(entry, dict) and "\n" not in text
+        if short and shared and len(f"{lines[-1]} {text}") <= WIDTH:
+            lines[-1] += f" {text}"
+        else:
+            lines.append(f"{inner}{text}")
+        shared = short
+    return "\n".join([opening, *lines, f"{indent}{closing}"])
 
 
 def _filled(value: Any, indent: str, inner: str, used: int) -> str:
@@ -130,7 +138,8 @@ def _filled(value: Any, indent: str, inner: str, used: int) -> str:
         tail = 1 if number + 1 == len(value) else 0  # the closing bracket
         gap = "" if lines[-1] == opening else " "
         first = text.partition("\n")[0]
-        if lines[-1].strip() and len(f"{lines[-1]}{gap}{first}") + tail <= room and "\n" not in text:
+        open_list = first.endswith("[")  # its items follow on lines of their own
+        if len(f"{lines[-1]}{gap}{first}") + tail <= room and ("\n" not in text or open_list):
             lines[-1] += gap + text
         else:
             lines.append(f"{inner}{text}")

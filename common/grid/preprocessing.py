@@ -70,10 +70,14 @@ class LabelPreprocessing(Compose):
         )
 
 
-class ScoredPreprocessing(Compose):
-    """`image` as the network sees it, and `label` [1, H, W, D] int32 on the voxels of its file, to score by."""
+class WithLabel(Compose):
+    """`image` as the network sees it, and `label` [1, H, W, D] int32 on the voxels of its file, to score by.
 
-    def __init__(self, preprocessing: Compose) -> None:
+    Args:
+        image: of the image, see `ImagePreprocessing`.
+    """
+
+    def __init__(self, image: Compose) -> None:
         super().__init__(
-            [preprocessing, LoadImaged("label", ensure_channel_first=True), EnsureTyped("label", dtype=torch.int32)]
+            [image, LoadImaged("label", ensure_channel_first=True), EnsureTyped("label", dtype=torch.int32)]
         )

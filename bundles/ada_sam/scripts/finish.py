@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from .cohort import FewSlicesCohort
 from .common.pseudo_labels.review import COLUMNS as PICTURES
 from .common.pseudo_labels.review import FOLDER
 from .common.report.finish import Finish as CommonFinish
@@ -15,35 +13,22 @@ from .common.report.page import DATA, Report
 from .common.sam.adapters.registry import merged_state
 from .common.scoring.compared import Compared
 from .evaluation import ITSELF, SLICES, UNET
-from .network import AdaSamVolume
-from .review import MEANING, Review, mask_rows, supervision
+from .plan import FewSlicesPlan
+from .review import MEANING, mask_rows, supervision
 
 PSEUDO_LABELS = "Pseudo labels"
 PICTURED = 6
 
 
 class Finish(CommonFinish):
-    """`report.finish.Finish` beside ADA-SAM's own answers on the same scans, with the pseudo labels and their flags.
-
-    Args:
-        base: name, sha256 and image size of the SAM that was adapted.
-        labeller, review: of the pseudo labels; None where ADA-SAM itself is deployed, which makes none.
-    """
+    """`report.finish.Finish` beside ADA-SAM's own answers on the same scans, with the pseudo labels and their flags."""
 
     title = "ADA-SAM"
 
-    def __init__(
-        self,
-        cohort: FewSlicesCohort,
-        network: nn.Module,
-        base: Mapping[str, Any],
-        labeller: Any = None,
-        review: Review | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(cohort=cohort, network=network, **options)
-        self.base, self.labeller, self.review = dict(base), labeller, review
-        self.itself = isinstance(network, AdaSamVolume)
+    def __init__(self, plan: FewSlicesPlan, **options: Any) -> None:
+        super().__init__(plan=plan, network=plan.network, **options)
+        self.base, self.labeller, self.review = plan.adapted.base, plan.labeller, plan.review
+        self.itself = plan.network is plan.volume
 
     def weights(self) -> dict[str, Tensor]:
         # adapters folded in; a segmenter has none

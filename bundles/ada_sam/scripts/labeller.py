@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .common.errors import InputError
+from .common.launch.words import truth
 from .common.pseudo_labels.store import PseudoLabelBank
 from .common.pseudo_labels.work import CaseWork, settings_digest
 from .common.slices.presence_volume import slice_bits
@@ -70,7 +71,7 @@ class PseudoLabeller:
         self.cohort, self.images, self.features = cohort, images, features
         self.network, self.inference = network, inference
         self.second = second if second is not None and second.share > 0 else None
-        self.mask_weight, self.resume = float(mask_weight), resume
+        self.mask_weight, self.resume = float(mask_weight), truth("resume", resume)
         self.weight = weight if weight == CONFIDENCE else float(weight)
         self.names = {value: name for value, name in cohort.labels.items() if value != 0}
         self._folder = folder

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .common.files.tensor_files import load_tensors
+from .common.grid.grid import Grid
 from .common.grid.network import BodyNetwork, GridNetwork
 from .common.sam.features.volume import encode_volume
+from .slice_model.ada_sam import AdaSam
 from .volume.volume_inference import VolumeInference
 
 
@@ -26,29 +29,25 @@ class AdaSamVolume(GridNetwork):
     `Segmenter` is what is exported.
 
     Args:
-        inference: leads ADA-SAM, its network, through a volume along its slice axis.
-        spatial_size: voxels along the RAS axes.
-        pixdim: spacing of that grid, mm.
-        label_values: value in a label map of each class, background first; K = len(label_values).
+        network: of slices.
+        slice_axis: 0, 1 or 2 of the grid.
+        grid: of the volume; K is the number of its label values.
         context: 2.5D: the channels of slice z are the slices z - context, z, z + context; 0: grey three times.
+        options: how it is led through a volume, see `VolumeInference`.
+
+    Attributes:
+        inference: that leads it.
 
     forward: image [B, 1, H, W, D] in [0, 1] -> log-probabilities [B, K, H, W, D] float32; needs no gradient and makes
         none.
     """
 
-    def __init__(
-        self,
-        inference: VolumeInference,
-        spatial_size: Sequence[int],
-        pixdim: Sequence[float],
-        label_values: Sequence[int],
-        context: int = 0,
-    ) -> None:
-        super().__init__(spatial_size, pixdim, label_values)
-        self.network = inference.network
-        self.inference = inference
+    def __init__(self, network: AdaSam, slice_axis: int, grid: Grid, context: int = 0, **options: Any) -> None:
+        super().__init__(grid.spatial_size, grid.pixdim, grid.label_values)
+        self.network = network
+        self.inference = VolumeInference(network, slice_axis, label_values=grid.label_values, **options)
         self.context = int(context)
-        self.register_buffer("slice_axis", torch.tensor(float(inference.slice_axis)))
+        self.register_buffer("slice_axis", torch.tensor(float(slice_axis)))
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:

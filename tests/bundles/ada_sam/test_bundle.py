@@ -71,6 +71,27 @@ def test_training_leaves_models_scores_and_report(trained):
     stages = {"load volumes", "SAM features", "views", *STAGES, "pseudo labels", "review", "evaluate"}
     assert stages <= set(manifest(folder)["stages"])
     assert len(trained["built"]) == 1  # features and network share the SAM
+    config = manifest(folder)["config"]
+    assert config["cohort"]["num_label_slices"] == 3 and config["images"]["percentiles"] == [1, 99]
+    assert config["ada"]["hidden"] == 8 and config["ada"]["feedback"] is None and config["inferer"]["overlap"] == 0.5
+    assert config["labeller"]["mask_weight"] == 5 and 0 < config["second"]["share"] < 1
+    assert list(config)[-4:] == list(STAGES) and config["adapt"]["max_epochs"] == 2
+
+
+def test_building_the_trainer_opens_no_label_and_does_nothing(tiny_cohort, tmp_path, monkeypatch):
+    """As a client of a federation does, which runs it later."""
+    use_tiny_sam(monkeypatch, tmp_path / "weights")
+    parser = ConfigParser()
+    parser.read_config(ADA.configs / "train.json")
+    folders = {f"{name}_dir": str(tmp_path / name) for name in ("output", "ckpt", "cache")}
+    parser.update({"bundle_root": str(ADA.folder), "dataset_dir": str(tiny_cohort), **folders, **ADA.tiny})
+    import_bundle("ada_sam")
+    with files_opened() as opened:
+        trainer = parser.get_parsed_content("train::trainer")
+    labels = {os.path.realpath(path) for path in tiny_cohort.glob("labels*/*")}
+    assert len(labels) >= 7 and not labels & set(opened)
+    assert list(trainer.plan.trainers) == list(STAGES) and len(parser.get_parsed_content("images")) == 0
+    assert files_below(tmp_path) == {"weights/tiny_sam.pt", "output/events.out.tfevents"}
 
 
 def test_report_says_the_supervision_and_which_slices_had_masks(trained):
@@ -233,7 +254,8 @@ def test_two_processes_train_one_model(tiny_cohort, tmp_path):
     for line, wanted in (("epoch 2/2", 3), ("mean of 2 cases", 1), ("model:  ", 1), ("ADA-SAM: ", 1)):
         assert sum(line in printed for printed in said.splitlines()) == wanted, (line, said)
     assert len(list((bundle / "eval" / "pseudo_labels").glob("*.nii.gz"))) == 5
-    assert json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))["config"]["world_size"] == 2
+    config = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))["config"]
+    assert config["train"]["epoch_length"] == 2 and config["adapt"]["epoch_length"] == 1  # of 3 and 2, by two
 
 
 def test_mistyped_key_is_one_clear_line(tmp_path):

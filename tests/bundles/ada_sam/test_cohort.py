@@ -64,9 +64,16 @@ def change(folder, **training):
     write(folder, content)
 
 
+def checked(folder, **options):
+    """Return a cohort whose files were looked at, as a plan does before anything is learnt."""
+    cohort = FewSlicesCohort(str(folder), **options)
+    cohort.check()
+    return cohort
+
+
 def problems(folder, **options) -> str:
     with pytest.raises(ValueError) as error:
-        FewSlicesCohort(str(folder), divisor=4, **options)
+        checked(folder, divisor=4, **options)
     return "\n".join(find_input_error(error.value).problems)
 
 
@@ -77,7 +84,7 @@ def pairs(cohort) -> set:
 def test_a_budget_is_drawn_from_positive_slices_by_patient(folder):
     (folder / "label_0.nii.gz").rename(folder / "kept.nii.gz")
     (folder / "label_0.nii.gz").write_bytes(b"never opened")
-    cohort = FewSlicesCohort(str(folder), num_label_slices=3, seed=0)
+    cohort = checked(folder, num_label_slices=3, seed=0)
     assert "image_0" not in cohort.label_slices  # else another seed is wanted here
     assert len(pairs(cohort)) == 3 and len(cohort.label_slices) == 3
     assert all(4 <= index <= 11 for _, index in pairs(cohort))
@@ -87,15 +94,15 @@ def test_a_budget_is_drawn_from_positive_slices_by_patient(folder):
     assert all(case["label_slices"] == cohort.label_slices[case["case"]] for case in cohort.cases if "label" in case)
     assert [case["case"] for case in cohort.scored] == ["image_6"]
     (folder / "kept.nii.gz").rename(folder / "label_0.nii.gz")
-    more = FewSlicesCohort(str(folder), num_label_slices=12, seed=0)
+    more = checked(folder, num_label_slices=12, seed=0)
     assert pairs(cohort) < pairs(more) and max(map(len, more.label_slices.values())) == 3
-    assert pairs(FewSlicesCohort(str(folder), num_label_slices=12, seed=1)) != pairs(more)
+    assert pairs(checked(folder, num_label_slices=12, seed=1)) != pairs(more)
 
 
 def test_what_it_knows(folder):
-    cohort = FewSlicesCohort(str(folder), num_label_slices=40, divisor=4)
+    cohort = checked(folder, num_label_slices=40, divisor=4)
     assert cohort.slice_axis == 2 and cohort.slice_size == (24, 16) and cohort.name == "tiny"
-    assert cohort.grid == {"spatial_size": [24, 16, 20], "pixdim": [1.0, 1.0, 1.0], "label_values": [0, 1, 2]}
+    assert cohort.grid.as_dict() == {"spatial_size": [24, 16, 20], "pixdim": [1.0] * 3, "label_values": [0, 1, 2]}
     assert cohort.positive_share == {1: 0.4, 2: 0.2}
     assert cohort.describe() == (
         "masks on 40 slices of 5 cases (body on 40, core on 20); presence bits on all 120 slices of 6 cases: "
@@ -107,25 +114,25 @@ def test_slices_that_the_datalist_names(folder):
     change(folder, _0={"label_slices": [11, 4]}, _1={"label_slices": [9]})
     for index in (2, 3, 4):
         (folder / f"label_{index}.nii.gz").write_bytes(b"never opened")
-    cohort = FewSlicesCohort(str(folder), num_label_slices="null")
+    cohort = checked(folder, num_label_slices="null")
     assert cohort.label_slices == {"image_0": [4, 11], "image_1": [9]}
     assert "masks on 3 slices of 2 cases (body on 3, core on 2);" in cohort.describe()
     for index in (2, 3, 4):
         change(folder, **{f"_{index}": {"label_slices": [4]}})
         nibabel.save(nifti(truth(), "RAS"), folder / f"label_{index}.nii.gz")
-    drawn = FewSlicesCohort(str(folder), num_label_slices=4)
+    drawn = checked(folder, num_label_slices=4)
     assert pairs(drawn) < {("image_0", 4), ("image_0", 11), ("image_1", 9)} | {(f"image_{i}", 4) for i in (2, 3, 4)}
     assert "drawn from the datalist's 6" in drawn.describe()
 
 
 def test_left_alone_it_takes_what_the_datalist_names_else_twenty(folder):
-    drawn = FewSlicesCohort(str(folder))
+    drawn = checked(folder)
     assert drawn.num_label_slices == 20 and len(pairs(drawn)) == 20
-    assert pairs(drawn) == pairs(FewSlicesCohort(str(folder), num_label_slices=20))
+    assert pairs(drawn) == pairs(checked(folder, num_label_slices=20))
     change(folder, _0={"label_slices": [11, 4]}, _3={"label_slices": [9]})
     for index in (1, 2, 4):
         (folder / f"label_{index}.nii.gz").write_bytes(b"never opened")
-    named = FewSlicesCohort(str(folder), num_label_slices="auto")
+    named = checked(folder, num_label_slices="auto")
     assert named.num_label_slices is None and named.label_slices == {"image_0": [4, 11], "image_3": [9]}
     assert "drawn" not in named.describe()
     change(folder, _0={"label_slices": [4]}, _3={"label_slices": [5]})
@@ -137,7 +144,7 @@ def test_left_alone_with_fewer_than_twenty_positive_slices_it_takes_all(folder):
     for index in (1, 2, 3, 4):
         del content["training"][index]["label"]
     write(folder, content)
-    assert FewSlicesCohort(str(folder)).label_slices == {"image_0": list(range(4, 12))}
+    assert checked(folder).label_slices == {"image_0": list(range(4, 12))}
     assert "num_label_slices is 9; wanted 1 to 8" in problems(folder, num_label_slices=9)
     del content["training"][0]["label"]
     write(folder, content)
@@ -151,7 +158,7 @@ def test_what_is_wrong_with_the_choice(folder):
         assert said == (
             "dataset.json: no training case has label_slices, and num_label_slices is null; wanted one of the two"
         )
-    assert "num_label_slices is 'all'; wanted 1 to 40" in problems(folder, num_label_slices="all")
+    assert "num_label_slices is 'all'; wanted a whole number, or null" in problems(folder, num_label_slices="all")
     assert "num_label_slices is 41; wanted 1 to 40" in problems(folder, num_label_slices=41)
     change(folder, _0={"label_slices": [4, 20]}, _1={"label_slices": [12]})
     said = problems(folder)

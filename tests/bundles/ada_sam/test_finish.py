@@ -16,14 +16,6 @@ module = import_bundle("ada_sam", "finish")
 Review = import_bundle("ada_sam", "review").Review
 
 
-class Itself(module.AdaSamVolume):
-    """ADA-SAM as what is deployed, with no more in it than a layer."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self.layer = nn.Linear(2, 2)
-
-
 def finished(folder, scored: bool = True, itself: bool = False) -> module.Finish:
     known = cohort()
     known.scored = [1] if scored else []
@@ -32,18 +24,23 @@ def finished(folder, scored: bool = True, itself: bool = False) -> module.Finish
     if scored:
         extra = {"itself dice": {1: 0.6, 4: 0.5}, "slices dice": {1: 0.3, 4: 0.2}}
         table.add("case_9", {v: {"dice": 0.75, "hd95": 1.0, "assd": 1.0} for v in (1, 4)}, **extra)
-    pseudo_labels = {} if itself else {"labeller": labeller, "review": Review(labeller, known, images(), str(folder))}
-    finish = module.Finish(
+    volume = nn.Linear(2, 2)
+    plan = SimpleNamespace(
+        volume=volume,
+        network=volume if itself else nn.Linear(2, 2),
+        run=SimpleNamespace(manifest=RunManifest(folder), bundle_root=folder),
         cohort=known,
-        base={"sam": "mobile_sam", "sha256": "ab", "image_size": 256},
-        network=Itself() if itself else nn.Linear(2, 2),
-        manifest=RunManifest(folder),
+        adapted=SimpleNamespace(base={"sam": "mobile_sam", "sha256": "ab", "image_size": 256}),
+        labeller=None if itself else labeller,
+        review=None if itself else Review(labeller, known, images(), str(folder)),
+        trainers={},
+    )
+    finish = module.Finish(
+        plan=plan,
         ckpt_path=str(folder / "model.pt"),
         evaluator=SimpleNamespace(run=lambda: None),
         metrics=SimpleNamespace(table=table),
         gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
-        progress={},
-        **pseudo_labels,
     )
     finish.run()
     return finish

@@ -8,6 +8,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from common.grid.grid import Grid
 from support.ada_sam.structures import LABELS, SIZE, SeeingNetwork, embeddings_of, label_map, one_hot, structures
 from support.bundle.path import import_bundle
 
@@ -63,7 +64,7 @@ def images(count: int = 2) -> list[dict]:
 
 def make(folder, network=None, features=None, given=None, inference=None, **settings):
     network = network or SeeingNetwork()
-    grid = {"spatial_size": list(SIZE), "pixdim": [2.0, 2.0, 3.0], "label_values": list(LABELS)}
+    grid = Grid(SIZE, (2.0, 2.0, 3.0), tuple(LABELS))
     cohort = SimpleNamespace(labels=LABELS, grid=grid, slice_axis=2, label_slices={"case_0": list(DRAWN)})
     inference = {"smooth": 0.0, "propagate": False, "cam_sigma": 0.0, "box_median": 1, **(inference or {})}
     return labeller_module.PseudoLabeller(

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from common.grid.grid import read_grid
 from common.serving.inferers import VolumeInferer
-from support.ada_sam.volume import SIZE, VALUES, AdaSam, VolumeInference, image, module, volume
+from support.ada_sam.volume import GRID, SIZE, AdaSam, image, module, volume
 from support.bundle.path import import_bundle
 from support.networks.tiny_sam import tiny_sam
 
@@ -51,7 +51,7 @@ def test_merged_file_loads_strictly_without_adapters_and_gives_the_same():
     state = registry.merged_state(trained)
     torch.manual_seed(1)
     plain = AdaSam(tiny_sam(32, attention=True, seed=1), SIZE[:2], 2, hidden=8, amp=False)
-    served = module.AdaSamVolume(VolumeInference(plain, 2), SIZE, (1, 1, 2), VALUES).eval()
+    served = module.AdaSamVolume(plain, 2, GRID).eval()
     before = served(image())
     served.load_state_dict(state, strict=True)
     torch.testing.assert_close(served.embed(image()[0]), trained.embed(image()[0]), rtol=1e-4, atol=1e-4)
@@ -65,8 +65,7 @@ def test_grid_and_axis_travel_with_the_weights(tmp_path):
     torch.save(registry.merged_state(volume(axis=1)), tmp_path / "ada_sam.pt")
     assert module.read_slice_axis(str(tmp_path / "ada_sam.pt")) == 1
     assert module.read_slice_axis(str(tmp_path / "none.pt")) == 2 == module.read_slice_axis(None)
-    grid = read_grid(str(tmp_path / "ada_sam.pt"), {})
-    assert grid == {"spatial_size": list(SIZE), "pixdim": [1, 1, 2], "label_values": list(VALUES)}
+    assert read_grid(str(tmp_path / "ada_sam.pt"), {}) == GRID
 
 
 def test_slice_size_is_the_other_two_axes_in_order():
@@ -94,7 +93,7 @@ def test_small_file_holds_what_is_trained_alone_and_brings_it_back(tmp_path):
 
 def test_segmenter_is_exported_by_torchscript():
     body = torch.nn.Conv3d(1, 3, 1)
-    network = module.Segmenter(body, (4, 4, 4), (1, 1, 1), VALUES).eval()
+    network = module.Segmenter(body, (4, 4, 4), (1, 1, 1), (0, 1, 4)).eval()
     given = torch.rand(1, 1, 4, 4, 4)
     torch.testing.assert_close(torch.jit.script(network)(given), network(given))
 

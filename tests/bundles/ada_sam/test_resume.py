@@ -43,8 +43,9 @@ def uninterrupted(resume_cohort, tmp_path_factory) -> dict:
 
 
 def curves(flow: ConfigWorkflow) -> dict[str, dict]:
-    stages = ("classify", "adapt", "slice_unet", "train")
-    return {stage: flow.parser.get_parsed_content(f"{stage}#progress").history for stage in stages}
+    trainers = flow.parser.get_parsed_content("plan").trainers
+    assert list(trainers) == ["classify", "adapt", "slice_unet", "train"]
+    return {stage: trainer.progress.history for stage, trainer in trainers.items()}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
+from common.grid.grid import Grid
 from common.sam.build import SamModel
 from support.bundle.path import import_bundle
 from support.networks.tiny_sam import tiny_sam
@@ -51,7 +52,7 @@ def cohort(count: int = 2) -> SimpleNamespace:
         slice_size=SIZE[:2],
         label_slices=LABELLED,
         positive_share={1: 0.4, 4: 0.5},
-        grid={"spatial_size": list(SIZE), "pixdim": list(SPACING), "label_values": list(LABELS)},
+        grid=Grid(SIZE, SPACING, tuple(LABELS)),
         describe=lambda: "masks on 2 slices of 1 cases, presence bits on all 20 slices of 2 cases",
     )
 

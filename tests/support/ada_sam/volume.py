@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from common.grid.grid import Grid
 from support.bundle.path import import_bundle
 from support.networks.tiny_sam import tiny_sam
 
@@ -14,10 +15,8 @@ module = import_bundle("ada_sam", "network")
 AdaSam = import_bundle("ada_sam", "slice_model.ada_sam").AdaSam
 
 
-VolumeInference = import_bundle("ada_sam", "volume.volume_inference").VolumeInference
-
-
 SIZE, VALUES = (24, 16, 6), (0, 1, 4)
+GRID = Grid(SIZE, (1, 1, 2), VALUES)
 
 
 def volume(seed: int = 0, axis: int = 2, attention: bool = False, **options) -> torch.nn.Module:
@@ -32,7 +31,7 @@ def volume(seed: int = 0, axis: int = 2, attention: bool = False, **options) -> 
         for name, parameter in network.named_parameters():
             if ".up." in name:
                 torch.nn.init.normal_(parameter, std=0.2)
-    return module.AdaSamVolume(VolumeInference(network, axis), SIZE, (1, 1, 2), VALUES).eval()
+    return module.AdaSamVolume(network, axis, GRID).eval()
 
 
 def image(batch: int = 1) -> Tensor:

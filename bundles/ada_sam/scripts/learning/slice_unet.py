@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.losses import DiceLoss
+from monai.networks.nets import UNet
 from torch import Tensor, nn
 
+from ..cohort import FewSlicesCohort
 from ..common.errors import InputError
+from ..common.sam.features.slice_features import SliceFeatures
 
 AUTO = "auto"
 EVEN = 30  # masks with which both teachers count alike
@@ -107,6 +110,30 @@ class SliceUNetTeacher:
     def __init__(self, network: nn.Module, features: Any, share: float | str, masks: int) -> None:
         self.network, self.features, self.share = network, features, unet_share(share, masks)
 
+    @property
+    def counted(self) -> nn.Module | None:
+        """The network, where it has a share."""
+        return self.network if self.share else None
+
     def probabilities(self, case: str, gate: Tensor, slice_axis: int) -> Tensor:
         """Return [K, H, W, D] of a training case; `gate` bool [P, n] says on which slices each class is."""
         return gated(segment_slices(self.network, self.features.all_planes(case), slice_axis), gate, slice_axis)
+
+
+def slice_teacher(
+    cohort: FewSlicesCohort,
+    features: SliceFeatures,
+    channels: Sequence[int],
+    strides: Sequence[int],
+    norm: str,
+    share: float | str,
+) -> SliceUNetTeacher:
+    """Return a plain network that has learnt nothing yet, with its share for the masks of a cohort.
+
+    Args:
+        channels, strides, norm: see MONAI's `UNet`.
+        share: see `unet_share`.
+    """
+    planes, classes = 3 if features.context else 1, len(cohort.grid.label_values)
+    network = UNet(2, planes, classes, channels, strides, num_res_units=2, norm=norm)
+    return SliceUNetTeacher(network.to(features.device), features, share, cohort.num_masks)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,50 +32,71 @@ class SliceRow:
     annotated: bool
 
 
-class SliceTable:
+class SliceTable(Sequence[SliceRow]):
     """All slices of the prepared training volumes, in their order, and the masks of those that have one.
+
+    The volumes are read when a slice is first asked for: a trainer can be built before they are loaded, and until then
+    there is none.
 
     Args:
         images: {"case", "image" [1, H, W, D], "presence" [P, H, W, D], and where masks are known "label" (class index)
             and "annotated", [1, H, W, D]}.
         slice_axis: 0, 1 or 2 of the RAS grid.
 
-    Attributes:
-        rows: a `SliceRow` for each slice.
-        annotated: indices of the rows with a mask. others: all other indices.
-        masks: (case, slice) -> mask [rows, columns] int64.
-
     Raises:
-        InputError: no slice has a mask, as where the grid leaves the labelled slices out.
+        InputError: when it is first asked: no slice has a mask, as where the grid leaves the labelled slices out.
     """
 
     def __init__(self, images: Sequence[Mapping[str, Any]], slice_axis: int) -> None:
-        self.slice_axis = int(slice_axis)
-        self.rows: list[SliceRow] = []
-        self.masks: dict[tuple[str, int], Tensor] = {}
-        for item in images:
+        self.images, self.slice_axis = images, int(slice_axis)
+
+    def __len__(self) -> int:
+        return len(self.rows) if len(self.images) else 0
+
+    def __getitem__(self, index: int) -> SliceRow:
+        return self.rows[index]
+
+    @property
+    def rows(self) -> list[SliceRow]:
+        """All slices."""
+        return self._read[0]
+
+    @property
+    def masks(self) -> dict[tuple[str, int], Tensor]:
+        """(case, slice) -> mask [rows, columns] int64."""
+        return self._read[1]
+
+    def annotated(self) -> list[int]:
+        """Return the indices of the rows with a mask."""
+        return [number for number, row in enumerate(self.rows) if row.annotated]
+
+    def others(self) -> list[int]:
+        """Return the indices of the rows without one."""
+        return [number for number, row in enumerate(self.rows) if not row.annotated]
+
+    def bits(self) -> Tensor:
+        """Return the presence bits of all slices, bool [N, P]."""
+        return torch.stack([row.bits for row in self.rows])
+
+    @cached_property
+    def _read(self) -> tuple[list[SliceRow], dict[tuple[str, int], Tensor]]:
+        rows: list[SliceRow] = []
+        masks: dict[tuple[str, int], Tensor] = {}
+        for item in self.images:
             case, bits = item["case"], slice_bits(plain(item["presence"]), self.slice_axis)  # [P, n]
             known = torch.zeros(bits.shape[1], dtype=torch.bool)
             if "annotated" in item:
                 known = slice_bits(plain(item["annotated"]), self.slice_axis)[0]
             for index in known.nonzero()[:, 0].tolist():
                 mask = plain(item["label"])[0].select(self.slice_axis, index)
-                self.masks[case, index] = mask.round().long()
-            self.rows += [SliceRow(case, index, bits[:, index], bool(known[index])) for index in range(len(known))]
-        self.annotated = [number for number, row in enumerate(self.rows) if row.annotated]
-        self.others = [number for number, row in enumerate(self.rows) if not row.annotated]
-        if not self.annotated:
+                masks[case, index] = mask.round().long()
+            rows += [SliceRow(case, index, bits[:, index], bool(known[index])) for index in range(len(known))]
+        if not masks:
             raise InputError(
-                f"none of {len(self.rows)} slices on the common grid has a mask; wanted one or more, so that "
+                f"none of {len(rows)} slices on the common grid has a mask; wanted one or more, so that "
                 "spatial_size and pixdim have to span the labelled slices"
             )
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def bits(self) -> Tensor:
-        """Return the presence bits of all slices, bool [N, P]."""
-        return torch.stack([row.bits for row in self.rows])
+        return rows, masks
 
 
 class TakeSlice(Randomizable, Transform):
@@ -126,13 +149,10 @@ class SliceDataset(Dataset):
     or as one of its augmented views, all equally often; without embeddings it is augmented anew every time.
 
     Args:
-        table: of the slices. Row i is sample i: `TwoStreamSampler(dataset, table.annotated, ...)` chooses among them.
-        features: that know the images (`SliceFeatures.prepare`).
-        images: the prepared volumes that the table was built from.
+        images: the prepared volumes, see `SliceTable`; row i of `table` is sample i.
+        features: that know the images by the time a sample is taken (`SliceFeatures.prepare`).
         view_count: augmented views of each slice with a mask; 0 for none.
         seed: of the views.
-        embedded: None: where the backbone is frozen; a tuned one encodes "image" itself. False: whoever learns from
-            the samples has no use for a SAM.
 
     Raises:
         InputError: a count below 0.
@@ -140,20 +160,24 @@ class SliceDataset(Dataset):
 
     def __init__(
         self,
-        table: SliceTable,
-        features: SliceFeatures,
         images: Sequence[Mapping[str, Any]],
+        features: SliceFeatures,
         view_count: int = 8,
         seed: int = 0,
-        embedded: bool | None = None,
     ) -> None:
         if view_count < 0:
             raise InputError(f"view_count is {view_count}; wanted 0 or more")
-        self.table, self.features, self.view_count, self.seed = table, features, int(view_count), int(seed)
-        for item in images:
-            features.note(item["case"], item["image"])
-        self.embedded = not features.tuned if embedded is None else bool(embedded)
-        super().__init__(table.rows, TakeSlice(table, features, self.view_count, self.embedded))
+        self.table, self.features = SliceTable(images, features.slice_axis), features
+        self.view_count, self.seed = int(view_count), int(seed)
+        self.embedded = not features.tuned  # a tuned backbone encodes "image" itself
+        super().__init__(self.table, TakeSlice(self.table, features, self.view_count, self.embedded))
+
+    def without_embeddings(self) -> SliceDataset:
+        """Return the same slices for whoever has no use for a SAM."""
+        plain_slices = copy(self)
+        plain_slices.embedded = False
+        plain_slices.transform = TakeSlice(self.table, self.features, self.view_count, embedded=False)
+        return plain_slices
 
     def prepare(self) -> None:
         """Make the views and encode those that are not cached yet; nothing where no embedding is wanted."""

@@ -11,13 +11,14 @@ from torch.nn import functional as F
 
 from ..common.errors import InputError
 from ..common.imaging.cam import CamHead
+from ..common.launch.words import truth
 from ..common.precision import bf16_autocast
 from ..common.sam.adapters.registry import adapter_parameters, adapter_problems, add_adapter
 from ..common.sam.build import SamModel
 from ..common.sam.features.volume import crop_padding
 from ..common.tensors import match_grid
 from .average_head import AverageHead
-from .feedback import EVIDENCE, OBJECTIVES, TRUTH, GradientFeedback, feedback_objective, slice_gradient
+from .feedback import TRUTH, GradientFeedback, feedback_objective, read_objective, slice_gradient
 from .slice_decoder import SliceDecoder
 from .slice_prompts import batch_boxes, mask_prompt
 
@@ -110,32 +111,35 @@ class AdaSam(nn.Module):
         adapter: str = "lora",
     ) -> None:
         super().__init__()
-        problems = adapter_problems(adapter)
+        mask_prompt, problems = truth("mask_prompt", mask_prompt), adapter_problems(adapter)
         if head not in HEADS:
             problems.append(f"head: found {head!r}, wanted one of {', '.join(HEADS)}")
         if cam_range not in CAM_RANGES:
             problems.append(f"cam_range: found {cam_range!r}, wanted one of {', '.join(CAM_RANGES)}")
-        if not isinstance(feedback, bool) and feedback not in OBJECTIVES:
-            problems.append(f"feedback: found {feedback!r}, wanted true, false, {' or '.join(OBJECTIVES)}")
+        try:
+            objective = read_objective(feedback)
+        except InputError as error:
+            problems += error.problems
         if classes < 1 or len(slice_size) != 2:
             problems.append(f"found {classes} classes on slices {tuple(slice_size)}, wanted at least 1 and two sides")
         if mask_prompt and not sam.prompts.masks:
             problems.append(f"mask_prompt: found {sam.name}, which takes no masks; wanted mask_prompt false")
         if problems:
             raise InputError(problems)
-        self.sam = sam
-        self.slice_size = (int(slice_size[0]), int(slice_size[1]))
+        self.sam, self.slice_size = sam, (int(slice_size[0]), int(slice_size[1]))
         self.classes, self.presence_threshold, self.mask_prompt = classes, presence_threshold, mask_prompt
         self.boxes_by = {"threshold": box_threshold, "share": box_share, "padding": box_padding}
         self.momentum, self.amp, self.cam_range = momentum, amp, cam_range
+        self.settings = {"head": head, "hidden": hidden, "pooling": pooling, "lora_rank": lora_rank}
+        self.settings |= {"cam_range": cam_range, "feedback": objective, "mask_prompt": mask_prompt}
+        self.settings["presence_threshold"] = presence_threshold
         self.decoder = SliceDecoder(sam, batch_size=batch_size, amp=amp)
         channels = sam.image_encoder.neck[0].out_channels
         if head == "cam":
             self.head: nn.Module = CamHead(channels, classes, hidden, pooling, bias=True)
         else:
             self.head = AverageHead(channels, classes, hidden)
-        self.objective = EVIDENCE if feedback is True else feedback
-        self.feedback = GradientFeedback(channels) if feedback else None
+        self.objective, self.feedback = objective, GradientFeedback(channels) if objective else None
         if lora_rank:
             add_adapter(adapter, sam.image_encoder, lora_rank)
         self.register_buffer("cam_low", torch.zeros(classes))

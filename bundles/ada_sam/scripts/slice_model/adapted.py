@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..common.files.tensor_files import atomic_save
+from ..common.launch.words import optional, path, truth
 from ..common.sam.adapters.registry import merged_state
 from ..common.sam.adapters.trainable_tensors import save_trainable
 from ..common.sam.weights import known as weights
@@ -36,14 +37,13 @@ class AdaptedModel:
         image_size: int | None = None,
         merged: bool = True,
     ) -> None:
-        self.volume, self.folder, self.merged = volume, Path(folder).expanduser(), merged
-        self.sam, self.checkpoint, self.image_size = sam, checkpoint, image_size
+        self.volume, self.folder, self.merged = volume, Path(path(folder)), truth("merged", merged)
+        self.sam, self.checkpoint, self.image_size = sam, optional(checkpoint), image_size
 
     @property
     def base(self) -> dict[str, Any]:
         """Name, sha256 and image size of the frozen weights that the trained ones belong to, and the grid."""
-        checkpoint = None if self.checkpoint in ("null", "None") else self.checkpoint
-        sha256 = weights.file_sha256(weights.find_weights(self.sam, checkpoint))
+        sha256 = weights.file_sha256(weights.find_weights(self.sam, self.checkpoint))
         buffers = ("spatial_size", "pixdim", "label_values", "slice_axis")
         grid = {name: getattr(self.volume, name).tolist() for name in buffers}
         return {"sam": self.sam, "sha256": sha256, "image_size": self.image_size, **grid}

@@ -11,9 +11,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..common.errors import InputError
+from ..common.launch.words import truth
 
 EVIDENCE, TRUTH = "evidence", "gt"
 OBJECTIVES = (EVIDENCE, TRUTH)
+
+
+def read_objective(feedback: bool | str) -> str | None:
+    """Return what a setting asks for: "evidence" (also true) or "gt"; None where it is false.
+
+    Raises:
+        InputError: none of these.
+    """
+    if feedback in OBJECTIVES:
+        return feedback
+    try:
+        return EVIDENCE if truth("feedback", feedback) else None
+    except InputError as error:
+        wanted = f"true, false, {' or '.join(OBJECTIVES)}"
+        raise InputError(f"feedback: found {feedback!r}, wanted {wanted}") from error
 
 
 class GradientFeedback(nn.Module):

@@ -12,6 +12,7 @@ from ..common.errors import InputError
 from ..common.imaging.cam import SCOPES, cam_volume
 from ..common.imaging.prompts import bounding_boxes
 from ..common.imaging.solid import keep_solid
+from ..common.launch.words import truth
 from ..slice_model.ada_sam import NOT_ASKED, RUNNING, SIGMOID, AdaSam
 from ..slice_model.slice_prompts import batch_boxes, mask_prompt
 from .box_track import median_boxes
@@ -126,7 +127,7 @@ class VolumeInference:
             problems.append(f"label_values are {values} without background; wanted {network.classes}")
         classes = {}
         for name, given in (("longest_run", longest_run), ("largest_component", largest_component)):
-            chosen = (values if given else []) if isinstance(given, bool) else list(given)
+            chosen = list(given) if isinstance(given, list | tuple) else (values if truth(name, given) else [])
             if unknown := [value for value in chosen if value not in values]:
                 problems.append(f"{name} has {unknown}; wanted true, false, or some of {values}")
             classes[name] = [index for index, value in enumerate(values) if value in chosen]
@@ -139,7 +140,8 @@ class VolumeInference:
         self.first_prompt, self.passes = first_prompt, passes
         self.mask_prompt = network.mask_prompt if mask_prompt is None else mask_prompt
         self.answer_prompt = answer_prompt
-        self.propagate, self.propagate_reach, self.propagate_share = propagate, propagate_reach, propagate_share
+        self.propagate = truth("propagate", propagate)
+        self.propagate_reach, self.propagate_share = propagate_reach, propagate_share
         self.smooth, self.fill_holes, self.batch_size = smooth, fill_holes, batch_size
 
     @property

@@ -41,8 +41,7 @@ def make(tmp_path):
     def build(view_count: int = 3, seed: int = 0, **options):
         features = SliceFeatures(str(tmp_path), AXIS, "mobile_sam", pretrained=False, sam=tiny_sam(), **options)
         features.prepare(images())
-        table = module.SliceTable(images(), AXIS)
-        dataset = module.SliceDataset(table, features, images(), view_count, seed)
+        dataset = module.SliceDataset(images(), features, view_count, seed)
         dataset.prepare()
         return dataset
 
@@ -51,17 +50,18 @@ def make(tmp_path):
 
 def test_without_embeddings_slices_with_masks_are_augmented_anew(make):
     given = make()
-    dataset = module.SliceDataset(given.table, given.features, images(), 3, embedded=False)
+    dataset = given.without_embeddings()
     dataset.prepare()
     seed_epoch(0, "slice_unet", 1, dataset.transform)
     items = [dataset[10] for _ in range(6)]
     assert all("embedding" not in item for item in items) and len({float(item["image"].sum()) for item in items}) == 6
     assert torch.equal(dataset[30]["image"][0], images()[1]["image"].as_tensor()[0, :, 10])
+    assert dataset.table is given.table and "embedding" in given[10]
 
 
 def test_rows_are_all_slices_with_their_bits_and_masks():
     table = module.SliceTable(images(), AXIS)
-    assert len(table) == 60 and table.annotated == [8, 10, 51] and len(table.others) == 57
+    assert len(table) == 60 and table.annotated() == [8, 10, 51] and len(table.others()) == 57
     row = table.rows[51]
     assert (row.case, row.slice, row.bits.tolist(), row.annotated) == ("case_2", 11, [True, True], True)
     assert table.rows[45].bits.tolist() == [True, False] and table.bits().shape == (60, 2)
@@ -71,9 +71,18 @@ def test_rows_are_all_slices_with_their_bits_and_masks():
 
 def test_a_table_without_masks_is_refused():
     with pytest.raises(InputError, match="none of 20 slices on the common grid has a mask"):
-        module.SliceTable(images()[1:2], AXIS)
+        _ = module.SliceTable(images()[1:2], AXIS).rows
     bare = {key: value for key, value in images()[0].items() if key not in ("label", "annotated")}
-    assert len(module.SliceTable([bare, images()[2]], AXIS).annotated) == 1
+    assert len(module.SliceTable([bare, images()[2]], AXIS).annotated()) == 1
+
+
+def test_slices_are_known_once_their_volumes_are_loaded(tmp_path):
+    loaded = []
+    features = SliceFeatures(str(tmp_path), AXIS, "mobile_sam", pretrained=False, sam=tiny_sam())
+    dataset = module.SliceDataset(loaded, features)
+    assert len(dataset) == 0
+    loaded += images()
+    assert len(dataset) == 60 and dataset.table.annotated() == [8, 10, 51]
 
 
 def test_a_slice_without_a_mask_says_so(make):
@@ -146,4 +155,4 @@ def test_nothing_the_caller_changes_comes_back(make):
     dataset[10]["image"].fill_(7)
     assert dataset[10]["mask"].max() <= 2 and dataset[10]["image"].max() < 1
     with pytest.raises(InputError, match="view_count is -1"):
-        module.SliceDataset(dataset.table, dataset.features, images(), -1)
+        module.SliceDataset(images(), dataset.features, -1)

@@ -1,0 +1,26 @@
+"""The volumes that are learnt from, each with what is known of its slices."""
+
+from __future__ import annotations
+
+from monai.data import CacheDataset
+from monai.transforms import Compose
+
+from .cohort import FewSlicesCohort
+from .common.grid.preprocessing import ImagePreprocessing
+from .common.slices.preprocessing import SlicePreprocessing
+
+
+class Images(CacheDataset):
+    """Cases of a cohort on its grid, `image`, `presence`, `label` and `annotated`; empty until `set_data` loads them.
+
+    Args:
+        cohort: see `SlicePreprocessing`.
+        preprocessing: of the image.
+        num_workers: threads that load.
+    """
+
+    def __init__(self, cohort: FewSlicesCohort, preprocessing: ImagePreprocessing, num_workers: int = 2) -> None:
+        # flat: MONAI's cache ends at the first transform that could draw, and a Compose is one
+        self.settings = {"percentiles": preprocessing.percentiles}  # for run.json
+        steps = [*SlicePreprocessing(cohort, masks=True).transforms, *preprocessing.transforms]
+        super().__init__([], Compose(steps), num_workers=num_workers, progress=False, copy_cache=False)
