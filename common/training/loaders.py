@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from monai.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import Sampler
 
 from ..run.run import Run
 from .sampling import StreamSampler, TwoStreamSampler
@@ -17,7 +19,7 @@ def stream_loader(run: Run, dataset: Dataset, num_samples: int, batch_size: int,
         stream: number of the stage's own stream of cases, added to the run's seed.
     """
     sampler = StreamSampler(dataset, num_samples, seed=run.seed + stream, num_replicas=run.world_size, rank=run.rank)
-    return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=run.num_workers)
+    return _loader(dataset, batch_size, sampler, run.num_workers)
 
 
 def two_stream_loader(
@@ -38,8 +40,7 @@ def two_stream_loader(
         dataset, labeled, num_batches, labeled_batch, unlabeled_batch,
         seed=run.seed + stream, num_replicas=run.world_size, rank=run.rank,
     )  # fmt: skip
-    batch_size = labeled_batch + unlabeled_batch
-    return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=run.num_workers)
+    return _loader(dataset, labeled_batch + unlabeled_batch, sampler, run.num_workers)
 
 
 def scored_loader(run: Run, dataset: Dataset) -> DataLoader:
@@ -47,4 +48,10 @@ def scored_loader(run: Run, dataset: Dataset) -> DataLoader:
     sampler = None
     if run.world_size > 1:
         sampler = DistributedSampler(dataset, num_replicas=run.world_size, rank=run.rank, shuffle=False)
-    return DataLoader(dataset, batch_size=1, sampler=sampler)
+    return _loader(dataset, 1, sampler, 0)
+
+
+def _loader(dataset: Dataset, batch_size: int, sampler: Sampler | None, num_workers: int) -> DataLoader:
+    # MONAI's loader seeds torch anew when it is built: the weights of a network that is built next would hang on that
+    with torch.random.fork_rng(devices=[]):
+        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers)
