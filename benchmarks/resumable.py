@@ -30,5 +30,5 @@ def row_parser(
     grid = {"spatial_size": arguments.spatial_size, "pixdim": arguments.pixdim} if arguments.spatial_size else {}
     for key, value in {**fixed, **grid, **json.loads(arguments.settings), **overrides}.items():
         parser[key] = value
-    parser["train::trainer::after"] = None  # the benchmark does the stages before it itself
+    parser["train::trainer::plan"] = None  # the benchmark does the stages before it itself
     return parser
