@@ -96,9 +96,6 @@ class Benchmark:
             "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "datalist": arguments.datalist,
             "output_dir": str(row), "ckpt_dir": str(row), "cache_dir": str(row), "seed": arguments.seed,
             "save_every": 10**6, "features::folder": str(self.work / "sam"),
-            "classify::trainer::train_handlers": ["@classify::checkpoint"],
-            "appearance::trainer::train_handlers": ["@appearance::rounds", "@appearance::checkpoint"],
-            "train::trainer::train_handlers": ["@train::checkpoint"],
         }  # fmt: skip
         return row_parser(BUNDLE, arguments, fixed, overrides)
 
@@ -134,24 +131,24 @@ class Benchmark:
             parser["labeller"] = GivenLabels(self.truth, len(self.cohort.labels))
             parser["validate::compared::labeller"] = None  # there is no prior to stand beside it
         else:
-            labeller = parser.get_parsed_content("labeller")
-            features = parser.get_parsed_content("features")
-            features.prepare(self.images)
+            plan = parser.get_parsed_content("plan")
+            labeller = plan.labeller
+            plan.encode()
             cost["features"], start = time.process_time() - start, time.process_time()
             if labeller.needs_classifier:
-                self.classify(parser)
+                self.classify(parser, plan)
             cost["classify"], start = time.process_time() - start, time.process_time()
-            labeller.start()
-            if labeller.rounds:
-                parser.get_parsed_content("appearance::trainer").run()
-            labeller.finish(parser.get_parsed_content("appearance::network"))
+            plan.make_priors()
+            plan.learn_appearance()
+            plan.make_labels()
             cost["label"], start = time.process_time() - start, time.process_time()
             result["cases"] = [self.score(case, labeller.load(case)["target"].argmax(0)) for case in self.truth]
         if segment:
             start = time.process_time()
             labels = parser.get_parsed_content("labeller")
-            parser.get_parsed_content("train::sampler").subset = labels.training_indices()
-            parser.get_parsed_content("train::trainer").run()
+            trainer = parser.get_parsed_content("train::trainer")
+            trainer.data_loader.sampler.subset = labels.training_indices()
+            trainer.run()
             cost["segment"] = time.process_time() - start
             parser.get_parsed_content("network").eval()
             parser.get_parsed_content("validate::evaluator").run()
@@ -159,15 +156,13 @@ class Benchmark:
         result["cost"] = {key: round(seconds, 1) for key, seconds in cost.items()}
         return result
 
-    def classify(self, parser: ConfigParser) -> None:
+    def classify(self, parser: ConfigParser, plan: Any) -> None:
         """Train the classifier, once for all rows with the same settings of it."""
         names = ("backbone", "backbone_image_size", "feature_kind", "context", "subclasses", "hidden", "pooling")
         key = json.dumps([parser.get(name) for name in names])
-        classifier = parser.get_parsed_content("classify::classifier")
+        classifier = plan.labeller.classifier
         if key not in self.classifiers:
-            features = parser.get_parsed_content("features")
-            parser.get_parsed_content("clusters").fit(features.pooled(), features.all_bits)
-            parser.get_parsed_content("classify::trainer").run()
+            plan.learn_to_classify()
             self.classifiers[key] = {name: value.clone() for name, value in classifier.state_dict().items()}
         classifier.load_state_dict(self.classifiers[key])
 

@@ -56,6 +56,12 @@ class Run:
         # torchrun's own words; a process that it has not started is alone
         self.rank, self.world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the run was started with, for run.json."""
+        names = ("output_dir", "ckpt_dir", "cache_dir", "dataset_dir", "datalist", "seed", "save_every", "num_workers")
+        return {name: vars(self)[name] for name in (*names, "world_size")}
+
     @cached_property
     def manifest(self) -> RunManifest:
         """What the run was made of and what it cost; made when it is first needed, since it reads the data set."""

@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import nn
-
-from .cohort import WeakCohort
 from .common.report.finish import Finish as CommonFinish
 from .common.report.page import CASES, SUMMARY, Report
-from .common.sam.features.slice_features import SliceFeatures
 from .common.scoring.compared import Compared
 from .evaluation import CENTRE, PRIOR
-from .labeller import PseudoLabeller
+from .plan import WeakPlan
 from .review import COLUMNS as PICTURES
-from .review import FOLDER, MEANING, Review, supervision
+from .review import FOLDER, MEANING, supervision
 from .scoring.slice_parity import COLUMNS
 
 PSEUDO_LABELS = "Pseudo labels"
@@ -27,12 +23,9 @@ class Finish(CommonFinish):
 
     title = "WeakMedSAM"
 
-    def __init__(
-        self, cohort: WeakCohort, labeller: PseudoLabeller, features: SliceFeatures, review: Review, network: nn.Module,
-        **options: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(cohort=cohort, network=network, **options)
-        self.labeller, self.features, self.review = labeller, features, review
+    def __init__(self, plan: WeakPlan, **options: Any) -> None:
+        super().__init__(plan=plan, **options)
+        self.labeller, self.features, self.review = plan.labeller, plan.features, plan.review
 
     def compared(self) -> list[Compared]:
         return [

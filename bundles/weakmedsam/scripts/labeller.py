@@ -13,6 +13,7 @@ from .cohort import WeakCohort
 from .common.errors import InputError
 from .common.imaging.cam import SCOPES, cam_volume
 from .common.imaging.thresholds import above, area_thresholds, fixed_thresholds, otsu_thresholds
+from .common.launch.words import optional_number, truth
 from .common.processes import together
 from .common.pseudo_labels.judgement import judge
 from .common.pseudo_labels.store import PseudoLabelBank
@@ -80,15 +81,12 @@ class PseudoLabeller:
         device: str | torch.device = "cpu",
         resume: bool = False,
     ) -> None:
-        problems = []
-        rounds, walk_passes = read_count(rounds), read_count(walk_passes)
+        problems: list[str] = []
+        rounds, walk_passes = count("rounds", rounds, 0, problems), count("walk_passes", walk_passes, 1, problems)
         if prior not in PRIORS:
             problems.append(f"prior is {prior!r}; wanted one of {', '.join(PRIORS)}")
         if map_scope not in SCOPES:
             problems.append(f"map_scope is {map_scope!r}; wanted one of {', '.join(SCOPES)}")
-        for name, value, least in (("rounds", rounds, 0), ("walk_passes", walk_passes, 1)):
-            if value is not None and (not isinstance(value, int) or value < least):
-                problems.append(f"{name} is {value!r}; wanted {least} or more")
         if not 0 <= ignore_band < 0.5:
             problems.append(f"ignore_band is {ignore_band}; wanted 0 or more, and less than 0.5, which ignores all")
         if problems:
@@ -102,9 +100,9 @@ class PseudoLabeller:
         coarse = self.prior == "cam"
         self.rounds = (0 if coarse else 4) if rounds is None else rounds
         self.walk_passes = (COARSE_PASSES if coarse else 1) if walk_passes is None else walk_passes
-        self.learn_location, self.map_scope = learn_location, map_scope
+        self.learn_location, self.map_scope = truth("learn_location", learn_location), map_scope
         bits = (found.bits for found in cohort.slice_labels.values())
-        self.groups = choose_groups(sharing, bits, len(self.values))
+        self.sharing, self.groups = sharing, choose_groups(sharing, bits, len(self.values))
         self.threshold = choose_threshold(threshold, self.prior, self.sizes)
         self.ignore_band, self.device, self.resume = ignore_band, torch.device(device), resume
         missing = [value for value, box in zip(self.values, self.boxes, strict=True) if box is None]
@@ -299,7 +297,10 @@ class PseudoLabeller:
         return self._work.bank(name)
 
 
-def read_count(value: Any) -> Any:
-    """Return a number or None where the command line has handed over a word for it; anything else as it is."""
-    word = str(value)
-    return None if word in ("null", "None") else int(word) if word.isdigit() else value
+def count(key: str, word: Any, least: int, problems: list[str]) -> int | None:
+    """Return a count, or None for null; add to `problems` where it is neither."""
+    try:
+        return optional_number(key, word, whole=True, least=least)
+    except InputError as error:
+        problems += error.problems
+        return None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
+from ...launch.words import optional, truth
 from ...precision import bf16_autocast
 from ...processes import own_share, together
 from ...slices.presence_volume import slice_bits
@@ -56,7 +57,7 @@ class SliceFeatures:
         device: str | torch.device = "cpu",
         sam: SamModel | None = None,
     ) -> None:
-        backbone, checkpoint = (None if v in (None, "null", "None") else v for v in (backbone, checkpoint))
+        backbone, checkpoint = optional(backbone), optional(checkpoint)
         if kind not in KINDS:
             raise InputError(f"feature_kind is {kind!r}; wanted {' or '.join(KINDS)}")
         if int(context) < 0:
@@ -64,7 +65,7 @@ class SliceFeatures:
         self.name, self.kind, self.context, self.slice_axis = backbone, kind, int(context), int(slice_axis)
         self.device = torch.device(device)
         self.backbone: SliceBackbone | None = None
-        self.tuned = tuned and backbone is not None
+        self.tuned = truth("tune", tuned) and backbone is not None
         self._images: dict[str, Tensor] = {}
         self._bits: dict[str, Tensor] = {}
         self._views: dict[tuple[str, int], list[SliceView]] = {}
@@ -77,6 +78,13 @@ class SliceFeatures:
             self.disk = FeatureCache(folder, backbone, sha256, **settings)
             del settings["axis"]  # of a view it has no meaning
             self.disk_of_views = FeatureCache(folder, backbone, sha256, **settings, view=True)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the features depend on beside the images, for run.json."""
+        size = None if self.backbone is None else self.backbone.image_size
+        return {"backbone": self.name, "image_size": size, "kind": self.kind, "context": self.context,
+                "slice_axis": self.slice_axis, "tuned": self.tuned}  # fmt: skip
 
     @property
     def channels(self) -> int:

@@ -11,7 +11,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
+from torch.optim.lr_scheduler import OneCycleLR
 
 from support.bundle.path import import_bundle
 from support.bundle.run import (
@@ -63,18 +64,22 @@ def test_training_leaves_model_scores_and_report(trained):
     assert results["backbone"] == "mobile_sam" and results["prior"] == "cam" and results["learnt_from"] == 5
     assert all(0 < share < 1 for share in results["positive_share"].values())
     assert all(set(row) == {"method", "prior", "centre", "gain"} - {"gain"} for row in results["dice"].values())
+    config = manifest["config"]
+    assert config["features"]["backbone"] == "mobile_sam" and config["labeller"]["prior"] == "cam"
+    assert config["classifier"]["hidden"] == 8 and config["walk"]["guide"] == "points"
+    assert [config[name]["max_epochs"] for name in STAGES] == [1, 2, 2] and config["run"]["world_size"] == 1
     stages = {"load volumes", "SAM features", "cluster", "classify", "prior", "appearance", "pseudo labels", "review"}
     assert stages | {"train", "evaluate"} <= set(manifest["stages"])
 
 
 def test_each_round_of_appearance_learns_at_its_own_pace_for_the_labels_groups(trained):
     parsed = trained["flow"].parser.get_parsed_content
-    labeller, network, optimizer = (parsed(n) for n in ("labeller", "appearance#network", "appearance#optimizer"))
+    labeller, stage = parsed("labeller"), parsed("appearance")
+    network, optimizer, scheduler = stage.network, stage.optimizer, stage.lr_scheduler
     assert labeller.walk_passes == 3 and labeller.learn_location and labeller.rounds == 2
     assert labeller.groups == [0, 1, 2, 3, 4]  # organs of the abdomen share slices
-    assert network.layers[-1].out_channels == 5 and parsed("appearance#objective").groups == labeller.groups
-    length = len(parsed("appearance#dataloader"))
-    scheduler = parsed("appearance#lr_scheduler")
+    assert network.layers[-1].out_channels == 5 and stage.objective.groups == labeller.groups
+    length = len(stage.data_loader)
     assert scheduler.T_0 == length and scheduler.last_epoch == 2 * length and scheduler.T_cur == 0  # an epoch a round
     assert optimizer.param_groups[0]["lr"] == parsed("appearance_rate") == 0.01  # as a third one would begin
 
@@ -193,9 +198,10 @@ def test_boxes_need_no_foundation_model_and_a_rejected_case_is_not_learnt_from(t
     results = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))["results"]
     assert results["prior"] == "box" and results["backbone"] is None and results["rejected"] == ["sample_001"]
     assert "one typical box for each label" in results["supervision"] and "2 to learn from, 1 rejected" in said
-    for stage in ("appearance", "train"):
-        assert flow.parser.get_parsed_content(f"{stage}#sampler").subset == [0, 2]
-    labeller, scheduler = (flow.parser.get_parsed_content(n) for n in ("labeller", "appearance#lr_scheduler"))
+    trainers = flow.parser.get_parsed_content("plan").trainers
+    subsets = {name: trainer.data_loader.sampler.subset for name, trainer in trainers.items()}
+    assert subsets == {"classify": None, "appearance": [0, 2], "train": [0, 2]}
+    labeller, scheduler = flow.parser.get_parsed_content("labeller"), trainers["appearance"].lr_scheduler
     assert labeller.groups == [0] * 5 and labeller.walk_passes == 2
     assert all(offset[labeller.cohort.slice_axis] == 0 for offset in labeller.walk.offsets)
     assert scheduler.base_lrs == [0.02] and scheduler.last_epoch == 6
@@ -227,11 +233,17 @@ def test_published_form_tunes_the_backbone_and_segments_slice_by_slice(tiny_coho
     banks = {path.parent.name for path in (tmp_path / "cache" / "labels").rglob("*.safetensors")}
     assert banks == {"prior", "round_1", "labels"}  # no location is learnt, and the map is walked once
     assert flow.parser.get_parsed_content("labeller").walk_passes == 1
+    assert all(type(trainer.lr_scheduler) is OneCycleLR for trainer in published(flow))
     served = {"ckpt_path": str(tmp_path / "ckpt" / "model.pt"), "output_dir": str(tmp_path / "served")}
     served |= {"network_def::body::network": options["network_def::body::network"], "device": "cpu"}
     configs = ["inference.json", "paper_inference.json"]
     BundleRun(WEAK.name, {}, {}).run(configs, tmp_path / "none", folder / "imagesTs", "inference", **served)
     assert len(list((tmp_path / "served").glob("*/*_seg.nii.gz"))) == 1
+
+
+def published(flow: ConfigWorkflow) -> list:
+    """Return the trainers that the paper has, too."""
+    return [flow.parser.get_parsed_content("plan").trainers[name] for name in ("classify", "train")]
 
 
 UNET_2D = {"_target_": "UNet", "spatial_dims": 2, "in_channels": 1, "out_channels": 6, "num_res_units": 0}
@@ -252,7 +264,7 @@ def test_two_processes_train_one_model(tiny_cohort, tmp_path):
         assert sum(line in printed for printed in said.splitlines()) == wanted, (line, said)
     assert len(list((bundle / "eval" / "pseudo_labels").glob("*.nii.gz"))) == 5
     manifest = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))
-    assert manifest["config"]["world_size"] == 2 and manifest["results"]["learnt_from"] == 5
+    assert manifest["config"]["run"]["world_size"] == 2 and manifest["results"]["learnt_from"] == 5
 
 
 def test_mistyped_key_is_one_clear_line(tmp_path):

@@ -32,18 +32,21 @@ def finished(folder, scored: bool = True, backbone: str | None = "mobile_sam", *
         }
         extra |= {"slice assd px": {1: 1.0, 4: 2.0}, "slice hd95 px": {1: 1.0, 4: 2.0}}
         table.add("case_9", {v: {"dice": 0.75, "hd95": 1.0, "assd": 1.0} for v in (1, 4)}, **extra)
-    finish = Finish(
-        labeller=labeller,
+    plan = SimpleNamespace(
+        run=SimpleNamespace(manifest=RunManifest(folder), bundle_root=folder),
         cohort=known,
+        labeller=labeller,
         features=SimpleNamespace(name=backbone),
         review=Review(labeller, known, images(), str(folder)),
+        trainers={},
+    )
+    finish = Finish(
+        plan=plan,
         network=nn.Linear(2, 2),
-        manifest=RunManifest(folder),
         ckpt_path=str(folder / "model.pt"),
         evaluator=SimpleNamespace(run=lambda: None),
         metrics=SimpleNamespace(table=table),
         gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
-        progress={},
     )
     finish.run()
     return finish

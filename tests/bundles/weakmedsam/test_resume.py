@@ -46,8 +46,9 @@ def uninterrupted(resume_cohort, tmp_path_factory) -> dict:
 
 
 def curves(flow: ConfigWorkflow) -> dict[str, dict]:
-    stages = ("classify", "appearance", "train")
-    return {stage: flow.parser.get_parsed_content(f"{stage}#progress").history for stage in stages}
+    trainers = flow.parser.get_parsed_content("plan").trainers
+    assert list(trainers) == ["classify", "appearance", "train"]
+    return {name: trainer.progress.history for name, trainer in trainers.items()}
 
 
 @pytest.mark.parametrize(
@@ -77,5 +78,5 @@ def test_a_case_rejected_after_a_look_is_left_out_on_resuming(resume_cohort, tmp
     (resume_cohort / "reject.json").write_text(json.dumps({**content, "reject": ["sample_000"]}))
     flow, said = WEAK.run(["train.json"], tmp_path, resume_cohort, resume="true", datalist="reject.json")
     assert "1 rejected" in said
-    for stage in ("appearance", "train"):
-        assert flow.parser.get_parsed_content(f"{stage}#sampler").subset == [1, 2]
+    trainers = flow.parser.get_parsed_content("plan").trainers
+    assert all(trainers[name].data_loader.sampler.subset == [1, 2] for name in ("appearance", "train"))

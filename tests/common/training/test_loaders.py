@@ -16,6 +16,10 @@ def run_of(world_size=1, rank=0):
 DATA = Dataset([{"case": n} for n in range(6)])
 
 
+def flat(loader):
+    return [case for batch in cases(loader) for case in batch]
+
+
 def cases(loader):
     return [batch["case"].tolist() for batch in loader]
 
@@ -23,7 +27,7 @@ def cases(loader):
 def test_a_stream_gives_every_case_once_before_any_again_and_each_stage_has_its_own():
     loader = stream_loader(run_of(), DATA, num_samples=6, batch_size=2, stream=1)
     found = cases(loader)
-    assert len(loader) == 3 and sorted(sum(found, [])) == list(range(6))
+    assert len(loader) == 3 and sorted(flat(loader)) == list(range(6))
     assert (
         cases(stream_loader(run_of(), DATA, 6, 2, stream=1)) == found != cases(stream_loader(run_of(), DATA, 6, 2, 2))
     )
@@ -35,8 +39,8 @@ def test_batches_of_two_streams_have_the_labelled_ones_first():
 
 
 def test_processes_share_what_is_scored():
-    shares = [sum(cases(scored_loader(run_of(2, rank), DATA)), []) for rank in (0, 1)]
-    assert shares == [[0, 2, 4], [1, 3, 5]] and sum(cases(scored_loader(run_of(), DATA)), []) == list(range(6))
+    shares = [flat(scored_loader(run_of(2, rank), DATA)) for rank in (0, 1)]
+    assert shares == [[0, 2, 4], [1, 3, 5]] and flat(scored_loader(run_of(), DATA)) == list(range(6))
 
 
 @pytest.mark.parametrize("make", [scored_loader, lambda run, data: stream_loader(run, data, 4, 2, 1)])

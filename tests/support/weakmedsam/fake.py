@@ -11,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from common.grid.grid import Grid
 from common.sam.members.preprocessing import Preprocessing
 from support.bundle.path import import_bundle
 
@@ -141,7 +142,7 @@ def cohort(count: int = 2, reject: tuple[str, ...] = ()) -> SimpleNamespace:
             1: location(((0.1, 0.5), (0.1, 0.6), (0, 1)), 1.5),
             4: location(((0.5, 0.9), (0.4, 1), (0, 1)), None),
         },
-        grid={"spatial_size": list(SIZE), "pixdim": list(SPACING), "label_values": list(LABELS)},
+        grid=Grid(SIZE, SPACING, tuple(LABELS)),
         describe_share=lambda: "front 40 %, back 50 % of the axial slices are positive",
     )
 

@@ -45,7 +45,7 @@ class SliceClassifier(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        self.classes, self.subclasses = classes, subclasses
+        self.classes, self.subclasses, self.hidden, self.pooling = classes, subclasses, hidden, pooling
         how: dict[str, Any] = {"pooling": pooling, "top_share": top_share, "bias": bias}
         self.parent = CamHead(in_channels, classes, hidden, **how)
         self.child = CamHead(hidden or in_channels, classes * subclasses + 1, **how) if subclasses > 1 else None

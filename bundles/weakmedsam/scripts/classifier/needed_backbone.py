@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..cohort import WeakCohort
 from ..common.errors import InputError
+from ..common.launch.words import optional
 
 
 def chosen_backbone(backbone: str | None, cohort: WeakCohort, prior: str, walk: str | None) -> str | None:
@@ -20,7 +21,7 @@ def chosen_backbone(backbone: str | None, cohort: WeakCohort, prior: str, walk: 
     reasons += [f"walk {walk}"] if walk in ("points", "boxes") else []
     if not reasons:
         return None
-    if backbone in (None, "null", "None"):
+    if optional(backbone) is None:
         raise InputError(
             f"backbone is null, but {' and '.join(reasons)} needs one; wanted a name such as mobile_sam, or a typical "
             "box of each label in the datalist's locations and a walk without prompts"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.imaging.affinity_walk import edge_weights, half_offsets, intensity_guide, walk
+from ..common.launch.words import optional
 from ..common.tensors import plain
 from .pam import mask_guide
 
@@ -51,7 +52,7 @@ class Walk:
         sigma_mm: float | None = None,
         legacy: bool = False,
     ) -> None:
-        guide = "none" if guide in (None, "null", "None") else guide
+        guide = optional(guide) or "none"
         if guide not in GUIDES:
             raise InputError(f"walk is {guide!r}; wanted one of {', '.join(GUIDES)}")
         self.guide, self.slice_axis, self.pixdim, self.features = guide, slice_axis, list(pixdim), features

@@ -1,0 +1,88 @@
+"""The stages of WeakMedSAM before the segmenter learns from pseudo labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .classifier.clusters import SubClasses
+from .cohort import WeakCohort
+from .common.run.run import Run
+from .common.training.plan import Plan
+from .common.training.stage import Stage
+from .labeller import PseudoLabeller
+from .review import Review
+
+
+class WeakPlan(Plan):
+    """Where a prior needs it a slice classifier on a SAM's features; then the prior, rounds of appearance, labels.
+
+    Args:
+        run, cohort: see `Plan`.
+        clusters: sub-classes that the classifier is taught.
+        labeller: makes the pseudo labels; its images are loaded and its features encoded here.
+        classify, appearance: trainers of the classifier and of the rounds.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        cohort: WeakCohort,
+        clusters: SubClasses,
+        labeller: PseudoLabeller,
+        classify: Stage,
+        appearance: Stage,
+    ) -> None:
+        self.images, self.features, self.clusters, self.labeller = (
+            labeller.images,
+            labeller.features,
+            clusters,
+            labeller,
+        )
+        parts: dict[str, Any] = {"features": self.features, "clusters": clusters, "classifier": labeller.classifier}
+        parts |= {"labeller": labeller, "walk": labeller.walk}
+        super().__init__(run, cohort, **parts, classify=classify, appearance=appearance)
+        self.classify, self.appearance = classify, appearance
+        self.review = Review(labeller, cohort, self.images, str(run.output_dir))
+
+    def stages(self) -> None:
+        self.load()
+        self.encode()
+        if self.labeller.needs_classifier:
+            self.learn_to_classify()
+        self.make_priors()
+        self.leave_out_rejected()
+        self.learn_appearance()
+        self.make_labels()
+        self.measure("review", self.review.write)
+
+    def load(self) -> None:
+        """Bring all images and their bits to the grid."""
+        self.measure("load volumes", lambda: self.images.set_data(self.cohort.cases))
+
+    def encode(self) -> None:
+        """Compute the features of all slices, where there is a SAM."""
+        if self.features.name:
+            self.measure("SAM features", lambda: self.features.prepare(self.images))
+
+    def learn_to_classify(self) -> None:
+        """Find the sub-classes of the positive slices, and train the classifier on them and on the bits."""
+        self.measure("cluster", lambda: self.clusters.fit(self.features.pooled(), self.features.all_bits))
+        self.classify.run()
+
+    def make_priors(self) -> None:
+        """Make the prior of every case, and the soft labels that the first round learns from."""
+        self.measure("prior", self.labeller.start)
+
+    def leave_out_rejected(self) -> None:
+        """Let whatever learns from labels learn from those alone that nobody has rejected."""
+        for stage in (self.appearance, self.trainers["train"]):
+            stage.data_loader.sampler.subset = self.labeller.training_indices()
+
+    def learn_appearance(self) -> None:
+        """Train the appearance network in its rounds, where there are any."""
+        if self.labeller.rounds:
+            self.appearance.run()
+
+    def make_labels(self) -> None:
+        """Make the pseudo labels that the segmenter learns from."""
+        self.measure("pseudo labels", lambda: self.labeller.finish(self.appearance.network))
