@@ -200,13 +200,14 @@ class StageCost:
 def settings_of(part: Any) -> dict[str, Any]:
     """Return what a part of a run was built with: those of its constructor's arguments that it keeps and JSON can hold.
 
-    A part that says so itself, by a mapping `settings`, or is a mapping is taken at its word.
+    A part that says so itself, by a mapping `settings`, or is a mapping is taken at its word. Whether a run goes on is
+    no setting: it is the same run.
     """
     own = part if isinstance(part, Mapping) else getattr(part, "settings", None)
     if not isinstance(own, Mapping):
         kept = vars(part)
         own = {name: kept[name] for name in inspect.signature(type(part)).parameters if name in kept}
-    return {str(name): value for name, value in own.items() if _is_setting(value)}
+    return {str(name): value for name, value in own.items() if name != "resume" and _is_setting(value)}
 
 
 def _is_setting(value: Any) -> bool:
