@@ -27,7 +27,8 @@ class Plan:
     """
 
     def __init__(self, run: Run, cohort: Cohort, **parts: Any) -> None:
-        self.run, self.cohort = run, cohort
+        self.run = run
+        self.cohort: Any = cohort  # each bundle knows its own kind
         self.parts: dict[str, Any] = {"cohort": cohort, **parts}
         self.trainers: dict[str, Stage] = {part.name: part for part in parts.values() if isinstance(part, Stage)}
         self._prepared = False

@@ -139,7 +139,14 @@ class PseudoLabeller:
     def start(self) -> None:
         """Make the prior of every case, and from it the soft labels of round 1."""
         # what was made by other settings must not be gone on with
-        settings = (self.cohort.grid.as_dict(), self.prior, self.boxes, self.sizes, self.threshold, self.map_scope)
+        settings: tuple[Any, ...] = (
+            self.cohort.grid.as_dict(),
+            self.prior,
+            self.boxes,
+            self.sizes,
+            self.threshold,
+            self.map_scope,
+        )
         settings += (self.rounds, self.learn_location, self.walk_passes, self.groups, self.ignore_band)
         settings += (self.walk.settings,)
         self._work = CaseWork(self._folder, settings_digest(settings), self.resume)
@@ -270,7 +277,7 @@ class PseudoLabeller:
             return area_thresholds(maps, inside, self.shares())
         if self.threshold == "otsu":
             return otsu_thresholds(maps, inside)
-        return fixed_thresholds(maps, self.threshold)
+        return fixed_thresholds(maps, float(self.threshold))
 
     def shares(self) -> list[float]:
         """Return the share of a positive slice that each label is expected to cover, by its volume or by its box."""

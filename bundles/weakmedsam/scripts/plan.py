@@ -32,12 +32,8 @@ class WeakPlan(Plan):
         classify: Stage,
         appearance: Stage,
     ) -> None:
-        self.images, self.features, self.clusters, self.labeller = (
-            labeller.images,
-            labeller.features,
-            clusters,
-            labeller,
-        )
+        self.images: Any = labeller.images  # MONAI's CacheDataset, filled by `load`
+        self.features, self.clusters, self.labeller = labeller.features, clusters, labeller
         parts: dict[str, Any] = {"features": self.features, "clusters": clusters, "classifier": labeller.classifier}
         parts |= {"labeller": labeller, "walk": labeller.walk}
         super().__init__(run, cohort, **parts, classify=classify, appearance=appearance)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from monai.data import Dataset
-from monai.transforms import Randomizable, Transform
+from monai.transforms import Compose, Randomizable, Transform
 from torch import Tensor
 
 from ..common.errors import InputError
@@ -53,7 +53,7 @@ class SliceTable(Sequence[SliceRow]):
     def __len__(self) -> int:
         return len(self.rows) if len(self.images) else 0
 
-    def __getitem__(self, index: int) -> SliceRow:
+    def __getitem__(self, index: int) -> SliceRow:  # type: ignore[override]  # nobody asks for a range of rows
         return self.rows[index]
 
     @property
@@ -176,7 +176,7 @@ class SliceDataset(Dataset):
         """Return the same slices for whoever has no use for a SAM."""
         plain_slices = copy(self)
         plain_slices.embedded = False
-        plain_slices.transform = TakeSlice(self.table, self.features, self.view_count, embedded=False)
+        plain_slices.transform = Compose(TakeSlice(self.table, self.features, self.view_count, embedded=False))
         return plain_slices
 
     def prepare(self) -> None:
