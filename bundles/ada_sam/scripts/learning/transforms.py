@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from monai.transforms import Compose, DeleteItemsd, EnsureTyped
 
 from ..common.pseudo_labels.objective import AddPseudoLabeld
-from ..labeller import PseudoLabeller
 
 
 class TrainPreprocessing(Compose):
     """A case on its grid with its pseudo label: `image`, `target` and `weight`, see `AddPseudoLabeld`, changed alike.
 
     Args:
-        labeller: has made the labels by the time that a case is asked for.
+        labeller: `PseudoLabeller`; has made the labels by the time that a case is asked for.
         augmentation: of all three.
     """
 
-    def __init__(self, labeller: PseudoLabeller, augmentation: Compose) -> None:
+    def __init__(self, labeller: Any, augmentation: Compose) -> None:
         super().__init__(
             [
                 AddPseudoLabeld(labeller),
