@@ -76,8 +76,8 @@ def test_labels_and_grid_are_those_of_the_sample_cohort(bundle):
     outputs, inputs = (read(bundle, "metadata.json")["network_data_format"][side] for side in ("outputs", "inputs"))
     assert list(inputs) == ["image"] and list(outputs) == ["pred"]
     assert outputs["pred"]["channel_def"] == LABELS
-    assert outputs["pred"]["num_channels"] == len(LABELS) == len(grid.label_values)
-    assert inputs["image"]["spatial_shape"] == outputs["pred"]["spatial_shape"] == grid.spatial_size
+    assert outputs["pred"]["num_channels"] == len(LABELS) == len(grid["label_values"])
+    assert inputs["image"]["spatial_shape"] == outputs["pred"]["spatial_shape"] == grid["spatial_size"]
 
 
 @pytest.mark.slow

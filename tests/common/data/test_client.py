@@ -233,6 +233,7 @@ def test_every_bundle_takes_the_cases_of_a_client(bundle, keys, studies, tmp_pat
     parser.update({"train::trainer::max_epochs": 7})
     with files_opened() as opened:
         cohort = parser.get_parsed_content("cohort")
+        cohort.check()
     assert parser.get_parsed_content("dataset_dir") is None  # no sample cohort is made
     assert parser.get_parsed_content("train::total_epochs") == 7
     known = cohort.images if bundle == "rrl_medsam" else cohort.cases

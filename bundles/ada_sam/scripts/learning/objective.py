@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from ..common.errors import InputError
 from ..common.learning.schedules import ramp_up, teacher_alpha
-from ..slice_model.ada_sam import AdaSam, Response, Sight
+from ..slice_model.ada_sam import AdaSam
+from ..slice_model.answers import Response, Sight
 from ..slice_model.slice_prompts import mask_prompt
 from .pair_losses import agreement_loss, locate_loss, presence_loss, pseudo_loss
 from .pairs import Pairs, known_pairs, some_pairs

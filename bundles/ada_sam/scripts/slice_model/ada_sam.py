@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from ..common.sam.adapters.registry import adapter_parameters, adapter_problems,
 from ..common.sam.build import SamModel
 from ..common.sam.features.volume import crop_padding
 from ..common.tensors import match_grid
+from .answers import Response, Sight
 from .average_head import AverageHead
 from .feedback import TRUTH, GradientFeedback, feedback_objective, read_objective, slice_gradient
 from .slice_decoder import SliceDecoder
@@ -26,37 +26,6 @@ HEADS = ("cam", "mlp")
 RUNNING, SIGMOID = "running", "sigmoid"
 CAM_RANGES = (RUNNING, SIGMOID)
 NOT_ASKED = -10.0  # logit of a class that was not asked about
-
-
-class Sight(NamedTuple):
-    """What the classifier sees on N slices.
-
-    presence: logits [N, P]. maps: [N, P, h, w] before any normalisation, of the slice's part of the embedding.
-    cam: [N, P, rows, columns] in [0, 1] on the slice's grid.
-    """
-
-    presence: Tensor
-    maps: Tensor
-    cam: Tensor
-
-
-class Response(NamedTuple):
-    """What `AdaSam.forward` returns for N slices.
-
-    first: before feedback. sight: after it; the same object where there is none.
-    first_logits: [N, P, rows, columns] masks before feedback, None where there is none.
-    logits: [N, P, rows, columns], -10 where not asked.
-    boxes: [N, P, 4] that the logits answer. asked: bool [N, P], which classes they answer.
-    first_asked: bool [N, P], which classes `first_logits` answer, None where there are none.
-    """
-
-    first: Sight
-    sight: Sight
-    first_logits: Tensor | None
-    logits: Tensor
-    boxes: Tensor
-    asked: Tensor
-    first_asked: Tensor | None
 
 
 class AdaSam(nn.Module):

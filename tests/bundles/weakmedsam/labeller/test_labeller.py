@@ -30,7 +30,7 @@ VOXEL_ML = SPACING[0] * SPACING[1] * SPACING[2] / 1000
         ({"threshold": "size", "sizes": (1.0, None)}, "threshold is size"),
         ({"rounds": -1}, "rounds is -1"),
         ({"rounds": "many"}, "rounds is 'many'"),
-        ({"walk_passes": 0}, "walk_passes is 0; wanted 1 or more"),
+        ({"walk_passes": 0}, "walk_passes is 0; wanted a whole number of 1 or more"),
         ({"sharing": "organ"}, "sharing is 'organ'; wanted one of auto, each, union"),
         ({"map_scope": "case"}, "map_scope is 'case'; wanted one of volume, slice"),
         ({"ignore_band": 0.5}, "ignore_band is 0.5"),

@@ -10,6 +10,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from common.grid.grid import Grid
 from support.bundle.path import import_bundle
 
 appearance = import_bundle("weakmedsam", "appearance")
@@ -47,7 +48,7 @@ class Phantom:
         known = SimpleNamespace(
             labels={0: "background", 1: "ellipsoid"},
             locations={1: Location(BOX, round(volume, 1))},
-            grid={"spatial_size": list(SIZE), "pixdim": list(SPACING), "label_values": [0, 1]},
+            grid=Grid(SIZE, SPACING, (0, 1)),
             slice_axis=2,
             slice_labels={i["case"]: SimpleNamespace(bits=i["presence"][:, 0, 0].numpy() > 0) for i in self.items},
             reject=[],
