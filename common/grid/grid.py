@@ -33,9 +33,6 @@ class Grid:
     label_values: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spatial_size", tuple(int(n) for n in self.spatial_size))
-        object.__setattr__(self, "pixdim", tuple(round(float(p), 4) for p in self.pixdim))
-        object.__setattr__(self, "label_values", tuple(int(v) for v in self.label_values))
         if any(n < 1 for n in self.spatial_size):
             raise ValueError(f"spatial_size is {list(self.spatial_size)}; wanted voxels above 0")
         if any(p <= 0 for p in self.pixdim):
@@ -45,7 +42,17 @@ class Grid:
 
     def as_dict(self) -> dict[str, list]:
         """Return {"spatial_size", "pixdim", "label_values"} as lists, for JSON."""
-        return {name: list(getattr(self, name)) for name in ("spatial_size", "pixdim", "label_values")}
+        return {
+            "spatial_size": list(self.spatial_size),
+            "pixdim": list(self.pixdim),
+            "label_values": list(self.label_values),
+        }
+
+
+def make_grid(spatial_size: Iterable[float], pixdim: Iterable[float], label_values: Iterable[float]) -> Grid:
+    """Return a grid of any numbers: whole sizes and values, spacings to a ten-thousandth of a mm."""
+    sizes, values = tuple(int(n) for n in spatial_size), tuple(int(v) for v in label_values)
+    return Grid(sizes, tuple(round(float(p), 4) for p in pixdim), values)
 
 
 def read_grid(path: str | None, default: Mapping[str, Sequence[float]]) -> Grid:
@@ -54,7 +61,7 @@ def read_grid(path: str | None, default: Mapping[str, Sequence[float]]) -> Grid:
     if path and Path(path).expanduser().exists():
         tensors = load_tensors(path)
         found = {name: tensors[name].tolist() for name in ("spatial_size", "pixdim", "label_values")}
-    return Grid(**found)
+    return make_grid(**found)
 
 
 def ras_geometry(path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -94,16 +101,15 @@ def plan_grid(
         InputError: a size or spacing that is given and not the model's.
     """
     if model is not None:
-        wanted = {"spatial_size": spatial_size, "pixdim": pixdim}
+        wanted = (("spatial_size", spatial_size, model.spatial_size), ("pixdim", pixdim, model.pixdim))
         problems = [
-            f"{name} is {list(value)}; wanted {list(getattr(model, name))} as in models/model.pt, or null: its "
-            "training goes on"
-            for name, value in wanted.items()
-            if value is not None and not np.allclose(value, getattr(model, name), rtol=1e-3)
+            f"{name} is {list(value)}; wanted {list(own)} as in models/model.pt, or null: its training goes on"
+            for name, value, own in wanted
+            if value is not None and not np.allclose(value, own, rtol=1e-3)
         ]
         if problems:
             raise InputError(problems)
-        return Grid(model.spatial_size, model.pixdim, tuple(label_values))
+        return make_grid(model.spatial_size, model.pixdim, label_values)
     geometry = [ras_geometry(case["image"]) for case in cases]
     extent = np.max([shape * spacing for shape, spacing in geometry], axis=0)
     native = np.median([spacing for _, spacing in geometry], axis=0)
@@ -119,4 +125,4 @@ def plan_grid(
         blocks = np.round(blocks) if given is None else np.ceil(blocks - 1e-6)
         spatial_size = np.maximum(divisor * blocks, 2 * divisor).astype(int)
         spacing = np.maximum(spacing, extent / spatial_size) if given is None else spacing
-    return Grid(tuple(spatial_size), tuple(spacing), tuple(label_values))
+    return make_grid(spatial_size, spacing, label_values)

@@ -82,7 +82,7 @@ class ConfigScanner:
         elif last == "_mode_":
             reason = "" if value in MODES else "returns, defers or debugs the component instead of building it"
             yield Finding("config", where, f"_mode_: {value}", reason)
-        elif len(last) > 2 and last[0] == last[-1] == "_" and last not in RESERVED:
+        elif len(last) > 2 and last[0] == last[-1] == "_" and last not in RESERVED and not _is_word(where, value):
             yield Finding("config", where, last, "a reserved name that isn't known")
         elif last == "spatial_shape" and isinstance(value, list):
             for item in value:
@@ -130,6 +130,11 @@ class ConfigScanner:
         if isinstance(name, str) and name.rpartition("::")[2].lstrip("@") in READERS and name.startswith("@"):
             return ""  # judged where it is defined
         return "the class isn't in the allow-list"
+
+
+def _is_word(where: str, value: Any) -> bool:
+    """Whether an entry is a plain text at the top of a config: what a setting means; MONAI reads no key there so."""
+    return where.count("::") == 1 and isinstance(value, str) and not value.startswith(("$", "@", "%"))
 
 
 def _read_yaml(path: str, text: str) -> Generator[Finding, None, Any]:
