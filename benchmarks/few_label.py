@@ -72,7 +72,6 @@ class Benchmark:
             "ckpt_dir": str(row), "cache_dir": str(self.work), "epochs": epochs, "epoch_length": 50,
             "save_every": 10**6, "answer_cases": arguments.answer_cases,
             "generalist_from": 1 + max(1, epochs // 2), "answer_every": max(1, epochs // 4),
-            "train::trainer::plan": None,  # its steps are taken one by one
         }  # fmt: skip
         return row_parser(BUNDLE, arguments, fixed, overrides)
 

@@ -89,7 +89,6 @@ class Benchmark:
             "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "datalist": arguments.datalist,
             "output_dir": str(row), "ckpt_dir": str(row), "cache_dir": str(self.work), "save_every": 10**6,
             "labeller::folder": str(row / "labels"),
-            "train::trainer::plan": None,  # its steps are taken one by one
         }  # fmt: skip
         return row_parser(BUNDLE, arguments, fixed, overrides)
 

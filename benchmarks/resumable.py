@@ -50,4 +50,5 @@ def row_parser(
     grid = {"spatial_size": arguments.spatial_size, "pixdim": arguments.pixdim} if arguments.spatial_size else {}
     for key, value in {**fixed, **grid, **json.loads(arguments.settings), **overrides}.items():
         parser[key] = value
+    parser["train::trainer::plan"] = None  # the benchmark takes its steps one by one
     return parser
