@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ NAME = "labels_alone"
 SMALL = {"channels": [4, 8], "strides": [2]}
 TINY = ["--epochs=2", "--epoch_length=2", "--batch_size=1", "--max_voxels=4096"]
 MOST_COPIED = 40
+NEW_TARGETS = ("EnsureTyped",)  # the lines that the page has its author add to the allow-list
 
 
 def blocks() -> dict[str, str]:
@@ -68,6 +70,7 @@ def test_it_trains_predicts_is_scored_packed_and_scanned(repository, tiny_cohort
     assert (bundle / "eval" / "evaluation" / "metrics.csv").is_file()
     path, _ = pack(bundle, tmp_path / "dist", bundle / "models" / "model.pt")
     allow = read_allow_list(DEFAULT_ALLOW)
+    allow = replace(allow, targets=(*allow.targets, *NEW_TARGETS))
     assert [finding for finding in scan(path, allow) if not finding.allowed] == []
 
 

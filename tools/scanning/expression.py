@@ -69,7 +69,7 @@ def judge_expression(expression: str, allow: AllowList) -> str:
         grammar.visit(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"no Python expression ({type(error).__name__})"
-    if grammar.never or f"${expression}" not in allow.expressions:
+    if grammar.never or not allow.permits_expression(f"${expression}"):
         return "; ".join(dict.fromkeys(grammar.never + grammar.reasons))
     return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -38,7 +39,8 @@ class AllowList:
         imports: modules that a config may import, `numpy as np` with its alias.
         names: builtins and dotted names that an expression may use.
         attributes: attributes that an expression may read from a reference or a result.
-        expressions: whole expressions for which the two lists above would have to be too wide.
+        expressions: whole expressions for which the two lists above would have to be too wide; `<bundle>` stands for a
+            bundle's folder name.
         readers: strings that MONAI turns into a class: `reader` and `writer` of its transforms.
         logging: handler and formatter classes of logging.conf.
         pickles: classes and functions that the pickles of a .pt file may name.
@@ -64,6 +66,11 @@ class AllowList:
     def permits_target(self, name: str) -> bool:
         module, _, last = name.rpartition(".")
         return name in self.targets or (f"{module}.*" in self.targets and last[:1].isupper())
+
+    def permits_expression(self, text: str) -> bool:
+        name = "[a-z][a-z0-9_]*"
+        patterns = (name.join(map(re.escape, entry.split("<bundle>"))) for entry in self.expressions)
+        return any(re.fullmatch(pattern, text) for pattern in patterns)
 
     def permits_file(self, path: str) -> bool:
         return any(fnmatchcase(path, pattern) for pattern in self.files)

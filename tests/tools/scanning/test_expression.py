@@ -11,7 +11,7 @@ ALLOW = AllowList(
     imports=("os", "numpy as np"),
     names=("len", "max", "os.environ.get", "numpy.uint8", "torch.device"),
     attributes=("run", "shape"),
-    expressions=("$sys.path.insert(0, @root)", "$eval('1')", "$setattr(@a, 'other', 1)"),
+    expressions=("$sys.path.insert(0, @root)", "$eval('1')", "$setattr(@a, 'other', 1)", "$sys.path.index('bundles/<bundle>')"),
 )
 
 
@@ -21,7 +21,7 @@ ALLOW = AllowList(
         *("@a", "@a::b::0.run()", "@a#b.shape[0]", "@f(@x)", "len(@a) + max(1, -2) // 3", "np.uint8 if @a else None"),
         *("[n.shape for n in @a if n.run]", "lambda x: x.shape", "{'a': 1, **{k: k for k in @b}}", "-@a"),
         *("os.environ.get('RANK', 0)", "@folder + '/model.pt'", "not @a or @b == 2", "sys.path.insert(0, @root)"),
-        "setattr(@a, 'other', 1)",
+        *("setattr(@a, 'other', 1)", "sys.path.index('bundles/my_method_2')"),
     ],
 )
 def test_what_is_listed_is_allowed(expression):
@@ -32,6 +32,7 @@ def test_what_is_listed_is_allowed(expression):
     ("expression", "reason"),
     [
         ("@a.other", ".other isn't"),
+        ("sys.path.index('bundles/a/../b')", "sys.path.index isn't"),
         ("torch.load('x')", "torch.load can"),
         ("torch", "torch isn't"),
         ("os.environ", "os.environ isn't"),
