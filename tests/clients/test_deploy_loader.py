@@ -48,7 +48,7 @@ for folder in map(Path, sys.argv[1:]):
         scripted, eager = (network(image) for network in networks)
         pred = archive._inferer(image, networks[0])
     print(json.dumps({
-        "grids": [grid, archive.parser.get_parsed_content("grid")],
+        "grids": [grid.as_dict(), archive.parser.get_parsed_content("grid").as_dict()],
         "kinds": [isinstance(network, torch.jit.ScriptModule) for network in networks],
         "started": archive._init_completed,
         "shape": list(pred.shape),

@@ -75,7 +75,7 @@ def make_other_version(folder: Path) -> Path:
     metadata = bundles / OTHER / "configs" / "metadata.json"
     content = json.loads(metadata.read_text(encoding="utf-8")) | {"version": "9.9.9"}
     metadata.write_text(json.dumps(content), encoding="utf-8")
-    code = folder / "common" / "native_grid.py"
+    code = folder / "common" / "grid" / "native.py"
     code.write_text(code.read_text(encoding="utf-8") + MARKED, encoding="utf-8")
     return bundles / OTHER
 
@@ -185,7 +185,7 @@ def test_training_goes_on_from_the_model_and_infer_uses_the_new_one(server, name
     assert 0 < distance < 0.5 * sum(float(before[key].norm()) for key in learnt)
     assert not np.array_equal(np.asarray(server.segment(name, "scan_0").dataobj), np.asarray(answer.dataobj))
     told = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))
-    assert told["config"]["epochs"] == 1 and told["results"]["grid"] == GRID
+    assert told["config"]["train"]["max_epochs"] == 1 and told["results"]["grid"] == GRID
     unlabeled = 3 if name in LEARNS_WITHOUT_LABELS else 0
     labeled = 2 if name == "weakmedsam" else 3
     counts = {"training": labeled, "validation": 3 - labeled, "test": 0, "unlabeled": unlabeled}

@@ -44,8 +44,8 @@ def uninterrupted(resume_cohort, tmp_path_factory) -> dict:
 
 
 def curves(flow: ConfigWorkflow) -> dict[str, dict]:
-    stages = ("distill", "register", "train")
-    return {stage: flow.parser.get_parsed_content(f"{stage}#progress").history for stage in stages}
+    trainers = flow.parser.get_parsed_content("plan").trainers
+    return {name: trainer.progress.history for name, trainer in trainers.items()}
 
 
 @pytest.mark.parametrize(
