@@ -81,10 +81,10 @@ class Benchmark:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments, self.work = arguments, Path(arguments.work)
         parser = self.parser(prior="centre")
-        self.cohort = parser.get_parsed_content("cohort")
+        self.cohort, self.images = parser.get_parsed_content("cohort"), parser.get_parsed_content("images")
+        self.cohort.check()  # before cases are left out: the grid is that of the whole data set
         if arguments.cases:
             self.cohort.cases = self.cohort.cases[: arguments.cases]
-        self.images = parser.get_parsed_content("images")
         self.images.set_data(self.cohort.cases)
         self.truth = self.read_truth()
         self.classifiers: dict[str, dict[str, Tensor]] = {}
@@ -131,8 +131,9 @@ class Benchmark:
             parser["labeller"] = GivenLabels(self.truth, len(self.cohort.labels))
             parser["validate::compared::labeller"] = None  # there is no prior to stand beside it
         else:
+            labeller = parser.get_parsed_content("labeller")
+            draw_anew()
             plan = parser.get_parsed_content("plan")
-            labeller = plan.labeller
             plan.encode()
             cost["features"], start = time.process_time() - start, time.process_time()
             if labeller.needs_classifier:
@@ -146,6 +147,7 @@ class Benchmark:
         if segment:
             start = time.process_time()
             labels = parser.get_parsed_content("labeller")
+            draw_anew()
             trainer = parser.get_parsed_content("train::trainer")
             trainer.data_loader.sampler.subset = labels.training_indices()
             trainer.run()
@@ -196,6 +198,11 @@ def main() -> None:
         results["rows"] = [other for other in results["rows"] if other["row"] != name] + [row]
         write_atomic(output, json.dumps(results, indent=1))
         print(name, summary(row), row["cost"], flush=True)
+
+
+def draw_anew() -> None:
+    """Let the weights that are built next hang on the last seed alone, and not on what was built since in this row."""
+    torch.manual_seed(torch.initial_seed())
 
 
 def split(names: str) -> list[str]:
