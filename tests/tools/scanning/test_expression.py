@@ -11,7 +11,12 @@ ALLOW = AllowList(
     imports=("os", "numpy as np"),
     names=("len", "max", "os.environ.get", "numpy.uint8", "torch.device"),
     attributes=("run", "shape"),
-    expressions=("$sys.path.insert(0, @root)", "$eval('1')", "$setattr(@a, 'other', 1)", "$sys.path.index('bundles/<bundle>')"),
+    expressions=(
+        "$sys.path.insert(0, @root)",
+        "$eval('1')",
+        "$setattr(@a, 'other', 1)",
+        "$sys.path.index('bundles/<bundle>')",
+    ),
 )
 
 
