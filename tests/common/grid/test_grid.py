@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from common.errors import InputError
-from common.grid.grid import Grid, plan_grid, ras_geometry, read_grid
+from common.grid.grid import Grid, make_grid, plan_grid, ras_geometry, read_grid
 
 VALUES = (0, 1)
 
@@ -29,11 +29,11 @@ def test_grid_travels_in_the_model_file(tmp_path):
     grid = {"spatial_size": [16, 24, 8], "pixdim": [1.25, 0.9766, 5.0], "label_values": [0, 3, 500]}
     torch.save({name: torch.tensor([float(v) for v in value]) for name, value in grid.items()}, tmp_path / "model.pt")
     found = read_grid(str(tmp_path / "model.pt"), default)
-    assert found.as_dict() == grid and found == Grid(**grid)
+    assert found.as_dict() == grid and found == make_grid(**grid)
 
 
 def test_a_grid_is_what_it_was_made_as():
-    grid = Grid((16, 16, 8), (1, 0.97656, 2.5), (0, 1))
+    grid = make_grid((16, 16.0, 8), (1, 0.97656, 2.5), (0, 1))
     assert repr(grid.as_dict()) == "{'spatial_size': [16, 16, 8], 'pixdim': [1.0, 0.9766, 2.5], 'label_values': [0, 1]}"
     with pytest.raises(dataclasses.FrozenInstanceError):
         grid.pixdim = (1, 1, 1)
@@ -86,7 +86,7 @@ def test_a_tiny_volume_gets_two_blocks_an_axis(tmp_path):
 
 
 def test_the_grid_of_a_model_is_kept():
-    model = Grid((16, 16, 8), (1, 1, 2), (0, 1))
+    model = make_grid((16, 16, 8), (1, 1, 2), (0, 1))
     grid = plan_grid([], (0, 5), model=model)
     assert grid == Grid((16, 16, 8), (1, 1, 2), (0, 5))
     assert plan_grid([], (0, 5), spatial_size=[16, 16, 8], model=model) == grid

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from common.grid.grid import Grid
+from common.grid.grid import make_grid
 from common.pseudo_labels.work import CaseWork, settings_digest
 from support.bundle.processes import act_as
 
 CASES = [{"case": f"case_{n}"} for n in range(5)]
-GRID = Grid((8, 8, 4), (1, 1, 2.5), (0, 1, 4))
+GRID = make_grid((8, 8, 4), (1, 1, 2.5), (0, 1, 4))
 
 
 def do(work: CaseWork, bank: str = "labels", until: int = 99) -> list[str]:

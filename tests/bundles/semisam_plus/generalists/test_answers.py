@@ -6,6 +6,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
+from common.grid.grid import Grid
 from common.run.run import Run
 from common.serving.inferers import VolumeInferer
 from support.bundle.path import import_bundle
@@ -16,6 +17,7 @@ module, panel_module = (
     import_bundle("semisam_plus", "generalists.panel"),
 )
 ITEMS = cubes(5)
+GRID = Grid((16, 16, 16), (1, 1, 1), (0, 1))
 CASES = [{"case": item["case"], "image": f"/{item['case']}.nii.gz"} for item in ITEMS]
 
 
@@ -26,7 +28,7 @@ def sams(tmp_path, monkeypatch):
 
 def make(folder, generalist="mobile_sam", **options):
     panel = panel_module.GeneralistPanel(generalist, str(folder / "sam"))
-    cohort = SimpleNamespace(labeled=CASES[:1], unlabeled=CASES[1:], cases=CASES, grid={"pixdim": [1, 1, 1]})
+    cohort = SimpleNamespace(labeled=CASES[:1], unlabeled=CASES[1:], cases=CASES, grid=GRID)
     return module.GeneralistAnswers(cohort, ITEMS, panel, VolumeInferer(), str(folder / "answers"), **options)
 
 

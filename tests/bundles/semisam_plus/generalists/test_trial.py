@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from common.grid.grid import Grid
 from common.pseudo_labels.opinions import agreement
 from common.serving.inferers import VolumeInferer
 from support.bundle.path import import_bundle
@@ -18,6 +19,7 @@ answers_module = import_bundle("semisam_plus", "generalists.answers")
 ITEMS = [
     {**item, "label": torch.cat([item["image"] < 0.5, item["image"] > 0.5]).float()} for item in cubes(4, (24, 24, 24))
 ]
+GRID = Grid((24, 24, 24), (1, 1, 1), (0, 1))
 CASES = [{"case": item["case"], "image": f"/{item['case']}.nii.gz"} for item in ITEMS]
 
 
@@ -27,7 +29,7 @@ def sams(tmp_path, monkeypatch):
 
 
 def make(folder, generalist="mobile_sam", **options):
-    cohort = SimpleNamespace(labeled=CASES[:2], unlabeled=CASES[2:], cases=CASES, grid={"pixdim": [1, 1, 1]})
+    cohort = SimpleNamespace(labeled=CASES[:2], unlabeled=CASES[2:], cases=CASES, grid=GRID)
     panel = panel_module.GeneralistPanel(generalist, str(folder / "sam"))
     return module.GeneralistTrial(cohort, ITEMS, panel, **options)
 
