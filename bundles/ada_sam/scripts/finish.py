@@ -26,7 +26,7 @@ class Finish(CommonFinish):
     title = "ADA-SAM"
 
     def __init__(self, plan: FewSlicesPlan, **options: Any) -> None:
-        super().__init__(plan=plan, network=plan.network, **options)
+        super().__init__(plan=plan, **options)
         self.base, self.labeller, self.review = plan.adapted.base, plan.labeller, plan.review
         self.itself = plan.network is plan.volume
 

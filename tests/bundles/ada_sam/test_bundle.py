@@ -274,7 +274,7 @@ def test_mistyped_key_is_one_clear_line(tmp_path):
         ({"num_label_slices": 0}, "num_label_slices is 0"),
         ({"sam": "sam2"}, "found 'sam2', wanted one of"),
         ({"head": "linear"}, "head: found 'linear'"),
-        ({"feedback": "never"}, "feedback: found 'never'"),
+        ({"feedback": "never"}, "feedback is 'never'; wanted true or false"),
         ({"passes": 0}, "passes is 0"),
         ({"unet_share": "half"}, "unet_share is 'half'"),
         ({"pseudo_weight": "sure"}, "weight is 'sure'"),

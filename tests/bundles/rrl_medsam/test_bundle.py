@@ -184,7 +184,7 @@ def test_two_processes_train_one_model_on_an_odd_number_of_cases(tiny_cohort, tm
     assert {row["case"] for row in scores(bundle / "eval" / "metrics.json")} == {"sample_006"}
     assert len(scores(bundle / "eval" / "metrics.json")) == 5
     manifest = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))
-    assert manifest["config"]["world_size"] == 2 and manifest["results"]["unlabeled"] == 3
+    assert manifest["config"]["run"]["world_size"] == 2 and manifest["results"]["unlabeled"] == 3
 
 
 @pytest.mark.slow
