@@ -80,19 +80,23 @@ class GeneralistPanel:
             one_each("prompt", prompt, self.names),
         ]
         compared = words.names(compared_prompts) or []
-        for number, (name, path, size, kind) in enumerate(zip(self.names, *chosen, strict=True)):
-            if isinstance(FAMILY.get(name), VolumeMember):
-                options = {**(volume_options or {}), "prompt": kind or "clicks", "device": self.device}
-                asked: list[VolumeGeneralist | SliceGeneralist] = [VolumeGeneralist(name, checkpoint=path, **options)]
-            else:
-                options = {**(slice_options or {}), "device": self.device}
-                kind = kind or MASK_HELPED_BOX
-                first = SliceGeneralist(name, prompt=kind, checkpoint=path, image_size=size, **options)
-                others = [SliceGeneralist(first.slices.sam, prompt=other, **options) for other in compared]
-                asked = [first, *others]
-            self.generalists.append(asked[0])
-            for one in asked:  # the one that teaches comes first, and stays where two have the same prompt
-                self.compared.setdefault(f"{name} {one.prompt}", (number, one))
+        # what is frozen draws nothing: a specialist begins with the same weights whomever it asks
+        with torch.random.fork_rng(devices=[]):
+            for number, (name, path, size, kind) in enumerate(zip(self.names, *chosen, strict=True)):
+                if isinstance(FAMILY.get(name), VolumeMember):
+                    options = {**(volume_options or {}), "prompt": kind or "clicks", "device": self.device}
+                    asked: list[VolumeGeneralist | SliceGeneralist] = [
+                        VolumeGeneralist(name, checkpoint=path, **options)
+                    ]
+                else:
+                    options = {**(slice_options or {}), "device": self.device}
+                    kind = kind or MASK_HELPED_BOX
+                    first = SliceGeneralist(name, prompt=kind, checkpoint=path, image_size=size, **options)
+                    others = [SliceGeneralist(first.slices.sam, prompt=other, **options) for other in compared]
+                    asked = [first, *others]
+                self.generalists.append(asked[0])
+                for one in asked:  # the one that teaches comes first, and stays where two have the same prompt
+                    self.compared.setdefault(f"{name} {one.prompt}", (number, one))
         self.disks = [FeatureCache(folder, **one.identity) for one in self.generalists]
         self.teaching = list(range(len(self.names)))
         self.settings = {
