@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
-from ..errors import InputError
 from ..grid.grid import Grid, plan_grid
 from ..launch.words import number, per_axis
 from .checks import require_sound
@@ -80,16 +79,19 @@ class Cohort:
             InputError: everything that is wrong with the data set, one line a problem.
         """
         if not self._checked:
-            require_sound(
-                self.cases,
-                self.scored,
-                label_values=self.labels,
-                dataset_dir=self.content.directory,
-                needs_foreground=[case["case"] for case in self.cases if self.needs_foreground(case)],
-                slice_labels=self.with_slice_labels,
-            )
+            self._check_files()
             self.check_further()
             self._checked = True
+
+    def _check_files(self) -> None:
+        require_sound(
+            self.cases,
+            self.scored,
+            label_values=self.labels,
+            dataset_dir=self.content.directory,
+            needs_foreground=[case["case"] for case in self.cases if self.needs_foreground(case)],
+            slice_labels=self.with_slice_labels,
+        )
 
     def needs_foreground(self, case: Case) -> bool:
         """Whether a case's mask has to show some structure."""
@@ -102,10 +104,8 @@ class Cohort:
         """Return read(), which opens headers; where it fails, say all that is wrong with the data set instead."""
         try:
             return read()
-        except InputError:
-            raise
         except Exception:  # a file that can't be read raises as many kinds as there are readers
-            self.check()
+            self._check_files()
             raise
 
     @property

@@ -104,6 +104,17 @@ def test_wrong_slice_labels_are_said_with_the_rest(folder):
     assert "image_2.nii.gz: slice_labels bits.json: label 2 (core) is missing" in said and "empty (0 bytes)" in said
 
 
+def test_all_wrong_slice_labels_are_said_where_building_asks_for_them_first(folder):
+    training = json.loads((folder / "dataset.json").read_text())["training"]
+    for case in training[:2]:
+        case["slice_labels"] = {"axis": 0, "labels": BITS}
+    change(folder, training=training)
+    with pytest.raises(ValueError) as error:
+        _ = WeakCohort(str(folder)).slice_labels
+    said = "\n".join(find_input_error(error.value).problems)
+    assert "image_0.nii.gz: slice_labels" in said and "image_1.nii.gz: slice_labels" in said
+
+
 def test_what_lacks_slice_labels_and_labels_that_are_nowhere(folder):
     training = json.loads((folder / "dataset.json").read_text())["training"]
     for case in training:
