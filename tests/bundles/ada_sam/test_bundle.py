@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from support.ada_sam.fake import use_tiny_sam
 from support.bundle.path import import_bundle
+from support.bundle.predictions import assert_segmented
 from support.bundle.run import (
     ADA,
     BundleRun,
@@ -200,12 +201,7 @@ def test_inference_segments_a_folder_with_the_trained_model(trained, tiny_cohort
     inference = BundleRun(ADA.name, {}, {})
     flow, said = inference.run(configs, tmp_path / "none", tiny_cohort / "imagesTs", "inference", **settings)
     assert not flow.check_properties()
-    assert files_below(tmp_path / "out") == {f"{case}/{case}_seg.nii.gz" for case in ("sample_006", "sample_007")}
-    for case in ("sample_006", "sample_007"):
-        source = nibabel.load(tiny_cohort / "imagesTs" / f"{case}.nii.gz")
-        written = nibabel.load(tmp_path / "out" / case / f"{case}_seg.nii.gz")
-        assert written.shape == source.shape and np.allclose(written.affine, source.affine, atol=1e-4)
-        assert set(np.unique(written.dataobj)) <= set(range(6)) and f"{case}_seg.nii.gz" in said
+    assert_segmented(tiny_cohort / "imagesTs", tmp_path / "out", range(6), said)
 
 
 def test_papers_form_adapts_the_encoder_and_is_deployed_itself(tiny_cohort, tmp_path, monkeypatch):
@@ -256,14 +252,6 @@ def test_two_processes_train_one_model(tiny_cohort, tmp_path):
     assert len(list((bundle / "eval" / "pseudo_labels").glob("*.nii.gz"))) == 5
     config = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))["config"]
     assert config["train"]["epoch_length"] == 2 and config["adapt"]["epoch_length"] == 1  # of 3 and 2, by two
-
-
-def test_mistyped_key_is_one_clear_line(tmp_path):
-    options = ["--bundle_root", str(ADA.folder), "--num_label_slice", "3"]
-    options += [f"--{name}_dir={tmp_path / name}" for name in ("output", "ckpt", "cache")]
-    lines = errors_of(command([ADA.configs / "train.json"], *options, cwd=tmp_path))
-    assert lines == ["error: --num_label_slice: no such key in train.json; the closest is --num_label_slices"]
-    assert not files_below(tmp_path)
 
 
 @pytest.mark.slow

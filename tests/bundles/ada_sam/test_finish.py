@@ -10,6 +10,7 @@ from torch import nn
 from common.run.manifest import RunManifest
 from common.scoring.table import MetricsTable
 from support.ada_sam.fake import FakeLabeller, cohort, images
+from support.bundle.finish import run_finish
 from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "finish")
@@ -35,15 +36,7 @@ def finished(folder, scored: bool = True, itself: bool = False) -> module.Finish
         review=None if itself else Review(labeller, known, images(), str(folder)),
         trainers={},
     )
-    finish = module.Finish(
-        plan=plan,
-        ckpt_path=str(folder / "model.pt"),
-        evaluator=SimpleNamespace(run=lambda: None),
-        metrics=SimpleNamespace(table=table),
-        gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
-    )
-    finish.run()
-    return finish
+    return run_finish(module.Finish, plan, table, folder, plan.network)
 
 
 def test_segmenter_stands_beside_ada_sam_itself_and_slice_by_slice(tmp_path, capsys):

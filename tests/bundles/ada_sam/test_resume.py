@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
 
 import pytest
-import torch
-from monai.bundle import ConfigWorkflow
 
 from support.ada_sam.fake import use_tiny_sam
-from support.bundle.kill import kill_at, was_killed
+from support.bundle.resumed import curves, kill_and_resume, quick_and_slow, run_in_a_piece
 from support.bundle.run import ADA, assert_same_weights, subset_cohort
 
 KILLS = {
@@ -35,35 +31,16 @@ def resume_cohort(tiny_cohort, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def uninterrupted(resume_cohort, tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    with pytest.MonkeyPatch.context() as patch:
-        use_tiny_sam(patch, folder / "weights")
-        flow, _ = ADA.run(["train.json"], folder, resume_cohort, **LONG)
-    return {"folder": folder / "ckpt", "curves": curves(flow)}
+    return run_in_a_piece(ADA, tmp_path_factory.mktemp("uninterrupted"), resume_cohort, use_tiny_sam, **LONG)
 
 
-def curves(flow: ConfigWorkflow) -> dict[str, dict]:
-    trainers = flow.parser.get_parsed_content("plan").trainers
-    assert list(trainers) == ["classify", "adapt", "slice_unet", "train"]
-    return {stage: trainer.progress.history for stage, trainer in trainers.items()}
-
-
-@pytest.mark.parametrize(
-    "kill", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KILLS]
-)
+@pytest.mark.parametrize("kill", quick_and_slow(KILLS, QUICK))
 def test_resumed_run_ends_bit_for_bit_as_one_in_a_piece(kill, uninterrupted, resume_cohort, tmp_path, monkeypatch):
     use_tiny_sam(monkeypatch, tmp_path / "weights")
-    with monkeypatch.context() as patch, pytest.raises(BaseException) as error:
-        kill_at(ADA.name, patch, *KILLS[kill])
-        ADA.run(["train.json"], tmp_path, resume_cohort, **LONG)
-    assert was_killed(error.value)
-    assert not (tmp_path / "ckpt" / "model.pt").exists()
-    torch.manual_seed(int(time.time()))  # nothing may hang on where the interrupted run left the generators
-    flow, _ = ADA.run(["train.json"], tmp_path, resume_cohort, **LONG, resume="true")
+    flow = kill_and_resume(ADA, KILLS[kill], tmp_path, resume_cohort, monkeypatch, **LONG)
     assert curves(flow) == uninterrupted["curves"]
+    assert list(curves(flow)) == ["classify", "adapt", "slice_unet", "train"]
     for name in ("ada_sam.pt", "model.pt"):
         assert_same_weights(tmp_path / "ckpt" / name, uninterrupted["folder"] / name)
     small = [folder / "ada_sam.safetensors" for folder in (tmp_path / "ckpt", uninterrupted["folder"])]
     assert small[0].read_bytes() == small[1].read_bytes()
-    manifest = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))
-    assert manifest["times_resumed"] == 1 and manifest["resumes"][0]["changed"] == []

@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 
 from common.errors import find_input_error
 from support.bundle.path import import_bundle
+from support.bundle.predictions import assert_segmented
 from support.bundle.run import (
     RRL,
     assert_same_weights,
@@ -102,12 +103,7 @@ def test_inference_segments_a_folder_with_the_trained_model(trained, tiny_cohort
     scans = tiny_cohort / "imagesTs"
     flow, said = RRL.run(["inference.json"], tmp_path / "none", scans, kind="inference", **settings)
     assert not flow.check_properties()
-    assert files_below(tmp_path) == {f"{case}/{case}_seg.nii.gz" for case in ("sample_006", "sample_007")}
-    for case in ("sample_006", "sample_007"):
-        source = nibabel.load(tiny_cohort / "imagesTs" / f"{case}.nii.gz")
-        written = nibabel.load(tmp_path / case / f"{case}_seg.nii.gz")
-        assert written.shape == source.shape and np.allclose(written.affine, source.affine, atol=1e-4)
-        assert set(np.unique(written.dataobj)) <= set(range(6)) and f"{case}_seg.nii.gz" in said
+    assert_segmented(tiny_cohort / "imagesTs", tmp_path, range(6), said)
 
 
 def test_paper_form_runs_online(tiny_cohort, tmp_path, monkeypatch):
@@ -200,14 +196,6 @@ def test_switches_work_from_the_command_line(tiny_cohort, tmp_path):
     assert "similarity" in said.split("train  ")[-1]  # the registration goes on learning: labels are made online
     tensors = weights(bundle / "models" / "model.pt")
     assert not any("distill" in name or "registration" in name for name in tensors)
-
-
-def test_mistyped_key_is_one_clear_line(tmp_path):
-    options = ["--bundle_root", str(RRL.folder), "--epoch_lenght", "3"]
-    options += [f"--{name}_dir={tmp_path / name}" for name in ("output", "ckpt", "cache")]
-    lines = errors_of(command([RRL.configs / "train.json"], *options, cwd=tmp_path))
-    assert lines == ["error: --epoch_lenght: no such key in train.json; the closest is --epoch_length"]
-    assert not files_below(tmp_path)
 
 
 def test_all_that_is_wrong_with_the_data_is_said_at_once(tiny_cohort, tmp_path):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
-import torch
-from monai.bundle import ConfigWorkflow
 
-from support.bundle.kill import kill_at, was_killed
+from support.bundle.resumed import curves, kill_and_resume, quick_and_slow, run_in_a_piece
 from support.bundle.run import RRL, assert_same_weights, command, subset_cohort, use_fake_sam
 
 KILLS = {
@@ -36,35 +33,16 @@ def resume_cohort(tiny_cohort, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def uninterrupted(resume_cohort, tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    with pytest.MonkeyPatch.context() as patch:
-        use_fake_sam(patch, folder)
-        flow, _ = RRL.run(["train.json"], folder, resume_cohort, **LONG)
-    return {"model": folder / "ckpt" / "model.pt", "curves": curves(flow)}
+    return run_in_a_piece(RRL, tmp_path_factory.mktemp("uninterrupted"), resume_cohort, use_fake_sam, **LONG)
 
 
-def curves(flow: ConfigWorkflow) -> dict[str, dict]:
-    trainers = flow.parser.get_parsed_content("plan").trainers
-    return {name: trainer.progress.history for name, trainer in trainers.items()}
-
-
-@pytest.mark.parametrize(
-    "kill", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KILLS]
-)
+@pytest.mark.parametrize("kill", quick_and_slow(KILLS, QUICK))
 def test_resumed_run_ends_bit_for_bit_as_one_in_a_piece(kill, uninterrupted, resume_cohort, tmp_path, monkeypatch):
     use_fake_sam(monkeypatch, tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(BaseException) as error:
-        kill_at(RRL.name, patch, *KILLS[kill])
-        RRL.run(["train.json"], tmp_path, resume_cohort, **LONG)
-    assert was_killed(error.value)
-    assert not (tmp_path / "ckpt" / "model.pt").exists()
-    torch.manual_seed(int(time.time()))  # nothing may hang on where the interrupted run left the generators
-    flow, _ = RRL.run(["train.json"], tmp_path, resume_cohort, **LONG, resume="true")
-    assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["model"])
+    flow = kill_and_resume(RRL, KILLS[kill], tmp_path, resume_cohort, monkeypatch, **LONG)
     assert curves(flow) == uninterrupted["curves"]
+    assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["folder"] / "model.pt")
     assert [epoch for epoch, _ in curves(flow)["train"]["loss"]] == [1, 2, 3, 4]
-    manifest = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))
-    assert manifest["times_resumed"] == 1 and manifest["resumes"][0]["changed"] == []
 
 
 @pytest.mark.slow

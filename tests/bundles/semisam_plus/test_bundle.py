@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import nibabel
@@ -14,8 +13,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from support.bundle.kill import kill_at, was_killed
 from support.bundle.path import import_bundle
+from support.bundle.predictions import assert_segmented
+from support.bundle.resumed import curves, kill_and_resume, quick_and_slow, run_in_a_piece
 from support.bundle.run import (
     SEMISAM,
     BundleRun,
@@ -155,12 +155,7 @@ def test_inference_segments_a_folder_with_the_trained_model(trained, cohort, tmp
     inference = BundleRun(SEMISAM.name, {}, {})
     flow, said = inference.run(["inference.json"], tmp_path / "none", cohort / "imagesTs", "inference", **settings)
     assert not flow.check_properties()
-    assert files_below(tmp_path) == {f"{case}/{case}_seg.nii.gz" for case in ("sample_006", "sample_007")}
-    for case in ("sample_006", "sample_007"):
-        source = nibabel.load(cohort / "imagesTs" / f"{case}.nii.gz")
-        written = nibabel.load(tmp_path / case / f"{case}_seg.nii.gz")
-        assert written.shape == source.shape and np.allclose(written.affine, source.affine, atol=1e-4)
-        assert set(np.unique(written.dataobj)) <= {0, 1} and f"{case}_seg.nii.gz" in said
+    assert_segmented(cohort / "imagesTs", tmp_path, (0, 1), said)
 
 
 @pytest.mark.parametrize(
@@ -194,27 +189,15 @@ LONG = {**ASKED, "epochs": 4, "save_every": 1, "dropout": 0.1}
 
 @pytest.fixture(scope="module")
 def uninterrupted(cohort, tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    with pytest.MonkeyPatch.context() as patch:
-        use_fake_sams(patch, folder)
-        flow, _ = SEMISAM.run(["train.json"], folder, cohort, **LONG)
-    history = flow.parser.get_parsed_content("train#trainer").progress.history
-    return {"model": folder / "ckpt" / "model.pt", "history": history}
+    return run_in_a_piece(SEMISAM, tmp_path_factory.mktemp("uninterrupted"), cohort, use_fake_sams, **LONG)
 
 
-@pytest.mark.parametrize(
-    "kill", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KILLS]
-)
+@pytest.mark.parametrize("kill", quick_and_slow(KILLS, QUICK))
 def test_resumed_run_ends_bit_for_bit_as_one_in_a_piece(kill, uninterrupted, cohort, tmp_path, monkeypatch):
     use_fake_sams(monkeypatch, tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(BaseException) as error:
-        kill_at(SEMISAM.name, patch, *KILLS[kill])
-        SEMISAM.run(["train.json"], tmp_path, cohort, **LONG)
-    assert was_killed(error.value) and not (tmp_path / "ckpt" / "model.pt").exists()
-    torch.manual_seed(int(time.time()))  # nothing may hang on where the interrupted run left the generators
-    flow, _ = SEMISAM.run(["train.json"], tmp_path, cohort, **LONG, resume="true")
-    assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["model"])
-    assert flow.parser.get_parsed_content("train#trainer").progress.history == uninterrupted["history"]
+    flow = kill_and_resume(SEMISAM, KILLS[kill], tmp_path, cohort, monkeypatch, **LONG)
+    assert curves(flow) == uninterrupted["curves"]
+    assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["folder"] / "model.pt")
 
 
 # --- as a command
@@ -232,14 +215,6 @@ def test_two_processes_train_one_model(cohort, tmp_path):
     manifest = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))
     assert {row["case"] for row in scores(bundle / "eval" / "metrics.json")} == {"sample_006", "sample_007"}
     assert manifest["results"]["unlabeled"] == 3
-
-
-def test_mistyped_key_is_one_clear_line(tmp_path):
-    options = ["--bundle_root", str(SEMISAM.folder), "--num_labelled", "3"]
-    options += [f"--{name}_dir={tmp_path / name}" for name in ("output", "ckpt", "cache")]
-    lines = errors_of(command([SEMISAM.configs / "train.json"], *options, cwd=tmp_path))
-    assert lines == ["error: --num_labelled: no such key in train.json; the closest is --num_labeled"]
-    assert not files_below(tmp_path)
 
 
 @pytest.mark.slow

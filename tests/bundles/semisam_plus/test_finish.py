@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 from common.grid.grid import Grid
 from common.run.run import Run
 from common.scoring.table import MetricsTable
+from support.bundle.finish import run_finish
 from support.bundle.path import import_bundle
 
 Finish = import_bundle("semisam_plus", "finish").Finish
@@ -56,16 +56,7 @@ def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), score
         trial=SimpleNamespace(rows=lines, summary=lambda: lines),
         trainers={"train": trainer},
     )
-    finish = Finish(
-        plan=plan,
-        network=nn.Linear(2, 2),
-        ckpt_path=str(folder / "model.pt"),
-        evaluator=SimpleNamespace(run=lambda: None),
-        metrics=SimpleNamespace(table=table),
-        gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
-    )
-    finish.run()
-    return finish
+    return run_finish(Finish, plan, table, folder)
 
 
 def test_generalist_stands_beside_the_specialist_and_its_control(tmp_path):

@@ -6,10 +6,10 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from torch import nn
 
 from common.run.manifest import RunManifest
 from common.scoring.table import MetricsTable
+from support.bundle.finish import run_finish
 from support.bundle.path import import_bundle
 from support.weakmedsam.fake import FakeLabeller, cohort, images
 
@@ -40,16 +40,7 @@ def finished(folder, scored: bool = True, backbone: str | None = "mobile_sam", *
         review=Review(labeller, known, images(), str(folder)),
         trainers={},
     )
-    finish = Finish(
-        plan=plan,
-        network=nn.Linear(2, 2),
-        ckpt_path=str(folder / "model.pt"),
-        evaluator=SimpleNamespace(run=lambda: None),
-        metrics=SimpleNamespace(table=table),
-        gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
-    )
-    finish.run()
-    return finish
+    return run_finish(Finish, plan, table, folder)
 
 
 def test_model_stands_beside_both_controls(tmp_path, capsys):

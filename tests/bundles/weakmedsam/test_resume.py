@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
-import torch
-from monai.bundle import ConfigWorkflow
 
 from support.bundle.kill import kill_at, was_killed
+from support.bundle.resumed import curves, kill_and_resume, quick_and_slow, run_in_a_piece
 from support.bundle.run import WEAK, assert_same_weights, subset_cohort
 from support.weakmedsam.fake import use_fake_backbone
 
@@ -38,35 +36,16 @@ def resume_cohort(tiny_cohort, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def uninterrupted(resume_cohort, tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    with pytest.MonkeyPatch.context() as patch:
-        use_fake_backbone(patch, folder / "weights")
-        flow, _ = WEAK.run(["train.json"], folder, resume_cohort, **LONG)
-    return {"model": folder / "ckpt" / "model.pt", "curves": curves(flow)}
+    return run_in_a_piece(WEAK, tmp_path_factory.mktemp("uninterrupted"), resume_cohort, use_fake_backbone, **LONG)
 
 
-def curves(flow: ConfigWorkflow) -> dict[str, dict]:
-    trainers = flow.parser.get_parsed_content("plan").trainers
-    assert list(trainers) == ["classify", "appearance", "train"]
-    return {name: trainer.progress.history for name, trainer in trainers.items()}
-
-
-@pytest.mark.parametrize(
-    "kill", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KILLS]
-)
+@pytest.mark.parametrize("kill", quick_and_slow(KILLS, QUICK))
 def test_resumed_run_ends_bit_for_bit_as_one_in_a_piece(kill, uninterrupted, resume_cohort, tmp_path, monkeypatch):
     use_fake_backbone(monkeypatch, tmp_path / "weights")
-    with monkeypatch.context() as patch, pytest.raises(BaseException) as error:
-        kill_at(WEAK.name, patch, *KILLS[kill])
-        WEAK.run(["train.json"], tmp_path, resume_cohort, **LONG)
-    assert was_killed(error.value)
-    assert not (tmp_path / "ckpt" / "model.pt").exists()
-    torch.manual_seed(int(time.time()))  # nothing may hang on where the interrupted run left the generators
-    flow, _ = WEAK.run(["train.json"], tmp_path, resume_cohort, **LONG, resume="true")
+    flow = kill_and_resume(WEAK, KILLS[kill], tmp_path, resume_cohort, monkeypatch, **LONG)
     assert curves(flow) == uninterrupted["curves"]
-    assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["model"])
-    manifest = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))
-    assert manifest["times_resumed"] == 1 and manifest["resumes"][0]["changed"] == []
+    assert list(curves(flow)) == ["classify", "appearance", "train"]
+    assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["folder"] / "model.pt")
 
 
 def test_a_case_rejected_after_a_look_is_left_out_on_resuming(resume_cohort, tmp_path, monkeypatch):

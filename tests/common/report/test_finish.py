@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 from common.grid.grid import Grid
 from common.report.finish import Finish
 from common.run.manifest import RunManifest
 from common.scoring.compared import Compared
 from common.scoring.table import MetricsTable
+from support.bundle.finish import run_finish
 
 
 class Method(Finish):
@@ -48,15 +48,7 @@ def finished(folder, scored: bool = True) -> Method:
         cohort=SimpleNamespace(name="cohort", scored=[1] if scored else [], grid=grid, labels=labels),
         trainers={"train": SimpleNamespace(progress=SimpleNamespace(history={"loss": [(1, 2.0)]}))},
     )
-    method = Method(
-        plan=plan,
-        network=nn.Linear(2, 2),
-        ckpt_path=str(folder / "model.pt"),
-        evaluator=SimpleNamespace(run=lambda: None),
-        metrics=SimpleNamespace(table=table),
-        gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
-    )
-    method.run()
+    method = run_finish(Method, plan, table, folder)
     assert list(manifest.stages) == (["evaluate"] if scored else [])
     return method
 

@@ -278,6 +278,7 @@ class FakeSam(nn.Module):
 def use_fake_sam(patch: Any, folder: Path) -> FakeSam:
     """Let RRL-MedSAM's teacher build a FakeSam, whose weights are said to be a file in `folder`."""
     teacher, sam = import_bundle("rrl_medsam", "learning.teacher"), FakeSam()
+    folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "fake_sam.pt"
     weights.write_bytes(b"fake")
     patch.setattr(teacher, "build_sam", lambda name, checkpoint, image_size: sam)

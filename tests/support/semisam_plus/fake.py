@@ -58,6 +58,7 @@ class FakePromptedSam(FakeSam):
 def use_fake_sams(patch: Any, folder: Path) -> dict[str, FakePromptedSam]:
     """Let the bundle build FakePromptedSams, and return them by name as they are built."""
     module = import_bundle("semisam_plus", "generalists.slice_generalist")
+    folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "fake_sam.pt"
     weights.write_bytes(b"fake")
     built: dict[str, FakePromptedSam] = {}
