@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from common.processes import own_share, together
-from support.bundle.processes import act_as
+from support.process.rank import act_as
 
 
 def test_alone_a_process_does_everything_in_order():

@@ -209,7 +209,7 @@ def test_our_own_bundles_pass(bundle, ours):
     findings = ours[bundle]
     assert refused(findings) == []
     targets = {finding.what for finding in findings if finding.kind == "target"}
-    assert {"Compose", "CacheDataset", "scripts.common.grid.preprocessing.ImagePreprocessing"} <= targets
+    assert {"Compose", "SupervisedEvaluator", "scripts.common.grid.preprocessing.ImagePreprocessing"} <= targets
     kinds = {finding.kind for finding in findings}
     assert {"target", "expression", "import", "logging", "python", "link"} <= kinds
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from support.bundle.kill import kill_at, was_killed
 from support.bundle.resumed import curves, kill_and_resume, quick_and_slow, run_in_a_piece
 from support.bundle.run import WEAK, assert_same_weights, subset_cohort
+from support.process.kill import kill_at, was_killed
 from support.weakmedsam.fake import use_fake_backbone
 
 KILLS = {

@@ -8,7 +8,7 @@ import torch
 
 from common.grid.grid import make_grid
 from common.pseudo_labels.work import CaseWork, settings_digest
-from support.bundle.processes import act_as
+from support.process.rank import act_as
 
 CASES = [{"case": f"case_{n}"} for n in range(5)]
 GRID = make_grid((8, 8, 4), (1, 1, 2.5), (0, 1, 4))

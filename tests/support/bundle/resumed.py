@@ -12,8 +12,8 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from support.bundle.kill import kill_at, was_killed
 from support.bundle.run import BundleRun
+from support.process.kill import kill_at, was_killed
 
 
 def quick_and_slow(kills: Mapping[str, Any], quick: tuple[str, ...]) -> list[Any]:

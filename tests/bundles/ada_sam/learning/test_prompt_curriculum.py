@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from support.bundle.path import import_bundle
-from support.bundle.processes import act_as
+from support.process.rank import act_as
 
 module = import_bundle("ada_sam", "learning.prompt_curriculum")
 PromptCurriculum = module.PromptCurriculum

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from support.bundle.path import import_bundle
-from support.bundle.processes import act_as
+from support.process.rank import act_as
 from support.weakmedsam.fake import SIZE, SPACING, presence
 from support.weakmedsam.labeller import Bright, Classifier, Features, Walk, files, labeller_module, make, run
 

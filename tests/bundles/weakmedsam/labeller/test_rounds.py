@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from support.bundle.path import import_bundle
-from support.bundle.processes import act_as
+from support.process.rank import act_as
 from support.weakmedsam.fake import SIZE, SPACING, one_hot, presence
 from support.weakmedsam.labeller import BOXES, Bright, Walk, dice, files, labeller_module, make, run
 
