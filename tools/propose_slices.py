@@ -64,7 +64,7 @@ def describe(cohort: Any, proposed: Mapping[str, list[int]]) -> list[dict[str, s
     import numpy as np
 
     from common.data.presence import AXES, foreground_values, ras_axes
-    from common.data.volumes import read_geometry
+    from common.volumes.read import read_geometry
 
     images = {case["case"]: case["image"] for case in cohort.cases}
     values = foreground_values(cohort.labels)

@@ -44,8 +44,8 @@ def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
 
     from common.data.checks import check_cases
     from common.data.presence import AXES, derive_slice_labels, ras_axes
-    from common.data.volumes import read_volume
     from common.errors import InputError
+    from common.volumes.read import read_volume
 
     problems = [
         f"{datalist.directory}: training case {case['case']} has neither a label nor slice_labels; wanted one"

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..volumes.read import read_volume
+from ..volumes.volume import Unreadable, Volume, numbers_text
 from .presence import read_slice_labels
-from .volumes import Unreadable, Volume, numbers_text, read_volume
 
 SPACING_TOLERANCE = 1e-3  # relative
 DIRECTION_TOLERANCE = 1e-3  # largest difference of a direction cosine

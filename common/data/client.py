@@ -12,12 +12,13 @@ from monai.data import Dataset
 
 from ..errors import InputError
 from ..grid.grid import read_grid
+from ..volumes.read import read_geometry, read_volume
+from ..volumes.volume import Unreadable
 from .checks import check_mask, compare_grids
 from .datalist import Case, Datalist, case_id
 from .inputs import IMAGE_EXTENSIONS
 from .label_names import channel_names
 from .presence import AXES, SliceLabels, derive_slice_labels, ras_axes, slice_labels_entry
-from .volumes import Unreadable, read_geometry, read_volume
 
 AUTO = "auto"
 STORE = "datastore_v2.json"

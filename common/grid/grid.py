@@ -9,10 +9,10 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from monai.transforms import LoadImage
 
 from ..errors import InputError
 from ..files.tensor_files import load_tensors
+from ..volumes.read import read_geometry
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,7 @@ def read_grid(path: str | None, default: Mapping[str, Sequence[float]]) -> Grid:
 
 def ras_geometry(path: str) -> tuple[np.ndarray, np.ndarray]:
     """Return (shape in voxels, spacing in mm) of a volume along the right-left, posterior-anterior and axial axes."""
-    if str(path).endswith((".nii", ".nii.gz")):
-        header = nibabel.load(path)
-        shape, affine = header.shape, header.affine
-    else:
-        image = LoadImage(image_only=True, ensure_channel_first=False)(path)
-        shape, affine = image.shape, np.asarray(image.affine)
+    shape, affine = read_geometry(path)
     order = np.argsort(nibabel.io_orientation(affine)[:, 0])
     return np.asarray(shape)[order], np.sqrt((affine[:3, :3] ** 2).sum(0))[order]
 

@@ -8,9 +8,7 @@ import torch
 from monai.transforms import (
     AsDiscreted,
     Compose,
-    EnsureChannelFirstd,
     EnsureTyped,
-    LoadImaged,
     MapLabelValued,
     Orientationd,
     ResizeWithPadOrCropd,
@@ -18,6 +16,7 @@ from monai.transforms import (
     Spacingd,
 )
 
+from ..volumes.image_reader import LoadImageVolumed
 from .grid import Grid
 from .resample import AntiAliasd, ImageSpacingd
 
@@ -35,8 +34,7 @@ class ImagePreprocessing(Compose):
         lower, upper = self.percentiles
         super().__init__(
             [
-                LoadImaged("image"),
-                EnsureChannelFirstd("image"),
+                LoadImageVolumed("image"),
                 EnsureTyped("image", dtype=torch.float32),
                 Orientationd("image", axcodes="RAS", labels=None),
                 ScaleIntensityRangePercentilesd("image", lower, upper, b_min=0.0, b_max=1.0, clip=True),
@@ -59,7 +57,7 @@ class LabelPreprocessing(Compose):
         missing = {"allow_missing_keys": True}
         super().__init__(
             [
-                LoadImaged("label", ensure_channel_first=True, **missing),
+                LoadImageVolumed("label", **missing),
                 Orientationd("label", axcodes="RAS", labels=None, **missing),
                 MapLabelValued("label", orig_labels=values, target_labels=list(range(len(values))), **missing),
                 AsDiscreted("label", to_onehot=len(values), **missing),
@@ -78,6 +76,4 @@ class WithLabel(Compose):
     """
 
     def __init__(self, image: Compose) -> None:
-        super().__init__(
-            [image, LoadImaged("label", ensure_channel_first=True), EnsureTyped("label", dtype=torch.int32)]
-        )
+        super().__init__([image, LoadImageVolumed("label"), EnsureTyped("label", dtype=torch.int32)])

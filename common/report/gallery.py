@@ -10,9 +10,10 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
-from monai.transforms import LoadImage, Orientation
+from monai.transforms import Orientation
 
 from ..tensors import plain
+from ..volumes.image_reader import load_image
 from .overlay import overlay_png
 
 
@@ -36,7 +37,7 @@ class Gallery:
         for given, item in zip(engine.state.batch, engine.state.output, strict=True):
             if len(self.pictures) >= self.limit:
                 return
-            image = LoadImage(ensure_channel_first=True)(image_path(item, given))
+            image = load_image(image_path(item, given))
             upright = Orientation("RAS", labels=None)
             affine = item["label"].affine
             maps = {title: item[key] for title, key in self.maps.items() if item.get(key) is not None}

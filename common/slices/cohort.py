@@ -11,8 +11,8 @@ from ..data.cohort import Cohort
 from ..data.datalist import Datalist
 from ..data.presence import AXES, SliceLabels, foreground_values, ras_axes, read_slice_labels
 from ..data.selection import weakly_labeled
-from ..data.volumes import read_geometry
 from ..errors import InputError
+from ..volumes.read import read_geometry
 
 
 class PresenceCohort(Cohort):

@@ -16,8 +16,9 @@ from monai.transforms import MapTransform
 
 from ..data.checks import Geometry, check_mask, compare_grids
 from ..data.presence import ras_axes, read_slice_labels
-from ..data.volumes import NIFTI_SUFFIXES, Unreadable, read_geometry, read_volume
 from ..errors import InputError
+from ..volumes.read import NIFTI_SUFFIXES, read_geometry, read_volume
+from ..volumes.volume import Unreadable
 
 SHOWN_SLICES = 8
 TIE = 1e-3  # voxels: a sample this close to the middle of two slices may be taken from either

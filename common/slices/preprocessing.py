@@ -8,12 +8,12 @@ from monai.transforms import (
     Compose,
     CopyItemsd,
     DeleteItemsd,
-    LoadImaged,
     Orientationd,
     ResizeWithPadOrCropd,
     Spacingd,
 )
 
+from ..volumes.image_reader import LoadImageVolumed
 from .masked_slices import AddLabelSlicesd
 from .presence_volume import AddPresenced
 
@@ -37,7 +37,7 @@ class SlicePreprocessing(Compose):
         super().__init__(
             [
                 CopyItemsd("image", times=1, names=SCAN),
-                LoadImaged(SCAN, ensure_channel_first=True),
+                LoadImageVolumed(SCAN),
                 *added,
                 AddPresenced(SCAN, cohort.labels),
                 DeleteItemsd(SCAN),

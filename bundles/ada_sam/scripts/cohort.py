@@ -11,11 +11,11 @@ import numpy as np
 from .common.data.datalist import Case, Datalist
 from .common.data.presence import foreground_values
 from .common.data.selection import given_label_slices, labeled_cases
-from .common.data.volumes import read_geometry
 from .common.errors import InputError
 from .common.launch.words import optional_number
 from .common.slices.cohort import PresenceCohort
 from .common.slices.masked_slices import draw_label_slices, read_label_slices
+from .common.volumes.read import read_geometry
 
 AUTO = "auto"
 AUTO_BUDGET = 20

@@ -16,8 +16,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from common.data.volumes import read_volume
 from common.errors import InputError, find_input_error
+from common.volumes.read import read_volume
 from support.bundle.path import import_bundle
 from support.data.ellipsoid import GEOMETRIES, dice, scan, truth, write_itk
 

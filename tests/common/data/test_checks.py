@@ -11,8 +11,9 @@ import pytest
 import SimpleITK
 
 from common.data.checks import check_cases, require_sound
-from common.data.volumes import Unreadable, read_geometry
 from common.errors import InputError
+from common.volumes.read import read_geometry
+from common.volumes.volume import Unreadable
 from support.data.checked_volumes import SHAPE, check, mask, noise, only
 
 SHARED = Path(__file__).parents[4] / "shared"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from common.data.volumes import read_volume
+from common.volumes.read import read_volume
 from support.data.checked_volumes import SHAPE, check, mask, noise, only
 
 

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from ..common.data.presence import derive_slice_labels, ras_axes
-from ..common.data.volumes import read_geometry
+from ..common.volumes.read import read_geometry
 
 DEPTHS = (np.arange(200) + 0.5) / 200  # where the mean bits of the training cases are kept
 

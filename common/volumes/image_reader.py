@@ -1,0 +1,66 @@
+"""The volumes of this room in MONAI's transforms, so that training, inference and clients read what was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection, PathLike
+from monai.data import ImageReader
+from monai.transforms import LoadImage, LoadImaged
+from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+
+from ..errors import InputError
+from .read import read_volume
+from .volume import Unreadable, Volume
+
+
+class VolumeReader(ImageReader):
+    """MONAI's face of `read_volume`: one file, or one folder of a DICOM series, as [H, W, D] with its affine, RAS mm.
+
+    Raises:
+        InputError: when reading: one line that names the file and what is wrong with it.
+    """
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        return len(ensure_tuple(filename)) == 1
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Volume:
+        (path,) = ensure_tuple(data)
+        try:
+            return read_volume(path)
+        except Unreadable as error:
+            raise InputError(f"{path}: {error}") from error
+
+    def get_data(self, img: Volume) -> tuple[np.ndarray, dict]:
+        return img.array, {
+            MetaKeys.AFFINE: img.affine.copy(),
+            MetaKeys.ORIGINAL_AFFINE: img.affine.copy(),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(img.array.shape),
+            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+            MetaKeys.SPACE: SpaceKeys.RAS,
+        }
+
+
+class LoadImageVolumed(LoadImaged):
+    """`LoadImaged` by `VolumeReader` alone: [1, H, W, D], float32, a MetaTensor.
+
+    Clients that load images themselves know it for MONAI's, by its class or by its name, and leave it out or wrap it.
+
+    Args:
+        keys: paths, replaced by what they hold.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, ensure_channel_first=True, allow_missing_keys=allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
+        # a reader that is only registered is passed over without a word where it refuses a file
+        return super().__call__(data, reader or VolumeReader())
+
+
+def load_image(path: str | Path) -> Any:
+    """Return the volume at a path as `LoadImageVolumed` does."""
+    return LoadImage(image_only=True, ensure_channel_first=True)(path, reader=VolumeReader())
