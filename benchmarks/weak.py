@@ -30,7 +30,7 @@ sys.path[:0] = [str(BUNDLE)]
 
 from scripts.common.data.datalist import read_datalist  # noqa: E402
 from scripts.common.files.atomic_write import write_atomic  # noqa: E402
-from scripts.common.grid.resample import AntiAliasd  # noqa: E402
+from scripts.common.grid.to_grid import LabelToGridd  # noqa: E402
 from scripts.common.scoring.metrics import case_metrics  # noqa: E402
 from scripts.common.tensors import plain  # noqa: E402
 from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
@@ -104,17 +104,12 @@ class Benchmark:
         """Return the true label map [H, W, D] of each training case on the grid, by class; for scoring only."""
         from monai import transforms as t
 
-        grid, values = self.cohort.grid, self.cohort.grid.label_values
         masked = read_datalist(self.arguments.dataset_dir, self.arguments.truth).training
         known = {case["case"]: case for case in masked}
         transform = t.Compose([
             LoadImageVolumed("label"),
             t.Orientationd("label", "RAS", labels=None),
-            t.MapLabelValued("label", orig_labels=values, target_labels=list(range(len(values)))),
-            t.AsDiscreted("label", to_onehot=len(values)),
-            AntiAliasd("label", pixdim=grid.pixdim),
-            t.Spacingd("label", grid.pixdim, mode="bilinear", padding_mode="border"),
-            t.ResizeWithPadOrCropd("label", grid.spatial_size, mode="edge"),
+            LabelToGridd("label", self.cohort.grid),
         ])  # fmt: skip
         cases = [case["case"] for case in self.cohort.cases]
         return {case: plain(transform({"label": known[case]["label"]})["label"]).argmax(0) for case in cases}

@@ -6,19 +6,15 @@ from collections.abc import Sequence
 
 import torch
 from monai.transforms import (
-    AsDiscreted,
     Compose,
     EnsureTyped,
-    MapLabelValued,
     Orientationd,
-    ResizeWithPadOrCropd,
     ScaleIntensityRangePercentilesd,
-    Spacingd,
 )
 
 from ..volumes.image_reader import LoadImageVolumed
 from .grid import Grid
-from .resample import AntiAliasd, ImageSpacingd
+from .to_grid import LabelToGridd, ToGridd
 
 
 class ImagePreprocessing(Compose):
@@ -38,9 +34,7 @@ class ImagePreprocessing(Compose):
                 EnsureTyped("image", dtype=torch.float32),
                 Orientationd("image", axcodes="RAS", labels=None),
                 ScaleIntensityRangePercentilesd("image", lower, upper, b_min=0.0, b_max=1.0, clip=True),
-                AntiAliasd("image", grid.pixdim),
-                ImageSpacingd("image", grid.pixdim, mode="bilinear", padding_mode="border"),
-                ResizeWithPadOrCropd("image", grid.spatial_size, mode="edge"),
+                ToGridd("image", grid),
             ]
         )
 
@@ -53,17 +47,12 @@ class LabelPreprocessing(Compose):
     """
 
     def __init__(self, grid: Grid) -> None:
-        values = list(grid.label_values)
         missing = {"allow_missing_keys": True}
         super().__init__(
             [
                 LoadImageVolumed("label", **missing),
                 Orientationd("label", axcodes="RAS", labels=None, **missing),
-                MapLabelValued("label", orig_labels=values, target_labels=list(range(len(values))), **missing),
-                AsDiscreted("label", to_onehot=len(values), **missing),
-                AntiAliasd("label", grid.pixdim, **missing),
-                Spacingd("label", grid.pixdim, mode="bilinear", padding_mode="border", **missing),
-                ResizeWithPadOrCropd("label", grid.spatial_size, mode="edge", **missing),
+                LabelToGridd("label", grid, **missing),
             ]
         )
 

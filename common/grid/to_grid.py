@@ -1,0 +1,197 @@
+"""Volumes and label maps on a common grid, axis by axis, so that a whole-body scan costs no more than it weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, ResizeWithPadOrCrop, Spacing
+from torch import Tensor
+
+from .grid import Grid
+
+SLAB_VOXELS = 32_000_000  # turned into float32 at once
+SHEAR = 1e-3  # cosine of the angle between two axes that still counts as a right one
+BLUR = 0.42  # standard deviation of a Gaussian whose full width at half maximum is 1
+TRUNCATED = 3.0  # standard deviations
+
+
+class ToGridd(MapTransform):
+    """Bring an image [C, H, W, D], a RAS MetaTensor, to a grid: [C, *spatial_size], float32, with its new affine.
+
+    It is smoothed as far as the step to a coarser spacing asks, interpolated linearly, then cropped around its centre
+    or padded by its edge: what a Gaussian, MONAI's `Spacingd` and its `ResizeWithPadOrCropd` give, to 1e-6 of the
+    range, as one matrix product an axis.
+
+    Args:
+        keys: images.
+        grid: size in voxels and spacing in mm.
+    """
+
+    def __init__(self, keys: KeysCollection, grid: Grid, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.grid = grid
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = result[key]
+            way = WayToGrid(image, self.grid)
+            result[key] = way.placed(way.resample(image.as_tensor()))
+        return result
+
+
+class LabelToGridd(MapTransform):
+    """Bring a label map [1, H, W, D], a RAS MetaTensor, to a grid as the share of every class in each voxel.
+
+    [K, *spatial_size], float32, summing to 1: the K-th class is the K-th of the grid's label values. Each class goes
+    its way alone, within the box that it fills: K copies of the scan's size never exist.
+
+    Args:
+        keys: label maps of the grid's label values.
+        grid: size in voxels, spacing in mm, values.
+    """
+
+    def __init__(self, keys: KeysCollection, grid: Grid, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.grid = grid
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            label = result[key]
+            way, values = WayToGrid(label, self.grid), label.as_tensor()
+            shares = torch.zeros((len(self.grid.label_values), *self.grid.spatial_size))
+            for share, value in zip(shares[1:], self.grid.label_values[1:], strict=True):
+                share[:] = way.resample(values == value)[0]
+            shares[0] = (1 - shares[1:].sum(0)).clamp_min(0)
+            result[key] = way.placed(shares)
+        return result
+
+
+class WayToGrid:
+    """How the voxels of one scan become those of a grid.
+
+    Args:
+        image: [C, H, W, D], RAS, a MetaTensor with its affine.
+        grid: the aim.
+    """
+
+    def __init__(self, image: MetaTensor, grid: Grid) -> None:
+        self.image, self.grid = image, grid
+        self.sheared = is_sheared(image.affine)
+        shape, spacing = image.shape[1:], image.pixdim.tolist()
+        self.ratios = [new / old for new, old in zip(grid.pixdim, spacing, strict=True)]
+        ways = [axis_matrix(n, r, size) for n, r, size in zip(shape, self.ratios, grid.spatial_size, strict=True)]
+        self.matrices = [matrix for matrix, _ in ways]
+        self.starts = [start for _, start in ways]
+
+    def resample(self, maps: Tensor) -> Tensor:
+        """Return maps [C, H, W, D] of the scan, of any kind of number, on the grid: [C, *spatial_size], float32."""
+        if self.sheared:
+            return self._resample_sheared(maps).as_tensor()
+        box = [slice(0, n) for n in maps.shape[1:]]
+        if maps.dtype == torch.bool:  # nothing comes from where nothing is
+            box = filled_box(maps.any(0))
+            if box is None:
+                return torch.zeros((maps.shape[0], *self.grid.spatial_size))
+        matrices = [matrix[:, s] for matrix, s in zip(self.matrices, box, strict=True)]
+        maps = maps[(slice(None), *box)]
+        # what shrinks most goes first
+        for axis in sorted(range(3), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1]):
+            maps = along_axis(maps, matrices[axis], axis + 1)
+        return maps
+
+    def placed(self, maps: Tensor) -> MetaTensor:
+        """Return maps on the grid with the affine that belongs to them."""
+        meta = {key: value for key, value in self.image.meta.items() if key != "affine"}
+        if self.sheared:
+            affine = self._resample_sheared(torch.zeros((1, *self.image.shape[1:]), dtype=torch.uint8)).affine
+        else:
+            step = np.diag([*self.ratios, 1.0])
+            step[:3, 3] = self.starts
+            affine = self.image.affine.double().cpu() @ torch.from_numpy(step)
+        return MetaTensor(maps.contiguous(), affine=affine, meta=meta)
+
+    def _resample_sheared(self, maps: Tensor) -> MetaTensor:
+        """Leave the axes of a tilted gantry for right-angled ones, which takes the scan's whole size at once."""
+        smooth = maps
+        for axis, ratio in enumerate(self.ratios):
+            matrix = smoothing_matrix(maps.shape[axis + 1], ratio)
+            smooth = smooth if matrix is None else along_axis(smooth, matrix.float(), axis + 1)
+        spaced = Spacing(self.grid.pixdim, mode="bilinear", padding_mode="border")(
+            MetaTensor(smooth.float(), affine=self.image.affine)
+        )
+        return ResizeWithPadOrCrop(self.grid.spatial_size, mode="edge")(spaced)
+
+
+def is_sheared(affine: Tensor) -> bool:
+    """Return whether the axes of a volume are no right-angled ones, as after a gantry tilt."""
+    axes = affine[:3, :3].double().cpu()
+    axes = axes / axes.norm(dim=0)
+    return float((axes.T @ axes - torch.eye(3, dtype=torch.float64)).abs().max()) > SHEAR
+
+
+def axis_matrix(n: int, ratio: float, size: int) -> tuple[Tensor, float]:
+    """Return the matrix [size, n], float32, that takes one axis to the grid, and where the grid begins, in voxels.
+
+    Args:
+        n: voxels of the scan along this axis.
+        ratio: spacing of the grid over that of the scan.
+        size: voxels of the grid.
+    """
+    count = max(int(np.round((n - 1) / ratio + 1)), 1)  # voxels of the grid's spacing in the scan, as MONAI counts
+    first = count // 2 - size // 2 if count > size else -((size - count) // 2)
+    position = (torch.arange(size, dtype=torch.float64) + first).clamp(0, count - 1) * ratio
+    position = position.clamp(0, n - 1)
+    low = position.floor().clamp(max=max(n - 2, 0)).long()
+    weight = position - low
+    matrix = torch.zeros((size, n), dtype=torch.float64)
+    rows = torch.arange(size)
+    matrix[rows, low] += 1 - weight
+    matrix[rows, (low + 1).clamp(max=n - 1)] += weight
+    smooth = smoothing_matrix(n, ratio)
+    return (matrix if smooth is None else matrix @ smooth).float(), first * ratio
+
+
+def smoothing_matrix(n: int, ratio: float) -> Tensor | None:
+    """Return the [n, n] matrix, float64, of the Gaussian that stands for the average over a voxel of a coarser grid.
+
+    Its full width is one new voxel less what an old voxel already blurs; the border value is repeated, since zeros from
+    outside would darken it and take from a background. None: nothing to smooth.
+    """
+    sigma = BLUR * max(ratio**2 - 1, 0.0) ** 0.5  # in old voxels
+    if sigma <= 0.05:
+        return None
+    reach = int(max(sigma * TRUNCATED, 0.5) + 0.5)
+    offsets = torch.arange(-reach, reach + 1)
+    kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    columns = (torch.arange(n)[:, None] + offsets).clamp(0, n - 1)  # [n, 2 * reach + 1]
+    return torch.zeros((n, n), dtype=torch.float64).scatter_add_(1, columns, (kernel / kernel.sum()).expand(n, -1))
+
+
+def along_axis(maps: Tensor, matrix: Tensor, axis: int) -> Tensor:
+    """Return a matrix [m, n] times maps [..., n, ...] along one axis, float32, slab by slab of it."""
+    maps = maps.movedim(axis, 0)  # [n, ...]
+    rest = maps.shape[1:]
+    step = max(SLAB_VOXELS // max(rest.numel(), 1), 1)
+    result = torch.zeros((matrix.shape[0], rest.numel()))
+    for start in range(0, maps.shape[0], step):
+        slab = maps[start : start + step].float().reshape(-1, rest.numel())
+        result.addmm_(matrix[:, start : start + step], slab)
+    return result.reshape(-1, *rest).movedim(0, axis)
+
+
+def filled_box(mask: Tensor) -> list[slice] | None:
+    """Return the smallest box [slice, slice, slice] around a boolean mask [H, W, D]; None where it is empty."""
+    box = []
+    for axis in range(3):
+        filled = mask.amax(dim=[a for a in range(3) if a != axis])
+        where = filled.nonzero()[:, 0]
+        if not len(where):
+            return None
+        box.append(slice(int(where[0]), int(where[-1]) + 1))
+    return box
