@@ -8,6 +8,7 @@ import torch
 from monai.transforms import (
     AsDiscreted,
     Compose,
+    EnsureChannelFirstd,
     EnsureTyped,
     MapLabelValued,
     Orientationd,
@@ -35,6 +36,7 @@ class ImagePreprocessing(Compose):
         super().__init__(
             [
                 LoadImageVolumed("image"),
+                EnsureChannelFirstd("image"),  # not the loader: a client that loads itself may leave it out
                 EnsureTyped("image", dtype=torch.float32),
                 Orientationd("image", axcodes="RAS", labels=None),
                 ScaleIntensityRangePercentilesd("image", lower, upper, b_min=0.0, b_max=1.0, clip=True),
@@ -57,7 +59,7 @@ class LabelPreprocessing(Compose):
         missing = {"allow_missing_keys": True}
         super().__init__(
             [
-                LoadImageVolumed("label", **missing),
+                LoadImageVolumed("label", ensure_channel_first=True, **missing),
                 Orientationd("label", axcodes="RAS", labels=None, **missing),
                 MapLabelValued("label", orig_labels=values, target_labels=list(range(len(values))), **missing),
                 AsDiscreted("label", to_onehot=len(values), **missing),
@@ -76,4 +78,6 @@ class WithLabel(Compose):
     """
 
     def __init__(self, image: Compose) -> None:
-        super().__init__([image, LoadImageVolumed("label"), EnsureTyped("label", dtype=torch.int32)])
+        super().__init__(
+            [image, LoadImageVolumed("label", ensure_channel_first=True), EnsureTyped("label", dtype=torch.int32)]
+        )

@@ -45,16 +45,19 @@ class VolumeReader(ImageReader):
 
 
 class LoadImageVolumed(LoadImaged):
-    """`LoadImaged` by `VolumeReader` alone: [1, H, W, D], float32, a MetaTensor.
+    """`LoadImaged` by `VolumeReader` alone: [H, W, D], or [1, H, W, D], float32, a MetaTensor.
 
     Clients that load images themselves know it for MONAI's, by its class or by its name, and leave it out or wrap it.
 
     Args:
         keys: paths, replaced by what they hold.
+        ensure_channel_first: add the channel.
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, ensure_channel_first=True, allow_missing_keys=allow_missing_keys)
+    def __init__(
+        self, keys: KeysCollection, ensure_channel_first: bool = False, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, ensure_channel_first=ensure_channel_first, allow_missing_keys=allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         # a reader that is only registered is passed over without a word where it refuses a file
