@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import InputError
 from common.files.atomic_write import require_writable
-from common.serving.prediction_files import AtomicNibabelWriter, CaseFolderLayout
+from common.serving.prediction_files import ScanNibabelWriter, CaseFolderLayout
 
 
 def test_one_folder_a_case_and_dots_stay(tmp_path):
@@ -20,7 +20,7 @@ def test_one_folder_a_case_and_dots_stay(tmp_path):
 
 
 def write(path, value):
-    writer = AtomicNibabelWriter(output_dtype=np.uint8)
+    writer = ScanNibabelWriter(output_dtype=np.uint8)
     writer.set_data_array(np.full((1, 3, 4, 5), value), channel_dim=0)
     writer.set_metadata({"affine": np.diag([1.0, 2.0, 3.0, 1.0])}, resample=False)
     writer.write(str(path))
