@@ -28,7 +28,7 @@ def read_exactly(stream: Any, count: int) -> np.ndarray:
         buffer = np.empty(count, np.uint8)
     except MemoryError as error:
         raise Unreadable(f"no memory for its {count / 1e9:.1f} GB of voxels; wanted a smaller volume") from error
-    view, done = memoryview(buffer), 0
+    view, done = buffer.data, 0
     while done < count and (step := stream.readinto(view[done : done + CHUNK])):
         done += step
     return buffer[:done]

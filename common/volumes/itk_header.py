@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,13 +126,14 @@ def _read_nrrd(path: Path) -> Declared:
         if itemsize is None or min(sizes) < 1:
             raise ValueError(f"the type {kind[:60]!r} and the sizes {fields['sizes'][:60]!r}")
         encoding = ENCODINGS[fields["encoding"].lower()]
+        files: tuple[Path, ...] = (path,)
+        start = 0
         if "datafile" in fields:
-            names = names or _expand(fields["datafile"])
-            files, start = tuple(inside(path, name) for name in names), 0
+            files = tuple(inside(path, name) for name in names or _expand(fields["datafile"]))
         else:
             if end == len(lines):
                 raise ValueError("no empty line at its end")
-            files, start = (path,), lines[end][1]
+            start = lines[end][1]
         for _ in range(min(int(fields.get("lineskip", 0)), MOST_FILES)):
             with open(files[0], "rb") as data:
                 data.seek(start)
@@ -146,6 +146,7 @@ def _read_meta_image(path: Path) -> Declared:
     with open(path, "rb") as stream:
         lines = _lines(stream.read(LONGEST_HEADER))
     fields: dict[str, str] = {}
+    files: tuple[Path, ...]
     end = 0
     for number, (line, after) in enumerate(lines):
         if not line.strip():
@@ -164,9 +165,8 @@ def _read_meta_image(path: Path) -> Declared:
         raise ValueError(f"the sizes {fields['dimsize'][:60]!r}")
     name = fields["elementdatafile"]
     skipped = int(fields.get("headersize", 0))
-    if name.lower() == "local":
-        files, start = (path,), end
-    else:
+    files, start = (path,), end
+    if name.lower() != "local":
         names = rest if name.upper().split()[:1] == ["LIST"] else _expand(name, sizes[-1])
         files, start = tuple(inside(path, each) for each in names), max(skipped, 0)
     if not files:
@@ -187,14 +187,14 @@ def _lines(content: bytes) -> list[tuple[str, int]]:
     return [*lines, (content[start:].decode("latin-1"), len(content))]
 
 
-def _expand(name: str, last: int = 0) -> Sequence[str]:
+def _expand(name: str, last: int = 0) -> list[str]:
     """Return the names that `slice%03d.raw 1 20 1` stands for, or the one that is given."""
     if "%" not in name:
         return [name]
     pattern, *numbers = name.split()
     if not PATTERN.fullmatch(pattern):
         raise ValueError(f"the file name {name[:60]!r}")
-    first, last, step = (int(number) for number in [*numbers, *[1, last, 1][len(numbers) :]][:3])
+    first, last, step = [*map(int, numbers), *[1, last, 1][len(numbers) :]][:3]
     found = range(first, last + (1 if step > 0 else -1), step)
     if not 0 < len(found) <= MOST_FILES:
         raise ValueError(f"the file name {name[:60]!r}, which stands for {len(found)} files")

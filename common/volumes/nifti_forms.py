@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,12 @@ SPACE_UNITS = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units -> mm; metre, mm, micr
 TOLERANCE = 0.5  # voxels; a stored quaternion of a turned scan is no more exact than 0.3 mm at the far end
 
 
-def read_forms(header: np.ndarray) -> np.ndarray:
+def read_forms(header: Any) -> np.ndarray:
     """Return the numbers of FIELDS one after the other, float64, from a NIfTI header of nibabel."""
     return np.concatenate([np.atleast_1d(header[name])[:count].astype(float) for name, count in FIELDS.items()])
 
 
-def write_forms(forms: np.ndarray, header: np.ndarray) -> None:
+def write_forms(forms: np.ndarray, header: Any) -> None:
     """Put the numbers of `read_forms` into a NIfTI header of nibabel."""
     rest = np.asarray(forms, dtype=float)
     for name, count in FIELDS.items():
@@ -34,17 +35,17 @@ def write_forms(forms: np.ndarray, header: np.ndarray) -> None:
             header[name][:count] = values
 
 
-def unit_mm(header: np.ndarray) -> float:
+def unit_mm(header: Any) -> float:
     """Return the length of a header's unit in mm; one that says none, or a strange one, means mm."""
     return SPACE_UNITS.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
-def to_mm(affine: np.ndarray, header: np.ndarray) -> np.ndarray:
+def to_mm(affine: np.ndarray, header: Any) -> np.ndarray:
     """Return an affine of a header in mm."""
     return np.diag([*[unit_mm(header)] * 3, 1.0]) @ np.asarray(affine, dtype=float)
 
 
-def forms_header(forms: np.ndarray, shape: Sequence[int]) -> np.ndarray | None:
+def forms_header(forms: np.ndarray, shape: Sequence[int]) -> Any:
     """Return a NIfTI header of nibabel with these forms for a volume of this shape; None for those of no NIfTI file."""
     import nibabel
 
@@ -69,6 +70,7 @@ def matching_forms(forms: np.ndarray | None, affine: np.ndarray, shape: Sequence
 def describe_forms(forms: np.ndarray, shape: Sequence[int]) -> str | None:
     """Return a line where a scan's place depends on who reads it, and how it is read here; None where it doesn't."""
     import nibabel
+    from nibabel.spatialimages import HeaderDataError
 
     header = forms_header(forms, shape)
     if header is None:
@@ -86,6 +88,6 @@ def describe_forms(forms: np.ndarray, shape: Sequence[int]) -> str | None:
         if np.abs(np.linalg.solve(sform[:3, :3], apart[:, :3].T)).max() <= TOLERANCE:
             return None
         far = np.linalg.norm(to_mm(np.eye(4), header)[:3, :3] @ apart[:, :3].T, axis=0).max()
-    except (nibabel.spatialimages.HeaderDataError, np.linalg.LinAlgError):  # no rotation, singular
+    except (HeaderDataError, np.linalg.LinAlgError):  # no rotation, singular
         return "its qform is broken; its sform was used"
     return f"its qform and sform are up to {far:.3g} mm apart; its sform was used, and the result has both"
