@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import InputError
 from common.files.atomic_write import require_writable
-from common.serving.prediction_files import ScanNibabelWriter, CaseFolderLayout
+from common.serving.prediction_files import CaseFolderLayout, ScanNibabelWriter
 
 
 def test_one_folder_a_case_and_dots_stay(tmp_path):
