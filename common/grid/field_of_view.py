@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..volumes.volume import LARGEST_VOXELS
+from ..volumes.volume import LARGEST_VOXELS, too_many
 from .native import is_outside
 
 SAMPLES = 128  # voxels of the scan along each axis that stand for all
@@ -46,6 +46,6 @@ def describe_oversize(shape: Sequence[int], affine: np.ndarray, pixdim: Sequence
         return None
     span, spacing = (" x ".join(f"{value:g}" for value in values) for values in (extent.round(1), pixdim))
     return (
-        f"spans {span} mm, which at the model's spacing of {spacing} mm are {voxels / 1e6:.0f} million voxels; wanted "
-        f"{LARGEST_VOXELS // 10**6} at most: look at spacing and units in its header"
+        f"spans {span} mm, at the model's spacing of {spacing} mm {too_many(voxels)}: look at spacing and units in its "
+        "header"
     )

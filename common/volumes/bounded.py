@@ -18,12 +18,28 @@ MOST_DEFLATED = 1032  # bytes that one byte of a gzip file can become
 BROKEN = (OSError, EOFError, zlib.error)
 
 
+def require_memory(count: int) -> None:
+    """Refuse voxels of more bytes than the machine has free, where it says so: it would end the process without a word.
+
+    Raises:
+        Unreadable: what is wanted and what is free.
+    """
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, ValueError, StopIteration):  # no Linux
+        return
+    if count > free:
+        raise Unreadable(f"its voxels take {count / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free")
+
+
 def read_exactly(stream: Any, count: int) -> np.ndarray:
     """Return up to `count` bytes of a stream, uint8; memory is taken only as they come.
 
     Raises:
         Unreadable: no memory for so many.
     """
+    require_memory(count)
     try:
         buffer = np.empty(count, np.uint8)
     except MemoryError as error:
@@ -42,11 +58,12 @@ def skip(stream: Any, most: int) -> int:
     return done
 
 
-def count_decompressed(stream: IO[bytes], encoding: str, most: int) -> int:
+def count_decompressed(stream: IO[bytes], encoding: str, most: int, packed: int | None = None) -> int:
     """Return how many bytes a compressed stream holds, counted up to a little over `most`; none is kept.
 
     Args:
         encoding: "gzip", "bzip2", or "zlib", which may be either header of deflate.
+        packed: bytes of "zlib" that count; None: all there are.
 
     Raises:
         Unreadable: the stream is broken or cut off.
@@ -54,7 +71,7 @@ def count_decompressed(stream: IO[bytes], encoding: str, most: int) -> int:
     try:
         if encoding == "zlib":
             done = 0
-            for size in _inflate(stream):
+            for size in _inflate(stream, packed):
                 done += size
                 if done > most:
                     break
@@ -65,11 +82,12 @@ def count_decompressed(stream: IO[bytes], encoding: str, most: int) -> int:
         raise Unreadable(f"not a readable image (broken {encoding} data: {error})") from error
 
 
-def _inflate(stream: IO[bytes]) -> Iterator[int]:
-    decoder, left = zlib.decompressobj(zlib.MAX_WBITS | 32), b""
+def _inflate(stream: IO[bytes], packed: int | None) -> Iterator[int]:
+    decoder, left, done = zlib.decompressobj(zlib.MAX_WBITS | 32), b"", 0
     while not decoder.eof:
-        left = left or stream.read(CHUNK)
+        left = left or stream.read(CHUNK if packed is None else min(CHUNK, packed - done))
         if not left:
             raise EOFError("it ends too early")
         yield len(decoder.decompress(left, CHUNK))
+        done += len(left) - len(decoder.unconsumed_tail)
         left = decoder.unconsumed_tail

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .bounded import SPARE, count_decompressed
-from .volume import Unreadable
+from .bounded import SPARE, count_decompressed, require_memory
+from .volume import LARGEST_VOXELS, Unreadable, too_many
 
 LONGEST_HEADER = 1 << 20  # bytes
 MOST_FILES = 65536
@@ -24,6 +24,8 @@ NRRD_TYPES = ((1, r"((un)?signed )?char|uchar|u?int8(_t)?"),
               (8, r"((un)?signed )?long ?long( int)?|ulonglong|u?int64(_t)?|double"))  # fmt: skip
 META_TYPES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
               "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}  # fmt: skip
+META_FIELDS = {"dimsize", "elementtype", "elementnumberofchannels", "headersize", "compresseddata",
+               "compresseddatasize", "binarydata", "elementdatafile"}  # fmt: skip
 PATTERN = re.compile(r"[^%]*%0?\d{0,3}[diu][^%]*")
 
 
@@ -38,6 +40,7 @@ class Declared:
         files: that hold them, in equal parts; they exist.
         start: byte of each file at which they begin; below 0: they end where the file does.
         skipped: bytes before them that are packed with them.
+        packed: bytes of zlib that the header counts; None: all there are.
     """
 
     voxels: int
@@ -46,6 +49,7 @@ class Declared:
     files: tuple[Path, ...]
     start: int = 0
     skipped: int = 0
+    packed: int | None = None
 
 
 def require_held(path: Path) -> None:
@@ -58,6 +62,9 @@ def require_held(path: Path) -> None:
         declared = _read_nrrd(path) if path.name.lower().endswith(NRRD) else _read_meta_image(path)
     except (ValueError, KeyError) as error:
         raise Unreadable(f"not a readable image (its header has {error})") from error
+    if declared.voxels > LARGEST_VOXELS:
+        raise Unreadable(too_many(declared.voxels))
+    require_memory(declared.voxels * declared.itemsize)
     each = math.ceil(declared.voxels / len(declared.files))
     wanted = {"text": 2 * each - 1, "hex": 2 * each * declared.itemsize}.get(
         declared.encoding, each * declared.itemsize
@@ -67,7 +74,7 @@ def require_held(path: Path) -> None:
         with open(file, "rb") as stream:
             if declared.encoding in ("gzip", "bzip2", "zlib"):
                 stream.seek(max(declared.start, 0))
-                held = count_decompressed(stream, declared.encoding, wanted + SPARE)
+                held = count_decompressed(stream, declared.encoding, wanted + SPARE, declared.packed)
             else:
                 held = file.stat().st_size - max(declared.start, 0)
         if held < wanted:
@@ -149,13 +156,13 @@ def _read_meta_image(path: Path) -> Declared:
     files: tuple[Path, ...]
     end = 0
     for number, (line, after) in enumerate(lines):
-        if not line.strip():
-            continue
-        found = re.fullmatch(r"\s*(\w+)\s*[=:]\s*(.*?)\s*", line, re.ASCII)
-        if not found or found[1].lower() in fields:
+        found = re.fullmatch(r"\s*([^=:]*?)\s*[=:]\s*(.*?)\s*", line)
+        key = found[1].lower() if found else ""
+        if key in fields or ("elementdatafile" in line.lower() and key != "elementdatafile"):
             raise ValueError(f"the line {line[:60]!r}")
-        fields[found[1].lower()] = found[2]
-        if found[1].lower() == "elementdatafile":
+        if key in META_FIELDS:  # there may be any others
+            fields[key] = found[2]
+        if key == "elementdatafile":
             rest, end = [text.strip() for text, _ in lines[number + 1 :] if text.strip()], after
             break
     sizes = [int(size) for size in fields["dimsize"].split()]
@@ -164,18 +171,25 @@ def _read_meta_image(path: Path) -> Declared:
     if not sizes or min(sizes) < 1:
         raise ValueError(f"the sizes {fields['dimsize'][:60]!r}")
     name = fields["elementdatafile"]
-    skipped = int(fields.get("headersize", 0))
     files, start = (path,), end
     if name.lower() != "local":
-        names = rest if name.upper().split()[:1] == ["LIST"] else _expand(name, sizes[-1])
-        files, start = tuple(inside(path, each) for each in names), max(skipped, 0)
-    if not files:
-        raise ValueError("an empty list of files")
+        listed = name.upper().split()
+        names = rest if listed[:1] == ["LIST"] else _expand(name, sizes[-1])
+        files, start = tuple(inside(path, each) for each in names), max(int(fields.get("headersize", 0)), 0)
+        # ITK leaves the voxels of slices without a file as it finds them in memory
+        each = int(listed[1].upper().removesuffix("D")) if len(listed) == 2 and names is rest else len(sizes) - 1
+        if (names is rest or "%" in name) and len(files) != math.prod(sizes[each:]):
+            raise ValueError(f"{len(files)} names of files, wanted {math.prod(sizes[each:])}")
+        if names is rest and lines[-1][0]:  # and reads no name that no line end follows
+            raise ValueError("no line end behind its last file")
     words = {key: fields.get(key, "").lower()[:1] in ("t", "y", "1") for key in ("compresseddata", "binarydata")}
-    encoding = (
-        "zlib" if words["compresseddata"] else "raw" if words["binarydata"] or "binarydata" not in fields else "text"
-    )
-    return Declared(voxels, itemsize, encoding, files, start)
+    encoding = "raw" if words["binarydata"] or "binarydata" not in fields else "text"
+    packed = int(fields["compresseddatasize"]) if "compresseddatasize" in fields else None
+    if words["compresseddata"]:
+        encoding = "zlib"
+        if packed is None and files == (path,):
+            raise ValueError("no CompressedDataSize")
+    return Declared(voxels, itemsize, encoding, files, start, 0, packed)
 
 
 def _lines(content: bytes) -> list[tuple[str, int]]:

@@ -88,6 +88,6 @@ def describe_forms(forms: np.ndarray, shape: Sequence[int]) -> str | None:
         if np.abs(np.linalg.solve(sform[:3, :3], apart[:, :3].T)).max() <= TOLERANCE:
             return None
         far = np.linalg.norm(to_mm(np.eye(4), header)[:3, :3] @ apart[:, :3].T, axis=0).max()
-    except (HeaderDataError, np.linalg.LinAlgError):  # no rotation, singular
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError):  # no rotation, singular
         return "its qform is broken; its sform was used"
     return f"its qform and sform are up to {far:.3g} mm apart; its sform was used, and the result has both"

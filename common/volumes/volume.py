@@ -45,9 +45,12 @@ def require_3d(shape: Sequence[int], dtype: np.dtype) -> None:
         raise Unreadable(f"shape {tuple(shape)}; wanted 3 dimensions of 2 voxels or more")
     voxels = math.prod(int(n) for n in shape)
     if voxels > LARGEST_VOXELS:
-        raise Unreadable(
-            f"shape {tuple(shape)}, {voxels / 1e6:.0f} million voxels; wanted {LARGEST_VOXELS // 10**6} at most"
-        )
+        raise Unreadable(f"shape {tuple(shape)}, {too_many(voxels)}")
+
+
+def too_many(voxels: float) -> str:
+    """Return the words for a number of voxels above the limit."""
+    return f"{voxels / 1e6:.0f} million voxels; wanted {LARGEST_VOXELS // 10**6} at most"
 
 
 def require_geometry(shape: Sequence[int], affine: np.ndarray) -> None:
