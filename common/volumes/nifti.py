@@ -9,46 +9,71 @@ from typing import Any
 import numpy as np
 
 from .bounded import BROKEN, MOST_DEFLATED, SPARE, read_exactly, skip
+from .itk_header import inside
 from .nifti_forms import read_forms, to_mm, unit_mm
 from .volume import SMALLEST_SPACING, Unreadable, Volume, first_line, numbers_text, require_3d, require_geometry
 
+SINGLE, PAIR = (".nii", ".nii.gz"), (".hdr", ".hdr.gz", ".img", ".img.gz")
 SIZES = (348, 540)  # of the headers of NIfTI-1 and 2
 LARGEST_OFFSET = 1 << 27  # bytes before the voxels, which hold notes of other software
 
 
-def read_nifti(path: Path) -> Volume:
-    """Read `.nii` and `.nii.gz`, the gzip checksum included.
+def find_nifti(path: Path) -> tuple[Path, Path] | None:
+    """Return the files of header and voxels, one and the same but for a pair .hdr and .img; None: no NIfTI by its name.
+
+    A pair of Analyze, whose header is the same but for four bytes, is none.
+
+    Raises:
+        Unreadable: the voxels of a pair lie elsewhere, or nowhere.
+    """
+    name = path.name.lower()
+    if name.endswith(SINGLE):
+        return path, path
+    suffix = next((suffix for suffix in PAIR if name.endswith(suffix)), None)
+    if suffix is None:
+        return None
+    stem = path.name[: -len(suffix)]
+    header = next((path.parent / (stem + end) for end in PAIR[:2] if (path.parent / (stem + end)).is_file()), None)
+    if header is None:
+        return None
+    try:
+        with _open(header) as stream:
+            if stream.read(max(SIZES))[344:347] != b"ni1":
+                return None
+    except BROKEN as error:
+        raise Unreadable(f"not a sound gzip file ({error}); wanted a whole {header.name}") from error
+    ends = [end for end in PAIR[2:] if (path.parent / (stem + end)).exists()]
+    return header, inside(header, stem + (ends or PAIR[2:])[0])
+
+
+def read_nifti(path: Path, data: Path | None = None) -> Volume:
+    """Read a header and its voxels, the gzip checksum included.
+
+    Args:
+        data: file of the voxels; None: the same.
 
     Raises:
         Unreadable: what is wrong with the file; by its header alone, before memory is taken, where that tells.
     """
-    with _open(path) as stream:
+    data = path if data is None else data
+    raw, header, affine = _read_header(path, data)
+    offset, count = header.get_data_offset(), _voxel_bytes(header)
+    with _open(data) as stream:
         try:
-            raw, header, affine = _read_header(stream, path)
-            offset, count = header.get_data_offset(), _voxel_bytes(header)
-            skip(stream, offset - raw.sizeof_hdr)
+            skip(stream, offset)
             content = read_exactly(stream, count)
-            held = offset + len(content) if len(content) < count else None
-            if held is None and _is_packed(path) and skip(stream, SPARE + 1) > SPARE:  # to the end, for its checksum
+            if len(content) == count and _is_packed(data) and skip(stream, SPARE + 1) > SPARE:  # its checksum is last
                 raise Unreadable(f"holds more than the {offset + count} bytes that its header declares")
         except BROKEN as error:
-            if not _is_packed(path):
-                raise
-            raise Unreadable(f"not a sound gzip file ({error}); wanted a whole .nii.gz") from error
-    if held is not None:
-        raise Unreadable(_too_short(held, offset + count))
+            raise _unsound(data, error) from error
+    if len(content) < count:
+        raise Unreadable(_too_short(offset + len(content), offset + count))
     return Volume(_scaled(content, header), affine, read_forms(raw))
 
 
-def read_nifti_geometry(path: Path) -> tuple[tuple[int, int, int], np.ndarray]:
+def read_nifti_geometry(path: Path, data: Path | None = None) -> tuple[tuple[int, int, int], np.ndarray]:
     """Return (shape in voxels, affine to RAS mm) from the header alone; see `read_nifti`."""
-    with _open(path) as stream:
-        try:
-            _, header, affine = _read_header(stream, path)
-        except BROKEN as error:
-            if not _is_packed(path):
-                raise
-            raise Unreadable(f"not a sound gzip file ({error}); wanted a whole .nii.gz") from error
+    _, header, affine = _read_header(path, path if data is None else data)
     return header.get_data_shape(), affine
 
 
@@ -58,6 +83,10 @@ def _is_packed(path: Path) -> bool:
 
 def _open(path: Path) -> Any:
     return gzip.open(path) if _is_packed(path) else open(path, "rb")
+
+
+def _unsound(path: Path, error: Exception) -> Exception:
+    return Unreadable(f"not a sound gzip file ({error}); wanted a whole .nii.gz") if _is_packed(path) else error
 
 
 def _voxel_bytes(header: Any) -> int:
@@ -71,16 +100,20 @@ def _too_short(held: int, declared: int) -> str:
     return f"not a readable NIfTI file (holds {held} bytes, its header declares {declared}); wanted a whole one"
 
 
-def _read_header(stream: Any, path: Path) -> tuple[Any, Any, np.ndarray]:
+def _read_header(path: Path, data: Path) -> tuple[Any, Any, np.ndarray]:
     """Return the header as stored, the same as nibabel mends it, and the affine in mm."""
     import nibabel
     from nibabel.imageglobals import LoggingOutputSuppressor
 
-    block = stream.read(4)
-    size = min(int.from_bytes(block, order) for order in ("little", "big"))  # in either byte order
+    try:
+        with _open(path) as stream:
+            block = stream.read(max(SIZES))
+    except BROKEN as error:
+        raise _unsound(path, error) from error
+    size = min(int.from_bytes(block[:4], order) for order in ("little", "big"))  # in either byte order
     if size not in SIZES:
         raise Unreadable("no NIfTI header; wanted a NIfTI file, as its name says")
-    block += stream.read(size - 4)
+    block = block[:size]
     if len(block) < size:
         raise Unreadable(_too_short(len(block), size))
     kind = nibabel.Nifti1Header if size == SIZES[0] else nibabel.Nifti2Header
@@ -101,10 +134,11 @@ def _read_header(stream: Any, path: Path) -> tuple[Any, Any, np.ndarray]:
     except Exception as error:  # nibabel raises many kinds for a broken header
         raise Unreadable(f"not a readable NIfTI file ({first_line(error)})") from error
     require_geometry(shape, affine)
-    if not size <= offset <= LARGEST_OFFSET:
-        raise Unreadable(f"its voxels begin at byte {offset}; wanted {size} to {LARGEST_OFFSET}")
-    declared, held = offset + _voxel_bytes(header), path.stat().st_size
-    if held * (MOST_DEFLATED if _is_packed(path) else 1) < declared:
+    least = size if path == data else 0
+    if not least <= offset <= LARGEST_OFFSET:
+        raise Unreadable(f"its voxels begin at byte {offset}; wanted {least} to {LARGEST_OFFSET}")
+    declared, held = offset + _voxel_bytes(header), data.stat().st_size
+    if held * (MOST_DEFLATED if _is_packed(data) else 1) < declared:
         raise Unreadable(_too_short(held, declared))
     return raw, header, affine
 

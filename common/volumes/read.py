@@ -8,10 +8,8 @@ import numpy as np
 
 from .dicom_series import read_dicom
 from .itk_file import read_itk, read_itk_geometry
-from .nifti import read_nifti, read_nifti_geometry
+from .nifti import find_nifti, read_nifti, read_nifti_geometry
 from .volume import Unreadable, Volume, require_geometry
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -31,7 +29,8 @@ def read_volume(path: str | Path) -> Volume:
         volume = read_dicom(path)
         require_geometry(volume.array.shape, volume.affine)
         return volume
-    return read_nifti(path) if _is_nifti(path) else read_itk(path)
+    files = find_nifti(path)
+    return read_itk(path) if files is None else read_nifti(*files)
 
 
 def read_geometry(path: str | Path) -> tuple[tuple[int, int, int], np.ndarray]:
@@ -45,11 +44,8 @@ def read_geometry(path: str | Path) -> tuple[tuple[int, int, int], np.ndarray]:
     if path.is_dir():
         volume = read_volume(path)
         return volume.array.shape, volume.affine
-    return read_nifti_geometry(path) if _is_nifti(path) else read_itk_geometry(path)
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith(NIFTI_SUFFIXES)
+    files = find_nifti(path)
+    return read_itk_geometry(path) if files is None else read_nifti_geometry(*files)
 
 
 def _require_content(path: Path) -> None:

@@ -141,3 +141,38 @@ def test_a_little_behind_the_voxels_does_no_harm(tmp_path):
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(whole + bytes(500)))
     for name in ("b.nii", "b.nii.gz"):
         assert (read_volume(tmp_path / name).array == VOXELS).all()
+
+
+@pytest.mark.parametrize("names", [("a.hdr", "a.img"), ("a.hdr.gz", "a.img.gz"), ("a.hdr", "a.img.gz")])
+def test_a_pair_of_files_is_one_volume(tmp_path, names):
+    image = nibabel.Nifti1Pair(VOXELS, AFFINE)
+    image.set_qform(AFFINE + 3 * np.eye(4, k=3), 1)
+    image.header.set_xyzt_units("mm")
+    image.to_file_map(
+        {key: nibabel.FileHolder(tmp_path / name) for key, name in zip(("header", "image"), names, strict=True)}
+    )
+    whole = nibabel.Nifti1Image(VOXELS, AFFINE, image.header)
+    whole.set_qform(AFFINE + 3 * np.eye(4, k=3), 1)
+    nibabel.save(whole, tmp_path / "b.nii")
+    wanted = read_volume(tmp_path / "b.nii")
+    for name in names:
+        found = read_volume(tmp_path / name)
+        assert (found.array == VOXELS).all() and (found.affine == wanted.affine).all()
+        assert np.array_equal(found.forms, wanted.forms)
+        assert tuple(read_geometry(tmp_path / name)[0]) == (5, 6, 7)
+
+
+def test_voxels_of_a_pair_lie_beside_its_header(tmp_path):
+    nibabel.save(nibabel.Nifti1Pair(VOXELS, AFFINE), tmp_path / "a.img")
+    (tmp_path / "a.img").rename(tmp_path / "outside.img")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "a.hdr").rename(tmp_path / "data" / "a.hdr")
+    with pytest.raises(Unreadable, match=r"its voxels are said to be in 'a\.img', which isn't there"):
+        read_volume(tmp_path / "data" / "a.hdr")
+    (tmp_path / "data" / "a.img").symlink_to(tmp_path / "outside.img")
+    with pytest.raises(Unreadable, match="a link that leads elsewhere"):
+        read_volume(tmp_path / "data" / "a.hdr")
+    (tmp_path / "data" / "a.img").unlink()
+    (tmp_path / "data" / "a.img").write_bytes(bytes(100))
+    with pytest.raises(Unreadable, match=r"holds 100 bytes, its header declares 420"):
+        read_geometry(tmp_path / "data" / "a.hdr")
