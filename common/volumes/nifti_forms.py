@@ -42,7 +42,9 @@ def unit_mm(header: Any) -> float:
 
 def to_mm(affine: np.ndarray, header: Any) -> np.ndarray:
     """Return an affine of a header in mm."""
-    return np.diag([*[unit_mm(header)] * 3, 1.0]) @ np.asarray(affine, dtype=float)
+    result = np.array(affine, dtype=float)
+    result[:3] *= unit_mm(header)
+    return result
 
 
 def forms_header(forms: np.ndarray, shape: Sequence[int]) -> Any:
