@@ -142,6 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     from common.data.datalist import read_datalist
     from common.data.presence import AXES
     from common.errors import InputError
+    from common.files.json_file import read_json
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, metavar="DIR", help="folder of a data set with dataset.json")
@@ -170,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
         bits = read_bits(datalist, given.axis)
         if not bits:
             raise InputError(f"{source}: no training case has a label; wanted masks to derive bits from")
-        content = json.loads(source.read_text(encoding="utf-8-sig"))
+        content = read_json(source, "an MSD dataset.json")
         which = f"array axis {given.axis}" if given.axis in ARRAY_AXES else f"{given.axis} slices"
         about = f"training masks, {which}" + (", first and last slice" if given.two_clicks else "")
         write_bits(content, datalist, bits, output, about, given.two_clicks, given.keep_labels)

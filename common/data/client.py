@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from monai.data import Dataset
 
 from ..errors import InputError
+from ..files.json_file import read_json
 from ..grid.grid import read_grid
 from ..volumes.read import read_geometry, read_volume
 from ..volumes.volume import Unreadable
@@ -135,7 +135,7 @@ def _check_segments(case: Case, labels: Mapping[int, str]) -> list[str]:
         return []
     label = Path(case["label"])
     try:
-        store = json.loads((label.parents[2] / STORE).read_text(encoding="utf-8"))
+        store = read_json(label.parents[2] / STORE, "MONAI Label's notes")
         noted = store["objects"][case["case"]]["labels"][label.parent.name]["info"]["label_info"]
         segments = [str(segment["name"]) for segment in noted]
     except (OSError, ValueError, KeyError, TypeError, IndexError):

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files.json_file import read_json
 from ..grid.grid import Grid
 
 GROUPS = ("training", "validation", "test", "unlabeled")
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
 LARGEST_LABEL = 65535  # a written label map is uint8 or uint16
+MOST_LABELS = 4096  # a network has a channel for each
 
 Case = dict[str, Any]
 
@@ -96,15 +98,7 @@ def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalis
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; wanted an MSD dataset.json")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if not text.strip():
-            raise InputError(f"{path}: the file is empty; wanted an MSD dataset.json")
-        content = json.loads(text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); wanted an MSD dataset.json") from error
+    content = read_json(path, "an MSD dataset.json")
     if not isinstance(content, dict):
         raise InputError(f"{path}: found a {type(content).__name__}; wanted an object with labels and training")
     return content
@@ -117,7 +111,11 @@ def _read_labels(labels: Any, file: str, problems: list[str]) -> dict[int, str]:
         found = "missing or empty" if labels in (None, {}, []) else f"found a {type(labels).__name__}"
         problems.append(f"{file}: labels {found}; {wanted}")
         return {}
+    if len(labels) > MOST_LABELS:
+        problems.append(f"{file}: labels has {len(labels)} entries; wanted {MOST_LABELS} at most")
+        return {}
     read: dict[int, str] = {}
+    names: set[str] = set()
     for key, value in labels.items():
         name, number = (key, value) if isinstance(value, int) and not isinstance(value, bool) else (value, key)
         try:
@@ -128,10 +126,11 @@ def _read_labels(labels: Any, file: str, problems: list[str]) -> dict[int, str]:
             problems.append(f"{file}: labels has {shown({key: value})}; {wanted}, values 0 to {LARGEST_LABEL}")
         elif number in read:
             problems.append(f"{file}: labels has the value {number} twice ({read[number]}, {name}); wanted it once")
-        elif name in read.values():
+        elif name in names:
             problems.append(f"{file}: labels has the name {name} twice; wanted it once")
         else:
             read[number] = name
+            names.add(name)
     read.setdefault(0, "background")
     if len(read) < 2 and not problems:
         problems.append(f"{file}: labels has only the background; {wanted}")

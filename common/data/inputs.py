@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 
 from ..errors import InputError
+from ..grid.grid import Grid
 from .checks import check_cases
 from .datalist import EXTENSIONS, Case, case_id, read_datalist
 from .selection import strip_labels
@@ -15,29 +17,39 @@ IMAGE_EXTENSIONS = tuple(extension for extension in EXTENSIONS if not extension.
 WANTED = f"a file ({', '.join(IMAGE_EXTENSIONS)}), a folder of such files, or a folder of a DICOM series"
 
 
-def read_images(path: str | Path) -> list[Case]:
+def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
     """Return the images found at `path` after a look at every voxel of each of them.
 
     Args:
         path: see `find_images`.
+        grid: of the model; a scan that is out of all proportion to it is unusable.
 
     Returns:
-        [{"case": id, "image": absolute path}], sorted by path.
+        [{"case": id, "image": absolute path}], sorted by path. An unusable image among others has `problems`, too: the
+        lines that say why, printed at once, so that it costs none of the others its result.
 
     Raises:
-        InputError: one line for every unusable image, all of them together; also what `find_images` raises.
+        InputError: no image is usable: one line for each, all of them together; also what `find_images` raises.
     """
     cases = find_images(path)
-    problems: list[str] = []
     with warnings.catch_warnings():
         # ITKReader would take the first of several series
         warnings.filterwarnings("error", message=".*more than one DICOM series")
-        for case in cases:
-            # one by one: that a scan is there twice spoils a training, not a prediction
-            problems += check_cases([case], label_values=())
-    if problems:
+        # one by one: that a scan is there twice spoils a training, not a prediction
+        found = [_check(case, grid) for case in cases]
+    problems = [line for lines in found for line in lines]
+    if all(found):
         raise InputError(problems)
-    return cases
+    for line in problems:
+        print(f"left out: {line}", file=sys.stderr, flush=True)
+    return [{**case, "problems": lines} if lines else case for case, lines in zip(cases, found, strict=True)]
+
+
+def _check(case: Case, grid: Grid | None) -> list[str]:
+    try:
+        return check_cases([case], label_values=(), pixdim=None if grid is None else grid.pixdim)
+    except MemoryError:
+        return [f"{case['image']}: not enough memory for its voxels; wanted a smaller scan, or a larger machine"]
 
 
 def find_images(path: str | Path) -> list[Case]:

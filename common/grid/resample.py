@@ -10,7 +10,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Spacingd
 from monai.utils import convert_to_dst_type
 
+from ..errors import InputError
 from ..imaging.morphology import gaussian_smooth
+from .field_of_view import describe_oversize
 
 
 class AntiAliasd(MapTransform):
@@ -54,12 +56,20 @@ class ImageSpacingd(MapTransform):
         keys: images, MetaTensors.
         pixdim: wanted spacing in mm, one number an axis.
         options: of `Spacingd`.
+
+    Raises:
+        InputError: an image that would have too many voxels (`describe_oversize`), before any is made.
     """
 
     def __init__(self, keys: Hashable | Sequence[Hashable], pixdim: Sequence[float], **options: Any) -> None:
         super().__init__(keys)
+        self.pixdim = [float(p) for p in pixdim]
         self.spacing = Spacingd(keys, pixdim, **options)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         own = {key: data[key] for key in self.key_iterator(dict(data))}
+        for image in own.values():
+            problem = describe_oversize(image.shape[1:], image.affine.numpy(), self.pixdim)
+            if problem is not None:
+                raise InputError(f"{image.meta.get('filename_or_obj', 'the image')}: {problem}")
         return {**data, **self.spacing(own)}

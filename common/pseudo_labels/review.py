@@ -13,7 +13,7 @@ from ..grid.native import ToNativeGridd
 from ..processes import own_share
 from ..report.overlay import overlay_png
 from ..report.page import SUMMARY, Report
-from ..serving.prediction_files import AtomicNibabelWriter
+from ..serving.prediction_files import ScanNibabelWriter
 from ..tensors import plain
 
 FOLDER = "pseudo_labels"
@@ -60,9 +60,9 @@ class LabelReview:
         path = self.folder / f"{item['case']}.nii.gz"
         label = native["target"]
         kind = np.uint8 if max(self.cohort.grid.label_values) < 256 else np.uint16
-        writer = AtomicNibabelWriter(output_dtype=kind)
+        writer = ScanNibabelWriter(output_dtype=kind)
         writer.set_data_array(plain(label), channel_dim=0)
-        writer.set_metadata({"affine": label.affine}, resample=False)
+        writer.set_metadata({**label.meta, "affine": label.affine}, resample=False)
         writer.write(path)
         return path
 

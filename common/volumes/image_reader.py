@@ -16,6 +16,8 @@ from ..errors import InputError
 from .read import read_volume
 from .volume import Unreadable, Volume
 
+FORMS = "nifti_forms"  # key of the metadata: what a NIfTI scan's header says of its place, for what is written for it
+
 
 class VolumeReader(ImageReader):
     """MONAI's face of `read_volume`: one file, or one folder of a DICOM series, as [H, W, D] with its affine, RAS mm.
@@ -41,6 +43,7 @@ class VolumeReader(ImageReader):
             MetaKeys.SPATIAL_SHAPE: np.asarray(img.array.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
             MetaKeys.SPACE: SpaceKeys.RAS,
+            FORMS: img.forms.copy(),
         }
 
 

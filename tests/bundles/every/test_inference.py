@@ -141,22 +141,91 @@ def test_probabilities_and_uncertainty_on_request(run, scans):
     ]
 
 
+def test_units_and_forms_are_those_of_the_scan(run, tmp_path, capsys):
+    """In micrometres, with a qform elsewhere: read as the same scan in mm, written as it was."""
+    voxels, affine = scan(*GEOMETRIES["oblique"])
+    scale = np.diag([1e3, 1e3, 1e3, 1.0])
+    image = nibabel.Nifti1Image(voxels, scale @ affine)
+    image.header.set_xyzt_units("micron")
+    image.set_qform(scale @ (affine + np.eye(4, k=3) * 20), 1)
+    image.set_sform(scale @ affine, 2)
+    (tmp_path / "scans").mkdir()
+    nibabel.save(image, tmp_path / "scans" / "micron.nii.gz")
+    options = {"save_probabilities": True, "save_uncertainty": True}
+    folder = run(tmp_path / "scans", **options) / "micron"
+    assert "micron.nii.gz: its qform and sform are up to 20 mm apart" in capsys.readouterr().out
+    label = nibabel.load(folder / "micron_seg.nii.gz")
+    assert dice(np.asarray(label.dataobj) == 1, truth(affine, label.shape)) > 0.93
+    for name in ("seg", "prob", "uncertainty"):
+        written = nibabel.load(folder / f"micron_{name}.nii.gz").header
+        assert written.get_xyzt_units()[0] == "micron"
+        for field in ("srow_x", "srow_y", "srow_z", "qoffset_x", "quatern_b", "quatern_d", "qform_code", "sform_code"):
+            assert (written[field] == image.header[field]).all(), field
+        assert (written["pixdim"][:4] == image.header["pixdim"][:4]).all()
+
+
+def test_what_lies_outside_of_the_grid_is_said(run, scans, capsys):
+    run(scans / "larger than the grid.nii.gz")  # 152.5 x 135 x 136.5 mm, the grid has 96
+    lines = [line for line in capsys.readouterr().out.splitlines() if "field of view" in line]
+    # 39 of 61 x 33 of 45 x 27 or 28 of 39 planes of voxels lie inside
+    assert len(lines) == 1 and "larger than the grid.nii.gz: 6" in lines[0] and "(96 x 96 x 96 mm)" in lines[0]
+    run(scans / "RAS.nii.gz")
+    assert "field of view" not in capsys.readouterr().out
+
+
 def problems_of(error: pytest.ExceptionInfo) -> list[str]:
     found = find_input_error(error.value)
     assert found is not None, error.value
     return found.problems
 
 
-def test_bad_files_are_all_named_and_nothing_is_written(run, scans, tmp_path):
+def test_bad_files_cost_the_good_ones_nothing(run, scans, tmp_path, capsys):
     folder = tmp_path / "scans"
     folder.mkdir()
-    (folder / "good.nii.gz").write_bytes((scans / "RAS.nii.gz").read_bytes())
+    for name in ("a_good", "z_good"):
+        (folder / f"{name}.nii.gz").write_bytes((scans / "RAS.nii.gz").read_bytes())
     (folder / "cut.nii.gz").write_bytes((scans / "RAS.nii.gz").read_bytes()[:500])
     (folder / "text.nrrd").write_text("no image")
-    with pytest.raises(Exception) as error:  # MONAI wraps it
+    with pytest.raises(Exception) as error:  # at the end; MONAI wraps it
         run(folder)
     assert [Path(line.split(":")[0]).name for line in problems_of(error)] == ["cut.nii.gz", "text.nrrd"]
-    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+    assert sorted(path.parent.name for path in (tmp_path / "out").rglob("*.nii.gz")) == ["a_good", "z_good"]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("left out: ") for line in said] == [True, True]
+    for name in ("a_good", "z_good"):
+        (folder / f"{name}.nii.gz").unlink()
+    with pytest.raises(Exception) as error:
+        run(folder, output_dir=str(tmp_path / "none"))
+    assert len(problems_of(error)) == 2 and not list((tmp_path / "none").rglob("*.nii.gz"))
+
+
+def test_a_scan_that_fails_on_its_way_costs_no_other(run, scans, tmp_path, monkeypatch, capsys):
+    """No memory for the one, no room on the disk for another."""
+    native = sys.modules["scripts.common.grid.native"].ToNativeGridd
+    whole = native.__call__
+
+    def fails(self, data):
+        name = Path(data["image"].meta["filename_or_obj"]).name
+        if name.startswith("LPS"):
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
+        return whole(self, data)
+
+    monkeypatch.setattr(native, "__call__", fails)
+    (tmp_path / "out" / "PSR").mkdir(parents=True)
+    (tmp_path / "out" / "PSR" / "PSR_seg.nii.gz").mkdir()  # where a file is to be written
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in ("LPS", "PSR", "RAS"):
+        (folder / f"{name}.nii.gz").write_bytes((scans / f"{name}.nii.gz").read_bytes())
+    with pytest.raises(Exception) as error:
+        run(folder)
+    first, second = problems_of(error)
+    assert "LPS.nii.gz: not enough memory" in first and "PSR.nii.gz: its result can't be written" in second
+    assert (tmp_path / "out" / "RAS" / "RAS_seg.nii.gz").is_file()
+    printed = capsys.readouterr()
+    assert printed.err.count("not predicted: ") == 2 and "Traceback" not in printed.out + printed.err
 
 
 def test_no_model_or_another_model_is_said_plainly(run, scans, tmp_path):

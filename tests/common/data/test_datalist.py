@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,14 @@ def test_missing_folder_and_file(tmp_path):
         ({"labels": {"whole": [1, 2]}, "training": [pair("a")]}, 'labels has {"whole": [1, 2]}'),
         ({"labels": {"1": "liver", "2": "liver"}, "training": [pair("a")]}, "the name liver twice"),
         ({"labels": {"liver": 1, "tumour": 1}, "training": [pair("a")]}, "the value 1 twice"),
+        (
+            {"labels": {str(n): f"x{n}" for n in range(70_000)}, "training": [pair("a")]},
+            "labels has 70000 entries; wanted",
+        ),
+        ({"labels": {"liver": 10**4000}, "training": [pair("a")]}, "labels has"),
+        ('{"labels": {"liver": 1' + "0" * 5000 + "}}", "not valid JSON"),
+        ('{"labels": {"liver": 1e999}, "training": ["imagesTr/a.nii.gz"]}', 'labels has {"liver": Infinity}'),
+        ('{"labels": ' + "[" * 3000 + "]" * 3000 + "}", "nested"),
         ({"labels": LABELS}, "training is missing or empty"),
         ({"labels": LABELS, "training": []}, "training is missing or empty"),
         ({"labels": LABELS, "training": {"image": "a"}}, "training is a dict; wanted a list"),
@@ -113,6 +122,16 @@ def test_wrong_content_gives_one_line(tmp_path, content, expected):
     assert expected in problems[0] and "dataset.json" in problems[0]
     assert len([line for line in problems if "training is missing" not in line]) <= 1
     assert all("\n" not in line for line in problems)
+
+
+def test_many_labels_take_no_time(tmp_path):
+    labels = {str(number): f"region {number}" for number in range(4096)}
+    start = time.perf_counter()
+    assert (
+        len(read_datalist(make_dataset(tmp_path, {"labels": labels, "training": [pair("a")]}, files_of("a"))).labels)
+        == 4096
+    )
+    assert time.perf_counter() - start < 1
 
 
 def test_all_problems_come_together(tmp_path):
