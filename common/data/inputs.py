@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from ..errors import InputError
+from ..volumes.dicom_headers import is_dicom
 from .checks import check_cases
 from .datalist import EXTENSIONS, Case, case_id, read_datalist
 from .selection import strip_labels
@@ -29,12 +29,9 @@ def read_images(path: str | Path) -> list[Case]:
     """
     cases = find_images(path)
     problems: list[str] = []
-    with warnings.catch_warnings():
-        # ITKReader would take the first of several series
-        warnings.filterwarnings("error", message=".*more than one DICOM series")
-        for case in cases:
-            # one by one: that a scan is there twice spoils a training, not a prediction
-            problems += check_cases([case], label_values=())
+    for case in cases:
+        # one by one: that a scan is there twice spoils a training, not a prediction
+        problems += check_cases([case], label_values=())
     if problems:
         raise InputError(problems)
     return cases
@@ -56,7 +53,7 @@ def find_images(path: str | Path) -> list[Case]:
         raise InputError(f"{path}: no such file or folder; wanted {WANTED}")
     if path.is_file():
         if not _is_image(path):
-            found = "one DICOM file" if _is_dicom(path) else "a file of another kind"
+            found = "one DICOM file" if is_dicom(path) else "a file of another kind"
             raise InputError(f"{path}: found {found}; wanted {WANTED}")
         return [{"case": case_id(path), "image": str(path)}]
     if (path / "dataset.json").is_file():
@@ -83,15 +80,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _is_series(folder: Path) -> bool:
-    return folder.is_dir() and any(_is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file())
-
-
-def _is_dicom(file: Path) -> bool:
-    try:
-        with open(file, "rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+    return folder.is_dir() and any(is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file())
 
 
 def _require_distinct(cases: list[Case]) -> None:
