@@ -193,7 +193,7 @@ def _require_parallel(frames: Sequence[Frame]) -> None:
     others = [frame for frame in frames if frame.size != (columns, rows)]
     if others:
         raise Unreadable(
-            f"{len(others)} of {len(frames)} slices have another size than the others ({others[0].name}: "
+            f"{len(others)} of {len(frames)} slices of another size than the others ({others[0].name}: "
             f"{others[0].size[0]} x {others[0].size[1]} pixels, not {columns} x {rows}); wanted slices of one size"
         )
     sides = np.array(
@@ -212,7 +212,7 @@ def _require_parallel(frames: Sequence[Frame]) -> None:
             else ("pixel spacing", other.spacing.tolist(), "slices of one pixel spacing")
         )
         raise Unreadable(
-            f"{away.sum()} of {len(frames)} slices have another {what} than the others ({other.name}: {found}); "
+            f"{away.sum()} of {len(frames)} slices of another {what} than the others ({other.name}: {found}); "
             f"wanted {wanted}"
         )
 

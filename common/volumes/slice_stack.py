@@ -84,7 +84,7 @@ def stack_slices(
         depth, places = len(names), np.arange(len(names), dtype=float)
     else:
         _require_no_gap(steps, thickness[order], names)
-        depth = min(int(np.ceil(rise / steps.min() - 1e-6)) + 1, MOST_SLICES * len(names))
+        depth = min(int(np.ceil(rise / steps.min() - NEAR)) + 1, MOST_SLICES * len(names))
         places = (heights - heights[0]) * ((depth - 1) / rise)
     step = chord / (depth - 1)
     if upright:  # what the positions are rounded to is no tilt
@@ -103,7 +103,7 @@ def _require_distinct(
         one, other = (int(index) for index in order[same[0] : same[0] + 2])
         difference = tell_apart(one, other)
         raise Unreadable(
-            f"{len(same)} of {len(names)} slices lie at the same position as another ({names[one]} and {names[other]}"
+            f"{len(same)} of {len(names)} slices at the same position as another ({names[one]} and {names[other]}"
             f"{': ' if difference else ''}{difference}); wanted one slice at each position"
         )
 
@@ -140,5 +140,5 @@ def _require_no_gap(steps: np.ndarray, thickness: np.ndarray, names: Sequence[st
         more = f", and {len(found) - 1} more such gap{'s' * (len(found) > 2)}" if len(found) > 1 else ""
         raise Unreadable(
             f"a gap of {steps[first]:.4g} mm between {names[first]} and {names[first + 1]}, where slices are "
-            f"{usual:.4g} mm apart{thick_text}{missing}{more}; wanted a series without missing slices"
+            f"{usual:.4g} mm apart{thick_text}{missing}{more}; wanted slices with no gap between them"
         )
