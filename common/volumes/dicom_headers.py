@@ -109,7 +109,9 @@ def describe_difference(one: Frame, other: Frame) -> str:
     for name in APART:
         values = [_find(frame.header, frame.index, name) for frame in (one, other)]
         if None not in values and values[0] != values[1]:
-            shown = ["\\".join(value) if isinstance(value, list) else str(value) for value in map(_plain, values)]
+            shown = [
+                str(value) if isinstance(value, str | float | int) else "\\".join(map(str, value)) for value in values
+            ]
             return f"{name} {shown[0]}, {shown[1]}"
     return ""
 
@@ -234,9 +236,3 @@ def _numbers(value: Any, size: int) -> np.ndarray:
     except (TypeError, ValueError):
         return np.full(size, np.nan)
     return numbers if numbers.shape == (size,) else np.full(size, np.nan)
-
-
-def _plain(value: Any) -> Any:
-    return (
-        [str(part) for part in value] if not isinstance(value, (str, bytes)) and hasattr(value, "__iter__") else value
-    )

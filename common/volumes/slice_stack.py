@@ -48,7 +48,7 @@ class SliceStack:
 def stack_slices(
     positions: np.ndarray,
     direction: np.ndarray,
-    pixel_spacing: Sequence[float],
+    pixel_spacing: np.ndarray,
     thickness: np.ndarray,
     names: Sequence[str],
     tell_apart: Callable[[int, int], str] = lambda one, other: "",
@@ -61,7 +61,7 @@ def stack_slices(
     Args:
         positions: [N, 3] of their first pixels, LPS mm; N is 2 or more.
         direction: [3, 3], columns: along a row of pixels, down a column, and the normal of both, LPS.
-        pixel_spacing: from column to column, from row to row, mm.
+        pixel_spacing: [2], from column to column, from row to row, mm.
         thickness: [N], mm; NaN where it is not known.
         names: of the slices, for what is said of them.
         tell_apart: in which two slices, by their numbers, differ but for their position, or nothing.
@@ -108,9 +108,7 @@ def _require_distinct(
         )
 
 
-def _is_upright(
-    positions: np.ndarray, direction: np.ndarray, pixel_spacing: Sequence[float], names: Sequence[str]
-) -> bool:
+def _is_upright(positions: np.ndarray, direction: np.ndarray, pixel_spacing: np.ndarray, names: Sequence[str]) -> bool:
     """Whether the first pixels run along the normal, and not obliquely from the first to the last."""
     way = positions - positions[0]
     heights = way @ direction[:, 2]

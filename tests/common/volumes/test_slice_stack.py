@@ -18,7 +18,7 @@ def stack(heights, beside=0.0, thickness=np.nan, direction=None, spacing=(1.5, 2
     local[:, 0], local[:, 2] = beside, heights
     names = [f"{index}.dcm" for index in range(len(heights))]
     thickness = np.broadcast_to(np.asarray(thickness, dtype=float), len(heights))
-    return stack_slices(local @ direction.T + [5.0, -7.0, 11.0], direction, spacing, thickness, names)
+    return stack_slices(local @ direction.T + [5.0, -7.0, 11.0], direction, np.array(spacing), thickness, names)
 
 
 def refused(*args, **options) -> str:
