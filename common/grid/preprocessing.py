@@ -8,6 +8,7 @@ import torch
 from monai.transforms import (
     AsDiscreted,
     Compose,
+    EnsureChannelFirstd,
     EnsureTyped,
     MapLabelValued,
     Orientationd,
@@ -34,7 +35,8 @@ class ImagePreprocessing(Compose):
         lower, upper = self.percentiles
         super().__init__(
             [
-                LoadImageVolumed("image"),
+                LoadImageVolumed("image", ensure_channel_first=False),
+                EnsureChannelFirstd("image"),  # apart: MONAI Deploy leaves out what loads, and has no channel then
                 EnsureTyped("image", dtype=torch.float32),
                 Orientationd("image", axcodes="RAS", labels=None),
                 ScaleIntensityRangePercentilesd("image", lower, upper, b_min=0.0, b_max=1.0, clip=True),

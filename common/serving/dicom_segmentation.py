@@ -142,8 +142,7 @@ def read_series(folder: str | Path) -> SourceSeries:
         series = find_series(Path(folder))
     except Unreadable as error:
         raise InputError(f"{folder}: {error}") from error
-    frames, slices = series.frames, series.stack.nearest
-    files = {frame.path: frame.header for frame in frames}
+    files, slices = series.sources()
     many = [path for path, header in files.items() if frame_count(header) > 1]
     if many and len(files) > 1:
         raise InputError(f"{folder}: has {len(files)} files of many frames; for dicom_seg one such file is wanted")
@@ -157,8 +156,6 @@ def read_series(folder: str | Path) -> SourceSeries:
         if not many and not header.get("SliceThickness"):  # may be empty too, but highdicom asks for it
             steps = np.diff(series.stack.places) * np.linalg.norm(series.stack.affine[:3, 2])
             header.SliceThickness = round(float(np.median(steps)), 6)
-    if many:
-        slices = slices[np.argsort([frame.index for frame in frames])]
     return SourceSeries(list(files.values()), slices, series.size, series.stack.affine)
 
 

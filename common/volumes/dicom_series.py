@@ -15,6 +15,7 @@ from .volume import Unreadable, Volume, last_line, require_3d
 
 if TYPE_CHECKING:
     import SimpleITK
+    from pydicom import Dataset
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ class DicomSeries:
     def size(self) -> tuple[int, int, int]:
         """Of the grid [H, W, D]: columns, rows, slices."""
         return (*self.frames[0].size, self.stack.depth)
+
+    def sources(self) -> tuple[dict[Path, Dataset], np.ndarray]:
+        """Return the headers of the files, in the order of their first frames on the grid, and [N] for each frame in
+        the files' own order the slice of the grid that lies nearest to it."""
+        files = {frame.path: frame.header for frame in self.frames}
+        order = {path: number for number, path in enumerate(files)}
+        kept = sorted(range(len(self.frames)), key=lambda n: (order[self.frames[n].path], self.frames[n].index))
+        return files, self.stack.nearest[kept]
 
 
 def find_series(path: Path | Iterable[Path]) -> DicomSeries:
@@ -53,16 +62,24 @@ def find_series(path: Path | Iterable[Path]) -> DicomSeries:
     return DicomSeries([frames[index] for index in stack.order], stack)
 
 
-def read_dicom(path: Path | Iterable[Path]) -> Volume:
-    """Read the series of a folder, of a file with many frames, or of some files, slice by slice.
+def read_dicom(path: Path) -> Volume:
+    """Read the series of a folder or of a file with many frames.
+
+    Raises:
+        Unreadable: as `find_series`; pixels that can't be read.
+    """
+    return read_frames(find_series(path))
+
+
+def read_frames(series: DicomSeries) -> Volume:
+    """Read the pixels of a series, slice by slice.
 
     Where the slices are evenly spaced, the voxels are those of the files, rescaled. Else each slice of the grid is
     interpolated linearly between the two slices beside it, and they are float32 (float64 where the files' are).
 
     Raises:
-        Unreadable: as `find_series`; pixels that can't be read.
+        Unreadable: pixels that can't be read.
     """
-    series = find_series(path)
     slices = _read_slices(series.frames)
     if not series.stack.is_even:
         slices = _interpolate(slices, series.stack)

@@ -51,10 +51,13 @@ class LoadImageVolumed(LoadImaged):
 
     Args:
         keys: paths, replaced by what they hold.
+        ensure_channel_first: False gives [H, W, D].
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, ensure_channel_first=True, allow_missing_keys=allow_missing_keys)
+    def __init__(
+        self, keys: KeysCollection, ensure_channel_first: bool = True, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, ensure_channel_first=ensure_channel_first, allow_missing_keys=allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         # a reader that is only registered is passed over without a word where it refuses a file

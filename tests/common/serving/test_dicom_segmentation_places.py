@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from common.errors import InputError
 from common.serving.dicom_segmentation import WriteDicomSegd, check_series
 from common.volumes.read import read_volume
-from support.data.dicom_series import edit_series, move_slices, write_enhanced, write_series
+from support.data.dicom_series import edit_series, masks_by_position, move_slices, write_enhanced, write_series
 from support.data.ellipsoid import GEOMETRIES
 
 SIZE = (12, 10, 7)  # columns, rows, slices
@@ -35,15 +35,6 @@ def write(place: Path, output: Path) -> tuple[np.ndarray, pydicom.Dataset]:
     check_series([{"case": "a", "image": str(place)}])
     WriteDicomSegd("pred", (0, 1, 2), {})({"pred": pred})
     return label, pydicom.dcmread(output / "a_seg.dcm")
-
-
-def masks_by_position(found: pydicom.Dataset) -> dict[tuple[int, tuple[float, ...]], np.ndarray]:
-    """Return the mask [columns, rows] of each segment at each position."""
-    result = {}
-    for frame, group in zip(found.pixel_array, found.PerFrameFunctionalGroupsSequence, strict=True):
-        number = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-        result[number, tuple(float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient)] = frame.T > 0
-    return result
 
 
 HEIGHTS = np.cumsum([0.0, 3, 3, 3, 4, 4, 4])

@@ -136,5 +136,14 @@ def read_back(path: Path, series: Path) -> tuple[pydicom.Dataset, dict[int, np.n
     return found, masks
 
 
+def masks_by_position(found: pydicom.Dataset) -> dict[tuple[int, tuple[float, ...]], np.ndarray]:
+    """Return the mask [columns, rows] of each segment at each position."""
+    result = {}
+    for frame, group in zip(found.pixel_array, found.PerFrameFunctionalGroupsSequence, strict=True):
+        number = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        result[number, tuple(float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient)] = frame.T > 0
+    return result
+
+
 def itk_series(folder: Path) -> SimpleITK.Image:
     return SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
