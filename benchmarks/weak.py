@@ -108,7 +108,7 @@ class Benchmark:
         masked = read_datalist(self.arguments.dataset_dir, self.arguments.truth).training
         known = {case["case"]: case for case in masked}
         transform = t.Compose([
-            LoadImageVolumed("label", ensure_channel_first=True),
+            LoadImageVolumed("label"),
             t.Orientationd("label", "RAS", labels=None),
             t.MapLabelValued("label", orig_labels=values, target_labels=list(range(len(values)))),
             t.AsDiscreted("label", to_onehot=len(values)),

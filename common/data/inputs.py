@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 
 from ..errors import InputError
 from ..grid.grid import Grid
+from ..volumes.dicom_headers import is_dicom
 from .checks import check_cases
 from .datalist import EXTENSIONS, Case, case_id, read_datalist
 from .selection import strip_labels
@@ -32,11 +32,8 @@ def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
         InputError: no image is usable: one line for each, all of them together; also what `find_images` raises.
     """
     cases = find_images(path)
-    with warnings.catch_warnings():
-        # ITKReader would take the first of several series
-        warnings.filterwarnings("error", message=".*more than one DICOM series")
-        # one by one: that a scan is there twice spoils a training, not a prediction
-        found = [_check(case, grid) for case in cases]
+    # one by one: that a scan is there twice spoils a training, not a prediction
+    found = [_check(case, grid) for case in cases]
     problems = [line for lines in found for line in lines]
     if all(found):
         raise InputError(problems)
@@ -68,7 +65,7 @@ def find_images(path: str | Path) -> list[Case]:
         raise InputError(f"{path}: no such file or folder; wanted {WANTED}")
     if path.is_file():
         if not _is_image(path):
-            found = "one DICOM file" if _is_dicom(path) else "a file of another kind"
+            found = "one DICOM file" if is_dicom(path) else "a file of another kind"
             raise InputError(f"{path}: found {found}; wanted {WANTED}")
         return [{"case": case_id(path), "image": str(path)}]
     if (path / "dataset.json").is_file():
@@ -95,15 +92,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _is_series(folder: Path) -> bool:
-    return folder.is_dir() and any(_is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file())
-
-
-def _is_dicom(file: Path) -> bool:
-    try:
-        with open(file, "rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+    return folder.is_dir() and any(is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file())
 
 
 def _require_distinct(cases: list[Case]) -> None:

@@ -35,8 +35,8 @@ class ImagePreprocessing(Compose):
         lower, upper = self.percentiles
         super().__init__(
             [
-                LoadImageVolumed("image"),
-                EnsureChannelFirstd("image"),  # not the loader: a client that loads itself may leave it out
+                LoadImageVolumed("image", ensure_channel_first=False),
+                EnsureChannelFirstd("image"),  # apart: MONAI Deploy leaves out what loads, and has no channel then
                 EnsureTyped("image", dtype=torch.float32),
                 Orientationd("image", axcodes="RAS", labels=None),
                 ScaleIntensityRangePercentilesd("image", lower, upper, b_min=0.0, b_max=1.0, clip=True),
@@ -59,7 +59,7 @@ class LabelPreprocessing(Compose):
         missing = {"allow_missing_keys": True}
         super().__init__(
             [
-                LoadImageVolumed("label", ensure_channel_first=True, **missing),
+                LoadImageVolumed("label", **missing),
                 Orientationd("label", axcodes="RAS", labels=None, **missing),
                 MapLabelValued("label", orig_labels=values, target_labels=list(range(len(values))), **missing),
                 AsDiscreted("label", to_onehot=len(values), **missing),
@@ -78,6 +78,4 @@ class WithLabel(Compose):
     """
 
     def __init__(self, image: Compose) -> None:
-        super().__init__(
-            [image, LoadImageVolumed("label", ensure_channel_first=True), EnsureTyped("label", dtype=torch.int32)]
-        )
+        super().__init__([image, LoadImageVolumed("label"), EnsureTyped("label", dtype=torch.int32)])

@@ -37,7 +37,7 @@ class SlicePreprocessing(Compose):
         super().__init__(
             [
                 CopyItemsd("image", times=1, names=SCAN),
-                LoadImageVolumed(SCAN, ensure_channel_first=True),
+                LoadImageVolumed(SCAN),
                 *added,
                 AddPresenced(SCAN, cohort.labels),
                 DeleteItemsd(SCAN),

@@ -54,11 +54,11 @@ class LoadImageVolumed(LoadImaged):
 
     Args:
         keys: paths, replaced by what they hold.
-        ensure_channel_first: add the channel.
+        ensure_channel_first: False gives [H, W, D].
     """
 
     def __init__(
-        self, keys: KeysCollection, ensure_channel_first: bool = False, allow_missing_keys: bool = False
+        self, keys: KeysCollection, ensure_channel_first: bool = True, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, ensure_channel_first=ensure_channel_first, allow_missing_keys=allow_missing_keys)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
@@ -19,7 +20,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from common.errors import InputError, find_input_error
 from common.volumes.read import read_volume
 from support.bundle.path import import_bundle
-from support.data.ellipsoid import GEOMETRIES, dice, scan, truth, write_itk
+from support.data.dicom_series import move_slices, write_series
+from support.data.ellipsoid import GEOMETRIES, affine_of, dice, scan, truth, write_itk
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLE = ROOT / "bundles" / "rrl_medsam"
@@ -171,6 +173,28 @@ def test_what_lies_outside_of_the_grid_is_said(run, scans, capsys):
     assert len(lines) == 1 and "larger than the grid.nii.gz: 6" in lines[0] and "(96 x 96 x 96 mm)" in lines[0]
     run(scans / "RAS.nii.gz")
     assert "field of view" not in capsys.readouterr().out
+
+
+def test_tilted_and_unevenly_spaced_series_lie_right(run, tmp_path):
+    write_series(tmp_path / "scans" / "tilted", *scan(*GEOMETRIES["gantry tilt"]))
+    linear, size = GEOMETRIES["LPS"]
+    heights = np.cumsum([0.0, *[3.5] * 12, *[5.0] * 10])
+    affine = affine_of(linear, size)
+    flat = [affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, h / 3.5], [0, 0, 0, 1]]) for h in heights]
+    voxels = np.concatenate([100 + 400 * truth(place, (*size[:2], 1)) for place in flat], axis=2)
+    folder = write_series(tmp_path / "scans" / "uneven", voxels.astype(np.int16), affine, SliceThickness="4")
+    move_slices(folder, {k: (0, 0, h - 3.5 * k) for k, h in enumerate(heights)})
+    output = run(tmp_path / "scans", dicom_seg=True)
+    for name, depth in (("tilted", 29), ("uneven", 28)):
+        image = nibabel.load(output / name / f"{name}_seg.nii.gz")
+        assert image.shape[2] == depth
+        assert dice(np.asarray(image.dataobj) == 1, truth(image.affine, image.shape)) > 0.93, name
+    found = pydicom.dcmread(output / "uneven" / "uneven_seg.dcm")
+    masks = np.zeros(voxels.shape, bool)
+    for mask, group in zip(found.pixel_array, found.PerFrameFunctionalGroupsSequence, strict=True):
+        height = float(group.PlanePositionSequence[0].ImagePositionPatient[2]) - affine[2, 3]
+        masks[:, :, np.abs(heights - height).argmin()] = mask.T
+    assert dice(masks, voxels > 100) > 0.93
 
 
 def problems_of(error: pytest.ExceptionInfo) -> list[str]:

@@ -21,7 +21,7 @@ def scan(tmp_path):
 
 
 def test_gives_what_monai_gives(scan):
-    ours = LoadImageVolumed("image", ensure_channel_first=True)({"image": str(scan)})["image"]
+    ours = LoadImageVolumed("image")({"image": str(scan)})["image"]
     monais = LoadImaged("image", ensure_channel_first=True)({"image": str(scan)})["image"]
     assert ours.dtype == monais.dtype and ours.shape == monais.shape == (1, 5, 6, 7)
     assert (ours.numpy() == monais.numpy()).all() and (ours.affine == monais.affine).all()
