@@ -13,6 +13,7 @@ from monai.data import FolderLayoutBase, NibabelWriter
 from monai.transforms import SaveImaged
 
 from ..data.datalist import case_id
+from ..files.atomic_write import replacing
 from ..launch.words import path, truth
 
 
@@ -38,13 +39,8 @@ class AtomicNibabelWriter(NibabelWriter):
     """Write NIfTI to a temporary file in the same folder, then rename it: a kill leaves the old file or the new one."""
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
-        target = Path(filename)
-        temporary = target.with_name(f".{os.getpid()}.{target.name}")  # same extension, which chooses the format
-        try:
+        with replacing(filename) as temporary:  # of the same extension, which chooses the format
             super().write(temporary, verbose=verbose, **obj_kwargs)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 class SavePredictiond(SaveImaged):
