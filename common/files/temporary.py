@@ -9,7 +9,6 @@ import platform
 import shutil
 import time
 from pathlib import Path
-from secrets import token_hex
 
 PREFIX = ".tmp-"
 OLD = 24 * 3600.0  # seconds after which nobody is still writing one file
@@ -41,7 +40,7 @@ def is_alive(pid: int) -> bool:
 def temporary_beside(path: str | os.PathLike) -> Path:
     """Return a name in the folder of `path` for what will take its place; it has the same extension."""
     path = Path(path)
-    return path.with_name(f"{PREFIX}{machine()}-{os.getpid()}-{token_hex(4)}-{path.name[-KEPT_LETTERS:]}")
+    return path.with_name(f"{PREFIX}{machine()}-{os.getpid()}-{time.time_ns():x}-{path.name[-KEPT_LETTERS:]}")
 
 
 def remove_leftovers(folder: str | os.PathLike, depth: int = DEPTH) -> list[Path]:

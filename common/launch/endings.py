@@ -8,10 +8,9 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 from ..errors import find_input_error
 
@@ -61,8 +60,7 @@ def plain_endings() -> None:
         for name in (None, "ignite", "monai"):
             for handler in (*logging.getLogger(name).handlers, logging.lastResort):
                 handler.addFilter(lambda record: _ENDS not in str(record.msg))
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGTERM, _terminate)
 
 
 def describe(error: BaseException | None) -> tuple[str | None, int]:
@@ -89,5 +87,5 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _terminate(number: int, frame: Any) -> None:
     raise Terminated

@@ -16,7 +16,7 @@ def start(folders: Sequence[str] = ()) -> None:
     """Prepare the process; an item of `initialize` in a config, behind the line that makes `scripts` importable.
 
     Args:
-        folders: made where they are missing, and rid of the temporary files that kills have left; `~` is the home folder.
+        folders: made where they are missing, and rid of temporary files that kills have left; `~` is the home folder.
 
     Raises:
         InputError: an override of the command line that names no key or says nothing that the key can be; a folder that
