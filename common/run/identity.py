@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+NOWHERE = "not there"
 # What may differ where a run goes on: where and how it computes, and how long.
 FREE_PARTS = ("run",)
 FREE = ("amp", "device", "folder", "max_epochs", "num_workers", "total_epochs", "total_iters", "total_steps")
@@ -20,11 +21,8 @@ def run_identity(facts: Mapping[str, Any]) -> str:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return "config.labeller.keep is 0.7, was 0.5" for all that belongs to the identity and differs."""
     old, new = _flat(before), _flat(now)
-    return [
-        f"{name} is {new.get(name, 'not there')!r}, was {old.get(name, 'not there')!r}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
+    both = {name: (new.get(name, NOWHERE), old.get(name, NOWHERE)) for name in sorted(old.keys() | new.keys())}
+    return [f"{name} is {is_now!r}, was {was!r}" for name, (is_now, was) in both.items() if is_now != was]
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
