@@ -3,9 +3,9 @@
     python -m common.sam.weights mobile_sam
     python -m benchmarks.kills --bundle rrl_medsam --kills 20 --work WORK [--output results.json]
 
-Trains the bundle with tiny settings on a small generated cohort, once in a piece. Then again, by the same command, which
-is killed outright (SIGKILL) at a random moment after it has begun, and resumed by `--resume true`, until it has been
-killed often enough; where it is done before that, another training is begun. Every model.pt is compared with the first.
+Trains the bundle with tiny settings on a small generated cohort, once in a piece. Then again, by the same command,
+which is killed outright (SIGKILL) at a random moment after it has begun, and resumed (`--resume true`), until it has
+been killed often enough; where it is done before, another training is begun. Every model.pt is compared with the first.
 
 A moment is drawn evenly from a stretch that is twice the undisturbed time by the number of kills; it grows while kills
 come too soon for anything to be kept. Ends with status 1 where anything differs, is refused or is left behind.
