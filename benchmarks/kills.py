@@ -38,21 +38,21 @@ SHARED: dict[str, Any] = {"save_every": 1, "device": "cpu", "max_voxels": 8192, 
 TINY: dict[str, dict[str, Any]] = {
     "rrl_medsam": {
         "sam_image_size": 64, "sam_slices": 4, "distill_epochs": 3, "register_epochs": 3, "instance_steps": 4,
-        "coarse_steps": 4, "rounds": 2, "bridges": 1, "bridge_steps": 4, "channels": "4,8,8,8", "dropout": 0.1,
+        "coarse_steps": 4, "rounds": 2, "bridges": 1, "bridge_steps": 4, "channels": "[4,8,8,8]", "dropout": 0.1,
         "ema_every": 2,
     },
     "semisam_plus": {
         "generalist_image_size": 64, "generalist_from": 2, "answer_every": 2, "num_labeled": 2, "min_agreement": 0.0,
-        "min_gain": -1, "channels": "4,8", "strides": "2", "epochs": 16, "learning_rate": 0.01, "trial_cases": 1,
+        "min_gain": -1, "channels": "[4,8]", "strides": "[2]", "epochs": 16, "learning_rate": 0.01, "trial_cases": 1,
     },
     "ada_sam": {
         "sam_image_size": 64, "num_label_slices": 3, "views": 1, "hidden": 8, "classify_epochs": 3,
         "classify_length": 4, "classify_others": 4, "adapt_epochs": 4, "adapt_length": 2, "unet_epochs": 4,
-        "unet_length": 2, "unet_batch": 2, "labeled_batch": 2, "unlabeled_batch": 2, "channels": "4,8", "strides": "2",
+        "unet_length": 2, "unet_batch": 2, "labeled_batch": 2, "unlabeled_batch": 2, "channels": "[4,8]", "strides": "[2]",
     },
     "weakmedsam": {
         "backbone_image_size": 64, "prior": "cam", "subclasses": 2, "hidden": 8, "classify_epochs": 3, "rounds": 2,
-        "appearance_epochs": 2, "channels": "4,8", "strides": "2",
+        "appearance_epochs": 2, "channels": "[4,8]", "strides": "[2]",
     },
 }  # fmt: skip
 WAIT = 0.02  # seconds between two looks

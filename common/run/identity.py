@@ -38,6 +38,7 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
 
     config = {part: said for part, said in (facts.get("config") or {}).items() if part not in FREE_PARTS}
     walk("config", config)
-    walk("dataset", facts.get("dataset"))
+    dataset = facts.get("dataset") or {}
+    walk("dataset", str(dataset.get("learnt", dataset.get("sha256")))[:12])
     walk("seed", facts.get("seed"))
     return found

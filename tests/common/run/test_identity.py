@@ -8,7 +8,7 @@ FACTS = {
     "seed": 0,
     "versions": {"torch": "2"},
     "machine": {"cores": 2},
-    "dataset": {"sha256": "ab", "cases": {"training": 4}},
+    "dataset": {"sha256": "ef", "learnt": "ab", "cases": {"training": 4, "test": 1}},
     "config": {
         "run": {"num_workers": 0, "output_dir": "…/eval"},
         "labeller": {"keep": 0.5, "folder": "…/labels", "device": "cuda:0"},
@@ -33,6 +33,8 @@ def changed(path: str, value):
     [
         ("versions.torch", "3"),
         ("machine.cores", 8),
+        ("dataset.sha256", "gh"),  # more cases to score, or a pseudo label that somebody has rejected
+        ("dataset.cases.test", 2),
         ("config.run.num_workers", 4),
         ("config.labeller.folder", "…/other"),
         ("config.labeller.device", "cpu"),
@@ -49,8 +51,9 @@ def test_where_how_and_how_long_is_free(path, value):
     ("path", "value", "line"),
     [
         ("seed", 1, "seed is 1, was 0"),
-        ("dataset.sha256", "cd", "dataset.sha256 is 'cd', was 'ab'"),
-        ("dataset", None, "dataset is None, was 'not there'"),
+        ("dataset.learnt", "cd", "dataset is 'cd', was 'ab'"),
+        ("dataset", {"sha256": "gh"}, "dataset is 'gh', was 'ab'"),  # cases that a client gives
+        ("dataset", None, "dataset is 'None', was 'ab'"),
         ("config.labeller.keep", 0.7, "config.labeller.keep is 0.7, was 0.5"),
         ("config.train.optimizer.lr", 0.1, "config.train.optimizer.lr is 0.1, was 0.001"),
         ("config.teacher", {"name": "sam"}, "config.teacher.name is 'sam', was 'not there'"),
