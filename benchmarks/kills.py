@@ -48,7 +48,8 @@ TINY: dict[str, dict[str, Any]] = {
     "ada_sam": {
         "sam_image_size": 64, "num_label_slices": 3, "views": 1, "hidden": 8, "classify_epochs": 3,
         "classify_length": 4, "classify_others": 4, "adapt_epochs": 4, "adapt_length": 2, "unet_epochs": 4,
-        "unet_length": 2, "unet_batch": 2, "labeled_batch": 2, "unlabeled_batch": 2, "channels": "[4,8]", "strides": "[2]",
+        "unet_length": 2, "unet_batch": 2, "labeled_batch": 2, "unlabeled_batch": 2, "channels": "[4,8]",
+        "strides": "[2]",
     },
     "weakmedsam": {
         "backbone_image_size": 64, "prior": "cam", "subclasses": 2, "hidden": 8, "classify_epochs": 3, "rounds": 2,
