@@ -32,7 +32,7 @@ class FolderLock:
         self._file: int | None = None
 
     def take(self) -> str | None:
-        """Take the folder; return a line where a dead process had left it locked.
+        """Take the folder; where a dead process had left it locked, return which one.
 
         Raises:
             InputError: another process writes there, or may do so on another machine; or it can't be written.
@@ -62,7 +62,7 @@ class FolderLock:
         self._file = file
         if holder is None:
             return None
-        return f"{self.path.parent}: process {holder['pid']} had it since {holder['since']} and is gone; taken over"
+        return f"process {holder['pid']}, since {holder['since']}"
 
     def release(self) -> None:
         """Let others in; nothing where it isn't held."""

@@ -130,10 +130,9 @@ class Run:
         locks = [FolderLock(folder) for folder in dict.fromkeys((self.ckpt_dir, self.output_dir, self.cache_dir))]
         # also at the end of the process, and of whatever built this run; a lock that is not held is let go of in vain
         weakref.finalize(self, _release, locks)
-        for lock in locks:
-            told = lock.take()
-            if told:
-                print(f"warning: {told}")
+        dead = [lock.take() for lock in locks]
+        for holder in dict.fromkeys(filter(None, dead)):
+            print(f"warning: {self.ckpt_dir}: was held by {holder}, which was killed; going on without it", flush=True)
         self._locks = locks
 
     def release(self) -> None:

@@ -75,25 +75,24 @@ def test_another_process_is_refused_with_who_holds_it(tmp_path, other):
 
 
 @pytest.mark.parametrize("words", [(), ("fork",)])
-def test_what_a_killed_process_held_is_taken_over_with_a_line(tmp_path, other, words):
+def test_what_a_killed_process_held_is_taken_over(tmp_path, other, words):
     process = other(*words)
     os.kill(process.pid, 9)
     process.wait()
     lock = FolderLock(tmp_path)
-    told = lock.take()
-    assert told.startswith(f"{tmp_path}: process {process.pid} had it since 20") and told.endswith("taken over")
+    assert lock.take().startswith(f"process {process.pid}, since 20")
     lock.release()
     assert not (tmp_path / FILE).exists()
 
 
 def test_a_number_of_a_process_that_is_used_again_means_nothing(tmp_path):
     says(tmp_path, pid=os.getppid(), machine=machine(), host=platform.node())  # alive, and holds no lock
-    assert "is gone" in FolderLock(tmp_path).take()
+    assert FolderLock(tmp_path).take().startswith("process ")
 
 
 def test_a_machine_that_was_started_anew_has_no_old_processes(tmp_path):
     says(tmp_path, pid=os.getppid(), host=platform.node())
-    assert "is gone" in FolderLock(tmp_path).take()
+    assert FolderLock(tmp_path).take().startswith("process ")
 
 
 def test_another_machine_cannot_be_asked(tmp_path):
@@ -133,7 +132,7 @@ def test_where_nothing_can_be_locked_the_process_is_looked_for(tmp_path, monkeyp
         with pytest.raises(InputError, match=f"another run writes there .process {os.getppid()} "):
             FolderLock(tmp_path).take()
     else:
-        assert "is gone" in FolderLock(tmp_path).take()
+        assert FolderLock(tmp_path).take().startswith("process ")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
