@@ -12,6 +12,8 @@ from pathlib import Path
 from ..errors import InputError
 from .temporary import temporary_beside
 
+_BLOCK = 1 << 20
+
 
 @contextmanager
 def replacing(path: str | os.PathLike, previous: str | os.PathLike | None = None) -> Iterator[Path]:
@@ -63,7 +65,7 @@ def write_atomic(path: str | os.PathLike, data: bytes | str, previous: str | os.
     payload = data.encode("utf-8", "replace") if isinstance(data, str) else data
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if previous is not None and path.exists() and path.read_bytes() == payload:
+        if previous is not None and path.exists() and _holds(path, payload):
             return path  # an end of a run that is done again must not push out the file of the run before
         with replacing(path, previous) as temporary:
             with open(temporary, "wb") as file:
@@ -74,6 +76,15 @@ def write_atomic(path: str | os.PathLike, data: bytes | str, previous: str | os.
         reason = error.strerror or error
         raise InputError(f"{path}: can't be written ({reason}); a folder that can be written is wanted") from error
     return path
+
+
+def _holds(path: Path, payload: bytes) -> bool:
+    """Return whether a file is `payload`; what differs is seen at the first block that does."""
+    with path.open("rb") as file:
+        for start in range(0, len(payload), _BLOCK):
+            if file.read(_BLOCK) != payload[start : start + _BLOCK]:
+                return False
+        return not file.read(1)
 
 
 def require_writable(output_dir: str | os.PathLike) -> None:

@@ -114,7 +114,8 @@ class Run:
         if idist.all_reduce(float(len(problems))):
             raise InputError(problems or f"{self.ckpt_dir}: the first process can't have it, see what it says")
         changed = self.manifest.identify()
-        if changed and self.checkpoints():
+        if changed and self.resume and self.checkpoints():
+            self.release()
             wanted = f"wanted as in {self.manifest.path.name} of the run whose checkpoints are in {self.ckpt_dir}"
             raise InputError(f"resume: {line}; {wanted}, or resume false" for line in changed)
         if changed:
@@ -130,7 +131,11 @@ class Run:
         locks = [FolderLock(folder) for folder in dict.fromkeys((self.ckpt_dir, self.output_dir, self.cache_dir))]
         # also at the end of the process, and of whatever built this run; a lock that is not held is let go of in vain
         weakref.finalize(self, _release, locks)
-        dead = [lock.take() for lock in locks]
+        try:
+            dead = [lock.take() for lock in locks]
+        except InputError:
+            _release(locks)
+            raise
         for holder in dict.fromkeys(filter(None, dead)):
             print(f"warning: {self.ckpt_dir}: was held by {holder}, which was killed; going on without it", flush=True)
         self._locks = locks
@@ -162,9 +167,12 @@ class Run:
 
         A run that is killed in its first stage would otherwise, resumed, take the later stages of the run before it.
         """
-        if not self.resume:
-            for stale in self.checkpoints():
-                stale.unlink(missing_ok=True)
+        if self.resume or not self.checkpoints():
+            return
+        if self.rank == 0:
+            print(f"{self.ckpt_dir}: the checkpoints of an earlier run go, since resume is false", flush=True)
+        for stale in self.checkpoints():
+            stale.unlink(missing_ok=True)
 
 
 def _release(locks: list[FolderLock]) -> None:

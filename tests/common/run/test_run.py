@@ -140,3 +140,20 @@ def test_what_is_kept_is_said(tmp_path):
     assert run.say_kept().startswith("kept: register.checkpoint.pt;")
     run.kept = ("train", 12, 30, tmp_path / "train.checkpoint.pt")
     assert run.say_kept().startswith(f"kept: epoch 12 of 30 of stage train ({tmp_path / 'train.checkpoint.pt'});")
+
+
+def test_a_folder_that_is_taken_leaves_the_others_free(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / LOCK).write_text('{"pid": 1, "host": "elsewhere", "machine": "0", "since": "2026-01-02"}')
+    run = make(tmp_path)
+    with pytest.raises(InputError, match="cache: a run on another machine had it last"):
+        run.begin()
+    assert not (tmp_path / LOCK).exists() and not (tmp_path / "eval" / LOCK).exists()
+
+
+def test_what_goes_is_said(tmp_path, capsys):
+    begun(tmp_path)
+    assert not capsys.readouterr().out
+    (tmp_path / "train.checkpoint.pt").touch()
+    begun(tmp_path)
+    assert "the checkpoints of an earlier run go, since resume is false" in capsys.readouterr().out
