@@ -13,13 +13,14 @@ docs/distribution.md tells the rest.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from common.errors import InputError, plain_input_errors
+from common.files.atomic_write import replacing
+from common.files.temporary import remove_leftovers
 
 from .describe_model import require_described
 from .packing.archive import write_archive
@@ -119,23 +120,16 @@ def _first_found(file: Path, forms: list[bytes]) -> bytes | None:
 
 def _place(folder: Path, path: Path) -> None:
     """Write the zip beside its place, check it as its receiver will, and move it there."""
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        write_archive(Path(temporary), folder)
-        verify(Path(temporary))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
+        remove_leftovers(path.parent, depth=0)
+        with replacing(path) as temporary:
+            write_archive(temporary, folder)
+            verify(temporary)
     except OSError as error:
         raise InputError(
             f"{path}: can't be written ({error.strerror or error}); wanted a folder to write to"
         ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def _remarks(bundle: Path, facts: dict[str, object], model: Path | None) -> list[str]:

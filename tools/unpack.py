@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from common.errors import InputError, plain_input_errors
+from common.files.temporary import remove_leftovers, temporary_beside
 
 from . import signature
 from .packing.archive_check import check_members, open_archive
@@ -67,10 +67,11 @@ def unpack(path: Path, directory: Path, key: Path | None = None) -> tuple[Path, 
         target = directory / checked.name
         if os.path.lexists(target):
             raise InputError(f"{target}: already there; wanted another DIR, or that you remove it first")
-        temporary = None
+        temporary = temporary_beside(target)
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=directory, prefix=f".{checked.name}."))
+            remove_leftovers(directory, depth=0)
+            temporary.mkdir(0o700)
             whole = temporary / checked.name
             for member in archive.infolist():
                 file = temporary / member.filename
@@ -86,8 +87,7 @@ def unpack(path: Path, directory: Path, key: Path | None = None) -> tuple[Path, 
                 f"{target}: can't be written ({error.strerror or error}); wanted a folder to write to"
             ) from error
         finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return target, checked
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +58,7 @@ class Finish:
         """Do all of it; with several processes each scores its share and the first one writes."""
         main = idist.get_rank() == 0
         if main:
-            if self.ckpt_path.exists():  # an earlier run's model is kept
-                os.replace(self.ckpt_path, self.ckpt_path.with_suffix(".previous.pt"))
-            atomic_save(self.weights(), self.ckpt_path)
+            atomic_save(self.weights(), self.ckpt_path, previous=self.ckpt_path.with_suffix(".previous.pt"))
         if self.cohort.scored:
             self.manifest.measure("evaluate", self.evaluator.run)
         if main:
@@ -74,6 +71,7 @@ class Finish:
             if difference:
                 print(f"labels: {difference}")
             print(f"report: {self.report()}")
+        self.plan.run.release()
 
     # --- what a bundle says
 

@@ -13,6 +13,8 @@ from typing import Any
 from ..errors import InputError
 
 HIDDEN = "…/"
+# keys of a datalist that change nothing of what is learnt, or, as `reject`, are meant to be filled while a run pauses
+NOT_LEARNT = ("reject", "validation", "test", "numTest", "name", "description", "reference", "licence", "release")
 # a path inside a longer text: "/" or "C:\" after the start, a space, a quote or a bracket, then at least one folder
 _POSIX_FOLDERS = re.compile(r"(?:(?<=^)|(?<=[\s'\"=(\[{,;:]))(?:file://)?~?/(?:[^/\s'\"<>]+/)+")
 _WINDOWS_FOLDERS = re.compile(r"\b[A-Za-z]:\\(?:[^\\\s'\"<>]+\\)+")
@@ -38,7 +40,9 @@ def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> 
     """Hash a data set without opening an image: its dataset.json, and name and size of every file listed in it.
 
     Returns:
-        sha256 (hex), files (listed and found), bytes (their sum), cases (length of each list).
+        sha256 (hex), learnt (the same of what training learns from: without the cases to score, those whose labels
+        somebody has rejected, and words for people), files (listed and found), bytes (their sum), cases (length of
+        each list).
 
     Raises:
         InputError: dataset.json is missing or no JSON object.
@@ -52,18 +56,23 @@ def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> 
             raise ValueError(f"a {type(content).__name__}")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: can't be read ({error}); a JSON object in MSD layout is wanted") from error
-    digest = hashlib.sha256(text)
-    count, size = 0, 0
+    learnt = {key: value for key, value in content.items() if key not in NOT_LEARNT}
+    digest, own = hashlib.sha256(text), hashlib.sha256(json.dumps(learnt, sort_keys=True).encode())
+    known, count, size = set(texts(learnt)), 0, 0
     for listed in sorted(set(texts(content))):
         try:
             found = os.stat(root / listed).st_size if (root / listed).is_file() else None
         except (OSError, ValueError):  # most texts of a datalist are no file names, some can't even be one
             found = None
         if found is not None:
-            digest.update(f"\n{listed}\t{found}".encode("utf-8", "surrogatepass"))
+            line = f"\n{listed}\t{found}".encode("utf-8", "surrogatepass")
+            digest.update(line)
+            own.update(line if listed in known else b"")
             count, size = count + 1, size + found
     cases = {key: len(entries) for key, entries in content.items() if isinstance(entries, list)}
-    return {"sha256": digest.hexdigest(), "files": count, "bytes": size, "cases": cases}
+    return {
+        "sha256": digest.hexdigest(), "learnt": own.hexdigest(), "files": count, "bytes": size, "cases": cases
+    }  # fmt: skip
 
 
 def hash_cases(groups: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from monai.data import FolderLayoutBase, NibabelWriter
 from monai.transforms import SaveImaged
 
 from ..data.datalist import case_id
+from ..files.atomic_write import replacing
 from ..launch.words import path, truth
 from ..volumes.image_reader import FORMS
 from ..volumes.nifti_forms import matching_forms, write_forms
@@ -63,13 +64,8 @@ class ScanNibabelWriter(NibabelWriter):
         if (own := matching_forms(self.forms, image.affine, image.shape[:3])) is not None:
             image = nibabel.Nifti1Image(image.dataobj, None, header)  # an affine would be written over the forms
             write_forms(own, image.header)
-        target = Path(filename)
-        temporary = target.with_name(f".{os.getpid()}.{target.name}")  # same extension, which chooses the format
-        try:
+        with replacing(filename) as temporary:  # of the same extension, which chooses the format
             nibabel.save(image, temporary)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 class SavePredictiond(SaveImaged):

@@ -59,6 +59,20 @@ def test_hash_depends_on_the_listed_files_and_not_on_the_place(tmp_path):
     assert hash_dataset(_dataset(tmp_path / "c", size=4))["sha256"] != first["sha256"]
 
 
+def test_what_is_learnt_from_is_hashed_by_itself(tmp_path):
+    folder = _dataset(tmp_path / "a")
+    path = folder / "dataset.json"
+    first, content = hash_dataset(folder), json.loads(path.read_text())
+    assert first["learnt"] == hash_dataset(_dataset(tmp_path / "b"))["learnt"] != first["sha256"]
+    (folder / "t.nii").write_bytes(b"1")
+    path.write_text(json.dumps({**content, "reject": ["a"], "test": [{"image": "t.nii"}], "name": "another"}))
+    again = hash_dataset(folder)
+    assert again["learnt"] == first["learnt"] and again["sha256"] != first["sha256"] and again["files"] == 2
+    path.write_text(json.dumps({**content, "training": content["training"][:1]}))
+    assert hash_dataset(folder)["learnt"] != first["learnt"]
+    assert hash_dataset(_dataset(tmp_path / "c", size=4))["learnt"] != first["learnt"]
+
+
 def test_hash_names_no_file(tmp_path):
     assert "a.nii" not in json.dumps(hash_dataset(_dataset(tmp_path / "a")))
 
