@@ -24,7 +24,7 @@ def channel_names(metadata: str | Path) -> list[str]:
         InputError: no `channel_def` with the channels 0, 1, 2 ... in it.
     """
     try:
-        content = json.loads(Path(metadata).read_text(encoding="utf-8"))
+        content = json.loads(Path(metadata).expanduser().read_text(encoding="utf-8"))
         channels = {int(key): str(name) for key, name in prediction_format(content)["channel_def"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{metadata}: can't be read ({error!r}); {WANTED}") from error

@@ -17,7 +17,7 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> Path:
     Raises:
         InputError: the folder or the file can't be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     payload = data.encode("utf-8", "replace") if isinstance(data, str) else data
     temporary = None
     try:

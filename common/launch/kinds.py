@@ -48,18 +48,19 @@ def number(
     below: float | None = None,
     whole: bool = False,
 ) -> Kind:
-    """Return the kind of a finite number in a range; a number in a text is none, since what takes it may not read it."""
+    """Return the kind of a finite number in a range; one in a text is none, since what takes it may not read it."""
     lower = f" of {least:g} or more" if least is not None else f" above {above:g}" if above is not None else ""
     upper = f" up to {most:g}" if most is not None else f" below {below:g}" if below is not None else ""
     if least is not None and most is not None:
         lower, upper = f" from {_shown(least)} to {_shown(most)}", ""
-    limits = ((least, lambda n, limit: n >= limit), (most, lambda n, limit: n <= limit))
-    limits += ((above, lambda n, limit: n > limit), (below, lambda n, limit: n < limit))
+    numbers = int if whole else int | float
 
     def read(word: Any) -> float:
-        if isinstance(word, bool | str) or not isinstance(word, int if whole else int | float) or not math.isfinite(word):
+        if isinstance(word, bool) or not isinstance(word, numbers) or not math.isfinite(word):
             raise TypeError
-        if any(limit is not None and not holds(word, limit) for limit, holds in limits):
+        if (least is not None and word < least) or (most is not None and word > most):
+            raise ValueError
+        if (above is not None and word <= above) or (below is not None and word >= below):
             raise ValueError
         return word
 
@@ -136,7 +137,7 @@ def _text(word: Any) -> str:
 
 def _ids(word: Any) -> list[str]:
     found = words.items(word)
-    if isinstance(word, bool) or not found or not all(isinstance(part, str | int) and str(part) for part in found):
+    if not found or not all(isinstance(p, str | int) and not isinstance(p, bool) and str(p) for p in found):
         raise TypeError
     return [str(part) for part in found]
 

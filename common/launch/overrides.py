@@ -42,7 +42,7 @@ def read_command(argv: Sequence[str] | None = None, config_files: Sequence[str] 
         config_files: the configs to look into; left out, those of the command line.
 
     Returns:
-        None where the process was not started as `monai.bundle run`, as in pytest, MONAI Label or a script of one's own.
+        None where the process was not started as `monai.bundle run`: in pytest, MONAI Label, a script of one's own.
     """
     argv = list(sys.argv if argv is None else argv)
     if len(argv) < 2 or Path(argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or argv[1] not in COMMANDS:

@@ -8,8 +8,27 @@ from typing import Any
 
 from ..errors import InputError, plain_input_errors
 from .kinds import (
-    CHANNELS, COUNT, DEVICE, EXISTING, FILE, FOLDER, MM, NORM, NULL, PERCENTILES, RATE, SEED, STRIDES, TEXT, TRUTH,
-    VOXELS, Kind, choice, listed, number, whole,
+    CHANNELS,
+    COUNT,
+    DEVICE,
+    EXISTING,
+    FILE,
+    FOLDER,
+    MM,
+    NORM,
+    NULL,
+    PERCENTILES,
+    RATE,
+    SEED,
+    STRIDES,
+    TEXT,
+    TRUTH,
+    VOXELS,
+    Kind,
+    choice,
+    listed,
+    number,
+    whole,
 )  # fmt: skip
 from .overrides import RESERVED, is_expression, read_command
 
@@ -96,7 +115,7 @@ def check_settings(kinds: Mapping[str, Kind], fits: Sequence[Fit] = (), argv: Se
 
 
 def unet_fits(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield where the settings of a U-Net don't fit: one stride fewer than channels, and sizes that can be halved so."""
+    """Yield where settings of a U-Net don't fit: strides are one fewer than channels, and sizes their multiples."""
     if {"channels", "strides"} <= values.keys() and len(values["strides"]) != len(values["channels"]) - 1:
         yield f"strides is {values['strides']}; wanted one fewer than channels, which is {values['channels']}"
     else:
@@ -129,8 +148,10 @@ def _kind_by_default(name: str, default: Any, kinds: Mapping[str, Kind]) -> Kind
         return None
     if isinstance(default, str) and default.startswith("@"):
         return kinds.get(default.removeprefix("@"), COMPONENT)
-    if isinstance(default, dict) or (is_expression(default) and name.isidentifier()):
+    if _is_component(default) or (is_expression(default) and name.isidentifier()):
         return COMPONENT
+    if isinstance(default, dict):
+        return SECTION
     if isinstance(default, bool):
         return TRUTH
     if isinstance(default, int | float):
@@ -140,12 +161,13 @@ def _kind_by_default(name: str, default: Any, kinds: Mapping[str, Kind]) -> Kind
     return None
 
 
-def _read_component(word: Any) -> dict:
-    if not isinstance(word, dict):
+def _read_section(word: Any, component: bool = False) -> dict:
+    if not isinstance(word, dict) or (component and "_target_" not in word):
         raise TypeError
     return word
 
 
-COMPONENT = Kind("a component, such as {'_target_': ...}, or an expression", _read_component)
+COMPONENT = Kind("a component, such as {'_target_': ...}, or an expression", lambda word: _read_section(word, True))
+SECTION = Kind("keys and values, such as {'key': ...}", _read_section)
 LIST = listed(Kind("", lambda word: word), "a list", 0)
 NUMBERS = listed(number(), "a list of numbers", 0)

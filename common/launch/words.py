@@ -97,6 +97,11 @@ def names(word: Any) -> list[str] | None:
     return None if optional(word) is None else [str(part) for part in items(word)]
 
 
+def place(word: str | os.PathLike) -> Path:
+    """Return a path with `~` as the home folder; the type of every path among the arguments of a command."""
+    return Path(word).expanduser()
+
+
 def path(word: str | os.PathLike) -> str:
-    """Return a path with `~` as the home folder."""
-    return str(Path(word).expanduser())
+    """Return a path with `~` as the home folder, as a text."""
+    return str(place(word))

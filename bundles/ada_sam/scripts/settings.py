@@ -5,7 +5,19 @@ from __future__ import annotations
 from .common.data.presence import AXES
 from .common.imaging.cam import POOLINGS
 from .common.launch.kinds import (
-    COUNT, EXISTING, NULL, PART, RATE, SHARE, TRUTH, WEIGHT, Kind, choice, listed, number, whole,
+    COUNT,
+    EXISTING,
+    NULL,
+    PART,
+    RATE,
+    SHARE,
+    TRUTH,
+    WEIGHT,
+    Kind,
+    choice,
+    listed,
+    number,
+    whole,
 )  # fmt: skip
 from .common.launch.settings import SHARED, check_settings, unet_fits
 from .common.sam.members.family import slice_members

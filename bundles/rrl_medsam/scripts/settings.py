@@ -6,7 +6,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .common.launch.kinds import (
-    COUNT, EXISTING, ID, MAYBE, NULL, PART, SHARE, STRIDES, TRUTH, WEIGHT, Kind, choice, listed, whole,
+    COUNT,
+    EXISTING,
+    ID,
+    MAYBE,
+    NULL,
+    PART,
+    SHARE,
+    TRUTH,
+    WEIGHT,
+    Kind,
+    choice,
+    listed,
+    whole,
 )  # fmt: skip
 from .common.launch.settings import SHARED, check_settings, sizes_fit
 from .common.sam.members.family import slice_members

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from .common.launch.kinds import (
-    COUNT, EXISTING, IDS, MAYBE, NULL, SHARE, TRUTH, WEIGHT, Kind, choice, listed, names, number, whole,
+    COUNT,
+    EXISTING,
+    IDS,
+    MAYBE,
+    NULL,
+    SHARE,
+    TRUTH,
+    WEIGHT,
+    Kind,
+    choice,
+    listed,
+    names,
+    number,
+    whole,
 )  # fmt: skip
 from .common.launch.settings import SHARED, check_settings, unet_fits
 from .common.sam.members.family import FAMILY

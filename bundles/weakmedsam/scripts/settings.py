@@ -6,7 +6,17 @@ from .classifier.classifier import KINDS
 from .common.data.presence import AXES
 from .common.imaging.cam import POOLINGS, SCOPES
 from .common.launch.kinds import (
-    COUNT, EXISTING, MAYBE, NULL, RATE, TRUTH, WEIGHT, Kind, choice, number, whole,
+    COUNT,
+    EXISTING,
+    MAYBE,
+    NULL,
+    RATE,
+    TRUTH,
+    WEIGHT,
+    Kind,
+    choice,
+    number,
+    whole,
 )  # fmt: skip
 from .common.launch.settings import SHARED, check_settings, unet_fits
 from .common.sam.members.family import slice_members
