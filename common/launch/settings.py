@@ -167,7 +167,13 @@ def _read_section(word: Any, component: bool = False) -> dict:
     return word
 
 
+def _read_entry(word: Any) -> Any:
+    if not isinstance(word, dict | str):
+        raise TypeError
+    return word
+
+
 COMPONENT = Kind("a component, such as {'_target_': ...}, or an expression", lambda word: _read_section(word, True))
 SECTION = Kind("keys and values, such as {'key': ...}", _read_section)
-LIST = listed(Kind("", lambda word: word), "a list", 0)
+LIST = listed(Kind("", _read_entry), "a list of components or texts", 0)
 NUMBERS = listed(number(), "a list of numbers", 0)

@@ -73,7 +73,8 @@ def test_args_file_is_checked_as_well(tmp_path):
         ("network", "two", "a component, such as {'_target_': ...}, or an expression"),
         ("body", "{}", "a component, such as {'_target_': ...}, or an expression"),
         ("train", "[]", "keys and values, such as {'key': ...}"),
-        ("handlers", "3", "a list"),
+        ("handlers", "3", "a list of components or texts"),
+        ("handlers", "[1]", "a list of components or texts"),
         ("body::in_features", "2.5", "a whole number, or null"),
         ("train::trainer::power", "half", "a number, or null"),
         ("print", "maybe", "true or false (also 1, yes, on; 0, no, off)"),
@@ -86,7 +87,7 @@ def test_what_has_no_kind_of_its_own(tmp_path, key, word, wanted):
 
 @pytest.mark.parametrize(
     ("key", "word"),
-    [("epochs", "$1 + 99"), ("device", "$'anything'"), ("train::trainer::max_epochs", "@steps"), ("handlers", "[1]"),
+    [("epochs", "$1 + 99"), ("device", "$'anything'"), ("train::trainer::max_epochs", "@steps"), ("handlers", "[a]"),
      ("body::_disabled_", "True"), ("network", "@body"), ("body", "{'_target_': 'dict'}"), ("size", "64"),
      ("print", "no"), ("train::trainer::power", "1"), ("train::trainer::amp", "anything"), ("size", "null")],
 )  # fmt: skip
