@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from monai.networks.layers.utils import get_norm_layer
 
+from ..files.atomic_write import require_writable
 from . import words
 
 MANY = 1_000_000  # of what is counted nobody means more
@@ -151,8 +151,7 @@ def _existing(word: Any) -> str:
 def _folder(word: Any) -> str:
     place = Path(words.path(_text(word))).absolute()
     nearest = next(parent for parent in (place, *place.parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ValueError
+    require_writable(nearest)
     return word
 
 
