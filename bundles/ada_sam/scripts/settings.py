@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from .common.data.presence import AXES
 from .common.imaging.cam import POOLINGS
 from .common.launch.kinds import (
@@ -80,4 +83,9 @@ def check() -> None:
     Raises:
         InputError: one line for each.
     """
-    check_settings(SETTINGS, [unet_fits])
+    check_settings(SETTINGS, [unet_fits, _head_fits])
+
+
+def _head_fits(values: Mapping[str, Any]) -> Iterator[str]:
+    if values.get("head") == "mlp" and values.get("hidden") == 0:
+        yield "hidden is 0; wanted 1 or more where head is mlp"

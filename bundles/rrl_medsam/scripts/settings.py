@@ -31,6 +31,7 @@ SETTINGS: dict[str, Kind] = {
     "sam_checkpoint": EXISTING | NULL,
     "sam_image_size": whole(1, 4096) | NULL,
     "sam_slices": COUNT | NULL,
+    "channels": listed(whole(2, 4096), "two or more whole numbers from 2 to 4096, such as 16,32,64,128", 2, 10),
     "strides": listed(whole(1, 2), "1 or 2 for each of channels, such as 2,2,2,1", 2, 10),
     "prompt": TRUTH,
     "output": choice("mean", "medical", "general"),

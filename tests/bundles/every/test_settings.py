@@ -20,6 +20,7 @@ BEGUN_WITH = ("train.json", "inference.json")
 CONFIGS = sorted(p for p in BUNDLES.glob("*/configs/*.json") if p.name != "metadata.json")
 COMPONENTS = {"network", "grid", "imports", "initialize", "run", "finalize", "handlers"}
 WITH_A_DEFAULT_COMPONENT = {"dataset_dir", "amp"}
+ALONE = "multiples of 8, the product of strides, and not 8 alone"
 BELOW_A_FILE = f"{__file__}/below"
 TEXTS = {"ckpt_dir", "ckpt_path", "output_dir", "cache_dir", "datalist", "atlas", "labeled"}
 
@@ -107,6 +108,21 @@ def test_an_expression_is_left_to_monai(bundle, monkeypatch):
 def test_what_does_not_fit_and_what_is_nested(bundle, flags, key, monkeypatch):
     found = problems_of(monkeypatch, bundle, ["train.json"], *flags)
     assert len(found) == 1 and found[0].removeprefix("--").startswith(f"{key} is ")
+
+
+@pytest.mark.parametrize(
+    ("bundle", "flags", "found", "wanted"),
+    [
+        ("ada_sam", ["--head=mlp", "--hidden=0"], "hidden is 0", "1 or more where head is mlp"),
+        ("ada_sam", ["--channels=8,16"], "strides is [2, 2, 2]", "one fewer than channels, which is [8, 16]"),
+        ("rrl_medsam", ["--channels=8,16"], "strides is [2, 2, 2, 1]", "one for each of channels, which is [8, 16]"),
+        ("rrl_medsam", ["--strides=2,2,2,2"], "strides is [2, 2, 2, 2]", "a product that divides 8, or a spatial_size"),
+        ("semisam_plus", ["--divisor=4"], "divisor is 4", "a multiple of 8, the product of strides"),
+        ("weakmedsam", ["--roi_size=8"], "roi_size is [8, 8, 8]", ALONE),
+    ],
+)
+def test_what_only_together_is_wrong(bundle, flags, found, wanted, monkeypatch):
+    assert problems_of(monkeypatch, bundle, ["train.json"], *flags) == [f"{found}; wanted {wanted}"]
 
 
 @pytest.mark.parametrize("bundle", BUNDLE_NAMES)
