@@ -231,10 +231,12 @@ def _problem(lines: str | list[str]) -> Exception:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
+    from common.launch.words import place
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=list(READERS))
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder of the unpacked data set")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="folder to write, made where missing")
+    parser.add_argument("source", type=place, metavar="SOURCE", help="folder of the unpacked data set")
+    parser.add_argument("directory", type=place, metavar="DIR", help="folder to write, made where missing")
     defaults = ", ".join(f"{name} {validation}/{test}" for name, (validation, test) in HELD_OUT.items())
     parser.add_argument("--validation", type=int, metavar="N", help=f"validation/test cases, default {defaults}")
     parser.add_argument("--test", type=int, metavar="N", help="not used where train.list and test.list decide")

@@ -21,6 +21,7 @@ from pathlib import Path
 from common.errors import InputError, plain_input_errors
 from common.files.atomic_write import replacing
 from common.files.temporary import remove_leftovers
+from common.launch.words import place
 
 from .describe_model import require_described
 from .packing.archive import write_archive
@@ -155,12 +156,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.pack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle, such as bundles/rrl_medsam")
-    parser.add_argument("--output", type=Path, default=Path("dist"), metavar="DIR", help="for the zip, default dist")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="default BUNDLE/models/model.pt")
+    parser.add_argument("bundle", type=place, metavar="BUNDLE", help="folder of a bundle, such as bundles/rrl_medsam")
+    parser.add_argument("--output", type=place, default=Path("dist"), metavar="DIR", help="for the zip, default dist")
+    parser.add_argument("--model", type=place, metavar="FILE", help="default BUNDLE/models/model.pt")
     parser.add_argument("--without-model", action="store_true", help="pack no weights")
     parser.add_argument("--without-torchscript", action="store_true", help="pack no models/model.ts")
-    parser.add_argument("--sign", type=Path, metavar="KEYFILE", help="secret key of minisign, outside the repository")
+    parser.add_argument("--sign", type=place, metavar="KEYFILE", help="secret key of minisign, outside the repository")
     given = parser.parse_args(arguments)
     model = None if given.without_model else given.model or given.bundle / "models" / "model.pt"
     path, remarks = pack(given.bundle, given.output, model, not given.without_torchscript, given.sign)

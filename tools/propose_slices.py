@@ -99,10 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
     from common.errors import InputError
     from common.files.atomic_write import write_atomic
     from common.files.json_file import read_json
+    from common.launch.words import place
     from common.slices.cohort import PresenceCohort
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="folder of a data set with dataset.json")
+    parser.add_argument("directory", type=place, metavar="DIR", help="folder of a data set with dataset.json")
     parser.add_argument("--num-label-slices", type=int, default=COUNT, metavar="N", help=f"default {COUNT}")
     parser.add_argument(
         "--draw-from-middle", type=float, default=MIDDLE, metavar="SHARE", help=f"of a label's slices, default {MIDDLE}"

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import InputError
+from common.launch.words import place
 
 from .scanning.config import ConfigScanner
 from .scanning.findings import AllowList, Finding, read_allow_list
@@ -127,8 +128,8 @@ def plain(text: str, longest: int = 300) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle's folder or zip")
-    parser.add_argument("--allow", type=Path, metavar="FILE", help="default tools/scanning/allow.json")
+    parser.add_argument("bundle", type=place, metavar="BUNDLE", help="a bundle's folder or zip")
+    parser.add_argument("--allow", type=place, metavar="FILE", help="default tools/scanning/allow.json")
     parser.add_argument("--as-packed", action="store_true", help="leave out what tools.pack leaves out")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)

@@ -143,16 +143,17 @@ def main(arguments: list[str] | None = None) -> int:
     from common.data.presence import AXES
     from common.errors import InputError
     from common.files.json_file import read_json
+    from common.launch.words import place
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="folder of a data set with dataset.json")
+    parser.add_argument("directory", type=place, metavar="DIR", help="folder of a data set with dataset.json")
     parser.add_argument("--axis", choices=[*AXES, *ARRAY_AXES], default="axial", help="of the slices, default axial")
     parser.add_argument("--two-clicks", action="store_true", help="keep only first and last slice of each label")
     parser.add_argument("--keep-labels", action="store_true", help="let the training cases keep their masks")
     parser.add_argument("--datalist", default="dataset.json", metavar="FILE", help="to read, default dataset.json")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=place,
         default=Path(DEFAULT_OUTPUT),
         metavar="FILE",
         help=f"to write; a bare name stands in DIR, default {DEFAULT_OUTPUT}",

@@ -25,6 +25,7 @@ from typing import IO
 
 from common.errors import InputError, plain_input_errors
 from common.files.temporary import remove_leftovers, temporary_beside
+from common.launch.words import place
 
 from . import signature
 from .packing.archive_check import check_members, open_archive
@@ -160,10 +161,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.unpack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", type=Path, metavar="FILE.zip", help="written by tools.pack")
-    parser.add_argument("directory", type=Path, nargs="?", metavar="DIR", help="where the bundle's folder shall stand")
+    parser.add_argument("file", type=place, metavar="FILE.zip", help="written by tools.pack")
+    parser.add_argument("directory", type=place, nargs="?", metavar="DIR", help="where the bundle's folder shall stand")
     parser.add_argument(
-        "--key", type=Path, metavar="PUBLIC", help="public key of minisign: the zip must be signed by it"
+        "--key", type=place, metavar="PUBLIC", help="public key of minisign: the zip must be signed by it"
     )
     parser.add_argument("--verify", action="store_true", help="only check")
     given = parser.parse_args(arguments)

@@ -24,7 +24,7 @@ def channel_names(metadata: str | Path) -> list[str]:
         InputError: no `channel_def` with the channels 0, 1, 2 ... in it.
     """
     try:
-        content = read_json(metadata, "a metadata.json")
+        content = read_json(Path(metadata).expanduser(), "a metadata.json")
         channels = {int(key): str(name) for key, name in prediction_format(content)["channel_def"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{metadata}: can't be read ({error!r}); {WANTED}") from error

@@ -61,7 +61,7 @@ def write_atomic(path: str | os.PathLike, data: bytes | str, previous: str | os.
     Raises:
         InputError: the folder or the file can't be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     payload = data.encode("utf-8", "replace") if isinstance(data, str) else data
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: no such file; not readable as weights; something other than tensors where weights are expected.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise InputError(f"{path}: no such file; wanted a checkpoint (.pt, .pth or .safetensors)")
     try:

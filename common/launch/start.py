@@ -1,4 +1,4 @@
-"""What every run does before all else: errors as plain lines, no mistyped override, folders that can be written."""
+"""What every run does once its settings are checked: errors as plain lines, folders that can be written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from ..errors import InputError, plain_input_errors
 from ..files.atomic_write import require_writable
 from ..files.temporary import remove_leftovers
 from .endings import plain_endings
-from .overrides import check_overrides
 from .words import path
 
 
@@ -19,12 +18,10 @@ def start(folders: Sequence[str] = ()) -> None:
         folders: made where they are missing, and rid of temporary files that kills have left; `~` is the home folder.
 
     Raises:
-        InputError: an override of the command line that names no key or says nothing that the key can be; a folder that
-            can't be written. One line each.
+        InputError: one line for each folder that can't be written.
     """
     plain_input_errors()
     plain_endings()
-    check_overrides()
     problems = []
     for folder in folders:
         try:

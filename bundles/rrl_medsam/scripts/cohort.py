@@ -41,7 +41,7 @@ class OneShotCohort(Cohort):
         **grid: Any,
     ) -> None:
         super().__init__(dataset_dir, datalist, **grid)
-        self.named_atlas = optional(atlas)
+        self.named_atlas = None if optional(atlas) is None else str(atlas)  # `--atlas 0` is a number there
         self.candidates = [case["case"] for case in labeled_cases(self.content)]
         self.images = strip_labels(self.content.training + self.content.unlabeled)
         self.atlas: dict[str, Any] | None = None

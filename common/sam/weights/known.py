@@ -27,7 +27,7 @@ KNOWN_WEIGHTS: dict[str, Weights] = {name: member.weights for name, member in FA
 def weights_folder() -> Path:
     """Return the folder into which weights are brought: $SAM_WEIGHTS_DIR, else torch hub's checkpoints folder."""
     chosen = os.environ.get(FOLDER_VARIABLE)
-    return Path(chosen) if chosen else Path(torch.hub.get_dir()) / "checkpoints"
+    return Path(chosen).expanduser() if chosen else Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def find_weights(name: str, path: str | Path | None = None) -> Path:
