@@ -45,7 +45,7 @@ def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
     from common.data.checks import check_cases
     from common.data.presence import AXES, derive_slice_labels, ras_axes
     from common.errors import InputError
-    from common.volumes.read import read_volume
+    from common.volumes.label import read_label
 
     problems = [
         f"{datalist.directory}: training case {case['case']} has neither a label nor slice_labels; wanted one"
@@ -64,7 +64,7 @@ def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
         raise InputError(problems)
     bits = {}
     for case in track(masked, "deriving", disable=quiet):
-        mask = read_volume(case["label"])
+        mask = read_label(case["label"])
         along = int(axis) if axis in ARRAY_AXES else ras_axes(mask.affine).index(AXES.index(axis))
         bits[case["case"]] = derive_slice_labels(mask.array, along, datalist.labels)
     return bits

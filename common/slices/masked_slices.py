@@ -17,6 +17,7 @@ from monai.transforms import MapTransform
 from ..data.checks import Geometry, check_mask, compare_grids
 from ..data.presence import ras_axes, read_slice_labels
 from ..errors import InputError
+from ..volumes.label import round_labels
 from ..volumes.read import NIFTI_SUFFIXES, read_geometry, read_volume
 from ..volumes.volume import Unreadable
 
@@ -212,13 +213,14 @@ class AddLabelSlicesd(MapTransform):
 
 def _read_slices(path: str | Path, axis: int, indices: Sequence[int]) -> np.ndarray:
     if not Path(path).name.lower().endswith(NIFTI_SUFFIXES):
-        return np.take(read_volume(path).array, indices, axis=axis)
+        return round_labels(np.take(read_volume(path).array, indices, axis=axis))
     try:
         stored = nibabel.load(path).dataobj
-        return np.stack([np.asanyarray(stored[(slice(None),) * axis + (index,)]) for index in indices], axis=axis)
+        slices = [np.asanyarray(stored[(slice(None),) * axis + (index,)]) for index in indices]
     except Exception as error:  # nibabel raises many kinds for a broken file
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unreadable(f"not a readable NIfTI file ({reason})") from error
+    return round_labels(np.stack(slices, axis=axis))
 
 
 def _listed(indices: Sequence[int]) -> str:
