@@ -140,6 +140,7 @@ def _resolve_output(output: Path, directory: Path) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
     from common.data.datalist import read_datalist
+    from common.data.nnunet import with_lists
     from common.data.presence import AXES
     from common.errors import InputError
 
@@ -170,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
         bits = read_bits(datalist, given.axis)
         if not bits:
             raise InputError(f"{source}: no training case has a label; wanted masks to derive bits from")
-        content = json.loads(source.read_text(encoding="utf-8-sig"))
+        content = with_lists(json.loads(source.read_text(encoding="utf-8-sig")), datalist.directory, source.name)
         which = f"array axis {given.axis}" if given.axis in ARRAY_AXES else f"{given.axis} slices"
         about = f"training masks, {which}" + (", first and last slice" if given.two_clicks else "")
         write_bits(content, datalist, bits, output, about, given.two_clicks, given.keep_labels)

@@ -13,10 +13,11 @@ from monai.data import Dataset
 from ..errors import InputError
 from ..grid.grid import read_grid
 from ..volumes.label import read_label
+from ..volumes.names import case_id
 from ..volumes.read import read_geometry
 from ..volumes.volume import Unreadable
 from .checks import check_mask, compare_grids
-from .datalist import Case, Datalist, case_id
+from .datalist import Case, Datalist
 from .inputs import IMAGE_EXTENSIONS
 from .label_names import channel_names
 from .presence import AXES, SliceLabels, derive_slice_labels, ras_axes, slice_labels_entry

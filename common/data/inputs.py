@@ -6,8 +6,9 @@ import warnings
 from pathlib import Path
 
 from ..errors import InputError
+from ..volumes.names import EXTENSIONS, case_id
 from .checks import check_cases
-from .datalist import EXTENSIONS, Case, case_id, read_datalist
+from .datalist import Case, read_datalist
 from .selection import strip_labels
 
 # of a .hdr/.img pair the header stands for both

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ..data.nnunet import first_channel, with_lists
 from ..errors import InputError
 
 HIDDEN = "…/"
@@ -54,7 +55,8 @@ def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> 
         raise InputError(f"{path}: can't be read ({error}); a JSON object in MSD layout is wanted") from error
     digest = hashlib.sha256(text)
     count, size = 0, 0
-    for listed in sorted(set(texts(content))):
+    content = with_lists(content, root, path.name)
+    for listed in sorted({first_channel(text, root) for text in texts(content)}):
         try:
             found = os.stat(root / listed).st_size if (root / listed).is_file() else None
         except (OSError, ValueError):  # most texts of a datalist are no file names, some can't even be one

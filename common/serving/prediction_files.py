@@ -12,8 +12,8 @@ from monai.config import KeysCollection
 from monai.data import FolderLayoutBase, NibabelWriter
 from monai.transforms import SaveImaged
 
-from ..data.datalist import case_id
 from ..launch.words import path, truth
+from ..volumes.names import case_id
 
 
 class CaseFolderLayout(FolderLayoutBase):

@@ -67,7 +67,8 @@ def test_a_round_field_of_view_and_a_blank_slice_change_nothing_inside():
     x, y = np.ogrid[-1:1:24j, -1:1:22j]
     beyond = np.broadcast_to((x**2 + y**2 > 1.6)[..., None], volume.shape)
     volume = volume[:, :, :-1].copy()
-    found = scale(np.concatenate([np.where(beyond[..., :-1], -2048, volume), np.full((24, 22, 1), -2048)], 2, dtype="f4"))
+    padded = np.where(beyond[..., :-1], -2048, volume)
+    found = scale(np.concatenate([padded, np.full((24, 22, 1), -2048)], axis=2, dtype=np.float32))
     inside = ~beyond[..., :-1]
     low, high = np.percentile(volume[inside], (1, 99))
     wanted = ((volume[inside] - low) / (high - low)).clip(0, 1)

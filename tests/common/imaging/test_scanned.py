@@ -21,7 +21,10 @@ def test_in_a_scan_without_padding_everything_was_scanned():
 
 @pytest.mark.parametrize("value", [-3024, -32768, 0, 100, 32767])
 def test_a_frame_of_any_value_is_found(value):
-    volume, frame = np.pad(noise(), 5, constant_values=value), np.pad(np.zeros(noise().shape, bool), 5, constant_values=1)
+    volume, frame = (
+        np.pad(noise(), 5, constant_values=value),
+        np.pad(np.zeros(noise().shape, bool), 5, constant_values=1),
+    )
     found = find_padding(volume)
     assert found[frame].all()
     # a voxel of the frame's very value that touches it can't be told from it
