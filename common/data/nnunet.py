@@ -127,7 +127,7 @@ def _list_folders(
     count = content.get("numTraining")
     if isinstance(count, int) and count not in (len(training), len(images)) and not problems:
         problems.append(
-            f"{file}: numTraining is {count}, {IMAGES} has {len(images)} images, {len(training)} of them with a file in "
+            f"{file}: numTraining is {count}, {IMAGES} has {len(images)} images, {len(training)} with a file in "
             f"{LABELS}; wanted the same number"
         )
     tested = _names(directory / TEST_LABELS)

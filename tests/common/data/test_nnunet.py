@@ -79,7 +79,7 @@ def test_v2_may_have_lists_too(tmp_path):
         (
             {"numTraining": 4},
             files("a", "b"),
-            "numTraining is 4, imagesTr has 2 images, 2 of them with a file in labelsTr",
+            "numTraining is 4, imagesTr has 2 images, 2 with a file in labelsTr",
         ),
         ({}, files("a", "b", labels=False), "training is missing or empty"),
     ],
