@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, ScaleIntensityRange, ScaleIntensityRangePercentiles
-from monai.transforms.utils_pytorch_numpy_unification import percentile
+from monai.transforms import MapTransform, ScaleIntensityRange, ScaleIntensityRangePercentiles, percentile
 from monai.utils import convert_to_dst_type
 
 from ..imaging.morphology import dilate, erode

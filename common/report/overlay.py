@@ -42,7 +42,8 @@ def overlay_png(
     All columns of one image show the same slices: those with most labelled voxels over its segmentations together.
 
     Args:
-        image: [H, W, D] (or [1, H, W, D]) in RAS, any range; shown in grey between its 1st and 99th percentile (of what was scanned).
+        image: [H, W, D] (or [1, H, W, D]) in RAS, any range; shown in grey between the 1st and 99th percentile of
+            what was scanned.
         segmentations: title -> [H, W, D] integers, 0 is background; or title -> (image, segmentation) where a column
             has an image of its own, which may differ in size.
         label_names: label value -> name; 0 is left out, a value without a name is shown by its number.
