@@ -96,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.table import Table
 
     from common.data.datalist import read_datalist
+    from common.data.nnunet import with_lists
     from common.errors import InputError
     from common.files.atomic_write import write_atomic
     from common.files.json_file import read_json
@@ -129,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(*(f"error: {line}" for line in error.problems), sep="\n", file=sys.stderr)
         return 1
-    content = read_json(source, "an MSD dataset.json")
+    content = with_lists(read_json(source, "an MSD dataset.json"), datalist.directory, source.name)
     ids = [case["case"] for case in datalist.training]
     write_atomic(output, json.dumps(add_proposed(content, ids, proposed), indent=1) + "\n")
     table = Table(title=f"masks on {given.num_label_slices} slices of {len(proposed)} cases")

@@ -45,7 +45,7 @@ def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
     from common.data.checks import check_cases
     from common.data.presence import AXES, derive_slice_labels, ras_axes
     from common.errors import InputError
-    from common.volumes.read import read_volume
+    from common.volumes.label import read_label
 
     problems = [
         f"{datalist.directory}: training case {case['case']} has neither a label nor slice_labels; wanted one"
@@ -64,7 +64,7 @@ def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
         raise InputError(problems)
     bits = {}
     for case in track(masked, "deriving", disable=quiet):
-        mask = read_volume(case["label"])
+        mask = read_label(case["label"])
         along = int(axis) if axis in ARRAY_AXES else ras_axes(mask.affine).index(AXES.index(axis))
         bits[case["case"]] = derive_slice_labels(mask.array, along, datalist.labels)
     return bits
@@ -140,6 +140,7 @@ def _resolve_output(output: Path, directory: Path) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
     from common.data.datalist import read_datalist
+    from common.data.nnunet import with_lists
     from common.data.presence import AXES
     from common.errors import InputError
     from common.files.json_file import read_json
@@ -172,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
         bits = read_bits(datalist, given.axis)
         if not bits:
             raise InputError(f"{source}: no training case has a label; wanted masks to derive bits from")
-        content = read_json(source, "an MSD dataset.json")
+        content = with_lists(read_json(source, "an MSD dataset.json"), datalist.directory, source.name)
         which = f"array axis {given.axis}" if given.axis in ARRAY_AXES else f"{given.axis} slices"
         about = f"training masks, {which}" + (", first and last slice" if given.two_clicks else "")
         write_bits(content, datalist, bits, output, about, given.two_clicks, given.keep_labels)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..grid.field_of_view import describe_oversize
+from ..volumes.label import find_fractions, read_label, round_labels
 from ..volumes.nifti_forms import describe_forms
 from ..volumes.read import read_volume
 from ..volumes.volume import Unreadable, Volume, numbers_text
@@ -102,7 +103,7 @@ def check_cases(
                 problems += _check_slice_labels(case["slice_labels"], image, label_values, image_name)
         if read_labels and "label" in case:
             label_name = _relative(case["label"], dataset_dir)
-            label = _try_read(case["label"], label_name, problems)
+            label = _try_read(case["label"], label_name, problems, read_label)
             if label is None:
                 continue
             found = check_mask(label.array, label_values, case.get("case") in needs_foreground)
@@ -114,12 +115,10 @@ def check_cases(
 
 def check_mask(array: np.ndarray, label_values: Collection[int], needs_foreground: bool = False) -> list[str]:
     """Return what is wrong with the values of a mask, or of some slices of one; no line where nothing is."""
-    values = distinct_values(array)
-    if not np.isfinite(values).all():
-        return ["the mask has NaN or Inf; wanted whole numbers"]
-    fractional = values[values != np.rint(values)]
-    if fractional.size:
-        return [f"the mask has fractional values ({numbers_text(fractional)}); wanted whole numbers"]
+    values = round_labels(distinct_values(array))
+    fractions = find_fractions(values)
+    if fractions:
+        return [fractions]
     if values.size > MOST_VALUES:
         return [f"the mask has more than {MOST_VALUES} different values; wanted only those declared"]
     problems = []
@@ -182,9 +181,11 @@ def _check_slice_labels(entry: Any, image: Volume, labels: Collection[int], imag
     return []
 
 
-def _try_read(path: str | Path, name: str, problems: list[str]) -> Volume | None:
+def _try_read(
+    path: str | Path, name: str, problems: list[str], read: Callable[[str | Path], Volume] = read_volume
+) -> Volume | None:
     try:
-        return read_volume(path)
+        return read(path)
     except Unreadable as error:
         problems.append(f"{name}: {error}")
     except OSError as error:

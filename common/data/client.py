@@ -12,10 +12,12 @@ from monai.data import Dataset
 from ..errors import InputError
 from ..files.json_file import read_json
 from ..grid.grid import read_grid
-from ..volumes.read import read_geometry, read_volume
+from ..volumes.label import read_label
+from ..volumes.names import case_id
+from ..volumes.read import read_geometry
 from ..volumes.volume import Unreadable
 from .checks import check_mask, compare_grids
-from .datalist import Case, Datalist, case_id
+from .datalist import Case, Datalist
 from .inputs import IMAGE_EXTENSIONS
 from .label_names import channel_names
 from .presence import AXES, SliceLabels, derive_slice_labels, ras_axes, slice_labels_entry
@@ -186,7 +188,7 @@ def _without_masks(case: Case, labels: Mapping[int, str], supervision: str, axis
     """Return a case with the presence bits that its label gives, and without the label where no mask is to be kept."""
     name = Path(case["label"]).name
     try:
-        label, image = read_volume(case["label"]), read_geometry(case["image"])
+        label, image = read_label(case["label"]), read_geometry(case["image"])
     except (Unreadable, OSError) as error:
         problems.append(f"{name}: {error}")
         return case

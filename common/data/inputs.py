@@ -8,8 +8,9 @@ from pathlib import Path
 from ..errors import InputError
 from ..grid.grid import Grid
 from ..volumes.dicom_headers import is_dicom
+from ..volumes.names import EXTENSIONS, case_id
 from .checks import check_cases
-from .datalist import EXTENSIONS, Case, case_id, read_datalist
+from .datalist import Case, read_datalist
 from .selection import strip_labels
 
 # of a .hdr/.img pair the header stands for both

@@ -13,12 +13,13 @@ from monai.transforms import (
     MapLabelValued,
     Orientationd,
     ResizeWithPadOrCropd,
-    ScaleIntensityRangePercentilesd,
     Spacingd,
 )
 
 from ..volumes.image_reader import LoadImageVolumed
+from ..volumes.label import LoadLabelVolumed
 from .grid import Grid
+from .intensity import ScaleScannedPercentilesd
 from .resample import AntiAliasd, ImageSpacingd
 
 
@@ -27,7 +28,7 @@ class ImagePreprocessing(Compose):
 
     Args:
         grid: of the network.
-        percentiles: of the scan's intensities that become 0 and 1; what lies beyond is clipped.
+        percentiles: of the intensities of what was scanned that become 0 and 1; what lies beyond is clipped.
     """
 
     def __init__(self, grid: Grid, percentiles: Sequence[float] = (1, 99)) -> None:
@@ -39,7 +40,7 @@ class ImagePreprocessing(Compose):
                 EnsureChannelFirstd("image"),  # apart: MONAI Deploy leaves out what loads, and has no channel then
                 EnsureTyped("image", dtype=torch.float32),
                 Orientationd("image", axcodes="RAS", labels=None),
-                ScaleIntensityRangePercentilesd("image", lower, upper, b_min=0.0, b_max=1.0, clip=True),
+                ScaleScannedPercentilesd("image", lower, upper),
                 AntiAliasd("image", grid.pixdim),
                 ImageSpacingd("image", grid.pixdim, mode="bilinear", padding_mode="border"),
                 ResizeWithPadOrCropd("image", grid.spatial_size, mode="edge"),
@@ -59,7 +60,7 @@ class LabelPreprocessing(Compose):
         missing = {"allow_missing_keys": True}
         super().__init__(
             [
-                LoadImageVolumed("label", **missing),
+                LoadLabelVolumed("label", **missing),
                 Orientationd("label", axcodes="RAS", labels=None, **missing),
                 MapLabelValued("label", orig_labels=values, target_labels=list(range(len(values))), **missing),
                 AsDiscreted("label", to_onehot=len(values), **missing),
@@ -78,4 +79,4 @@ class WithLabel(Compose):
     """
 
     def __init__(self, image: Compose) -> None:
-        super().__init__([image, LoadImageVolumed("label"), EnsureTyped("label", dtype=torch.int32)])
+        super().__init__([image, LoadLabelVolumed("label"), EnsureTyped("label", dtype=torch.int32)])

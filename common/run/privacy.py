@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ..data.nnunet import first_channel, with_lists
 from ..errors import InputError
 
 HIDDEN = "…/"
@@ -56,10 +57,12 @@ def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> 
             raise ValueError(f"a {type(content).__name__}")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: can't be read ({error}); a JSON object in MSD layout is wanted") from error
+    content = with_lists(content, root, path.name)
     learnt = {key: value for key, value in content.items() if key not in NOT_LEARNT}
     digest, own = hashlib.sha256(text), hashlib.sha256(json.dumps(learnt, sort_keys=True).encode())
-    known, count, size = set(texts(learnt)), 0, 0
-    for listed in sorted(set(texts(content))):
+    known = {first_channel(name, root) for name in texts(learnt)}
+    count, size = 0, 0
+    for listed in sorted({first_channel(name, root) for name in texts(content)}):
         try:
             found = os.stat(root / listed).st_size if (root / listed).is_file() else None
         except (OSError, ValueError):  # most texts of a datalist are no file names, some can't even be one

@@ -13,10 +13,10 @@ from monai.config import KeysCollection
 from monai.data import FolderLayoutBase, NibabelWriter
 from monai.transforms import SaveImaged
 
-from ..data.datalist import case_id
 from ..files.atomic_write import replacing
 from ..launch.words import path, truth
 from ..volumes.image_reader import FORMS
+from ..volumes.names import case_id
 from ..volumes.nifti_forms import matching_forms, write_forms
 
 

@@ -17,6 +17,7 @@ from monai.transforms import MapTransform
 from ..data.checks import Geometry, check_mask, compare_grids
 from ..data.presence import ras_axes, read_slice_labels
 from ..errors import InputError
+from ..volumes.label import round_labels
 from ..volumes.read import read_geometry, read_volume
 from ..volumes.volume import Unreadable
 
@@ -115,7 +116,7 @@ def read_label_slices(
         )
     try:
         problems = compare_grids(read_geometry(path), image, "the image")
-        slices = None if problems else np.take(read_volume(path).array, indices, axis=axis)
+        slices = None if problems else round_labels(np.take(read_volume(path).array, indices, axis=axis))
     except (Unreadable, OSError) as error:
         raise InputError(f"{where}: {error}") from error
     if slices is not None:
