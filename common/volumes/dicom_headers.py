@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 SUFFIXES = (".dcm", ".ima")
+DICOMDIR = "1.2.840.10008.1.3.10"  # its SOP class, which has no series
 UNTURNED = 1e-2  # by which the length of a direction cosine and the right angle of two may be off
 FAR_CORNER = 0.5  # pixels that the corner of a slice may lie beside the others', by its own direction and spacing
 # what tells of two slices at one position why there are two
@@ -74,9 +75,10 @@ def find_frames(paths: Iterable[Path]) -> list[Frame]:
     images = {path: header for path, header in headers.items() if "Rows" in header and "Columns" in header}
     if not images:
         raise Unreadable("not a readable DICOM series (found no DICOM slices); wanted the files of one")
-    kinds = {_kind(header) for header in images.values()} | {""}
+    kinds = {_kind(header) for header in images.values()}
     for path, header in headers.items():
-        if path not in images and _kind(header) in kinds:
+        cut = _kind(header) in kinds or ("SeriesInstanceUID" not in header and _kind(header) != DICOMDIR)
+        if path not in images and cut:
             raise Unreadable(f"{path.name} is an image without a size, as if cut off; wanted whole DICOM files")
     _require_one_series(list(images.values()))
     frames = [frame for path, header in images.items() for frame in _frames_of(path, header)]
