@@ -9,6 +9,7 @@ it becomes a container.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,11 @@ class ToVolume(DICOMSeriesToVolumeOperator):
         super().__init__(*args, **options)
 
     def prepare_series(self, series: DICOMSeries) -> None:
-        from scripts.common.volumes.dicom_series import find_series, read_frames  # of the bundle, by sys.path
-        from scripts.common.volumes.volume import Unreadable
-
+        reader = importlib.import_module("scripts.common.volumes.dicom_series")  # of the bundle, by sys.path
         try:
-            found = find_series(files_of(self.input_folder, series.get_series_instance_uid()))
-            volume = read_frames(found)
-        except Unreadable as error:
+            found = reader.find_series(files_of(self.input_folder, series.get_series_instance_uid()))
+            volume = reader.read_frames(found)
+        except reader.Unreadable as error:
             REFUSED.append(f"error: {self.input_folder}: {error}")
             raise
         files, series.slices = found.sources()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 SUFFIXES = (".dcm", ".ima")
+DICOMDIR = "1.2.840.10008.1.3.10"  # its SOP class, which has no series
 UNTURNED = 1e-2  # by which the length of a direction cosine and the right angle of two may be off
 FAR_CORNER = 0.5  # pixels that the corner of a slice may lie beside the others', by its own direction and spacing
 # what tells of two slices at one position why there are two
@@ -66,14 +67,19 @@ def find_frames(paths: Iterable[Path]) -> list[Frame]:
     Files that are no DICOM, and DICOM that is no image (a DICOMDIR, a report), are passed over.
 
     Raises:
-        Unreadable: a file whose name says that it is DICOM and that is none; no image; more than one series or frame of
-            reference; colours; a frame without position, orientation or pixel spacing; frames that differ in size,
-            orientation or pixel spacing.
+        Unreadable: a file whose name says that it is DICOM and that is none; an image that is cut off; no image; more
+            than one series or frame of reference; colours; a frame without position, orientation or pixel spacing;
+            frames that differ in size, orientation or pixel spacing.
     """
     headers = {path: header for path in paths if (header := _read_header(path)) is not None}
     images = {path: header for path, header in headers.items() if "Rows" in header and "Columns" in header}
     if not images:
         raise Unreadable("not a readable DICOM series (found no DICOM slices); wanted the files of one")
+    kinds = {_kind(header) for header in images.values()}
+    for path, header in headers.items():
+        cut = _kind(header) in kinds or ("SeriesInstanceUID" not in header and _kind(header) != DICOMDIR)
+        if path not in images and cut:
+            raise Unreadable(f"{path.name} is an image without a size, as if cut off; wanted whole DICOM files")
     _require_one_series(list(images.values()))
     frames = [frame for path, header in images.items() for frame in _frames_of(path, header)]
     _require_parallel(frames)
@@ -86,6 +92,8 @@ def frame_count(header: Dataset) -> int:
 
 def frame_rescale(header: Dataset) -> np.ndarray | None:
     """Return slope and intercept [N, 2] of a file's frames where they are not the same for all."""
+    if frame_count(header) == 1:
+        return None
     frames = range(frame_count(header))
     slopes, intercepts = (
         [_numbers(_find(header, index, name), 1)[0] for index in frames]
@@ -134,7 +142,12 @@ def _read_header(path: Path) -> Dataset | None:
             raise Unreadable(f"{path.name} is no DICOM file; wanted DICOM, as its name says") from error
         return None
     except Exception as error:  # pydicom raises many kinds for a broken file
-        raise Unreadable(f"{path.name} is no readable DICOM file ({first_line(error)})") from error
+        raise Unreadable(f"{path.name} is no readable DICOM file ({first_line(error)}); wanted whole files") from error
+
+
+def _kind(header: Dataset) -> str:
+    """Return the SOP class of a file, by what comes first in it."""
+    return str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", ""))
 
 
 def _require_one_series(headers: Sequence[Dataset]) -> None:

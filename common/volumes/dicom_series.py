@@ -101,7 +101,9 @@ def _read_direction(frame: Frame) -> np.ndarray:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise Unreadable(f"{frame.path.name} is no readable DICOM image ({last_line(error)})") from error
+        raise Unreadable(
+            f"{frame.path.name} is no readable DICOM image ({last_line(error)}); wanted whole DICOM files"
+        ) from error
     return np.reshape(reader.GetDirection(), (3, 3))
 
 
@@ -129,7 +131,10 @@ def _read_pixels(frame: Frame) -> np.ndarray:
             stored = np.reshape(dcmread(frame.path).pixel_array, (count, rows, columns))
             pixels = stored * rescale[:, 0, None, None] + rescale[:, 1, None, None]
     except Exception as error:  # of ITK and of pydicom, many kinds
-        raise Unreadable(f"the pixels of {frame.path.name} can't be read ({last_line(error)})") from error
+        raise Unreadable(
+            f"the pixels of {frame.path.name} can't be read: cut off, or compressed in a way that is not known here; "
+            "wanted whole DICOM files"
+        ) from error
     if pixels.shape != (count, rows, columns):
         raise Unreadable(
             f"{frame.path.name} holds pixels {pixels.shape}; wanted {(count, rows, columns)}, as its header says"

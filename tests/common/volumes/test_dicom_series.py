@@ -8,14 +8,13 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK
 from monai.data import ITKReader
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
-from common.volumes.dicom_series import find_series, read_dicom
+from common.volumes.dicom_series import find_series
 from common.volumes.read import read_geometry, read_volume
 from common.volumes.volume import Unreadable
-from support.data.dicom_series import edit_series, move_slices, write_enhanced, write_series
+from support.data.dicom_series import edit_series, move_slices, refused, write_enhanced, write_series
 from support.data.ellipsoid import GEOMETRIES
 
 SIZE = (12, 10, 7)  # columns, rows, slices
@@ -32,16 +31,6 @@ def affine_of(name: str = "LPS") -> np.ndarray:
 @pytest.fixture
 def series(tmp_path):
     return write_series(tmp_path / "series", VOXELS, affine_of(), SliceThickness="3")
-
-
-def refused(folder) -> str:
-    lines = []
-    for read in (read_volume, read_geometry):
-        with pytest.raises(Unreadable) as caught:
-            read(folder)
-        lines.append(str(caught.value))
-    assert lines[0] == lines[1] and "\n" not in lines[0] and "wanted" in lines[0]
-    return lines[0]
 
 
 @pytest.mark.parametrize("name", [name for name in GEOMETRIES if name != "gantry tilt"])
@@ -156,80 +145,6 @@ def test_old_files_without_a_preamble(tmp_path, series):
     assert np.array_equal(read_volume(series).array, wanted)
 
 
-def test_what_is_no_image_is_passed_over(series):
-    (series / "notes.txt").write_text("no image")
-    (series / ".hidden.dcm").write_text("no image")
-    (series / "folder").mkdir()
-    item = pydicom.dcmread(series / "000.dcm")
-    del item.Rows, item.Columns, item.PixelData
-    item.SOPInstanceUID, item.SeriesInstanceUID = "1.2.3", "1.2.4"
-    item.save_as(series / "DICOMDIR")
-    assert read_volume(series).array.shape == SIZE
-
-
-def set_all(**values):
-    def change(number: int, item: pydicom.Dataset) -> None:
-        for name, value in values.items():
-            delattr(item, name) if value is None else setattr(item, name, value)
-
-    return change
-
-
-def set_some(numbers, **values):
-    def change(number: int, item: pydicom.Dataset) -> None:
-        if number in numbers:
-            set_all(**values)(number, item)
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (set_all(ImagePositionPatient=None), "has no ImagePositionPatient"),
-        (set_some([3], ImagePositionPatient=None), "has no ImagePositionPatient"),
-        (set_some([3], ImagePositionPatient=[]), "has no ImagePositionPatient"),
-        (set_all(ImageOrientationPatient=None), "has no ImageOrientationPatient"),
-        (set_all(PixelSpacing=None), "has no PixelSpacing"),
-        (set_all(PixelSpacing=["0", "1"]), "wanted more than 0 mm"),
-        (set_some([0], ImageOrientationPatient=[0, 1, 0, 0, 0, -1]), "1 of 7 slices of another orientation"),
-        (set_some([0, 1], ImageOrientationPatient=[1, 0, 0, 0, 0.6, 0.8]), "2 of 7 slices of another orientation"),
-        (set_all(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "two directions at right angles"),
-        (set_some([6], PixelSpacing=["1", "1"]), "1 of 7 slices of another pixel spacing"),
-        (set_some([6], SeriesInstanceUID="1.2.9"), "more than one DICOM series (2: CT of 6 files, CT of 1 files)"),
-        (set_some([6], FrameOfReferenceUID="1.2.9"), "more than one FrameOfReferenceUID"),
-        (set_all(SamplesPerPixel=3), "3 colours a pixel"),
-        (set_all(NumberOfFrames=2), "holds 2 frames"),
-    ],
-)
-def test_refused_by_its_headers(series, change, words):
-    assert words in refused(edit_series(series, change))
-
-
-def test_slices_of_another_size(tmp_path, series):
-    other = write_series(tmp_path / "other", VOXELS[:8], affine_of())
-    (series / "003.dcm").write_bytes((other / "003.dcm").read_bytes())
-    assert "1 of 7 slices of another size than the others (003.dcm: 8 x 10 pixels, not 12 x 10)" in refused(series)
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "said"),
-    [
-        ("AcquisitionNumber", (1, 2), "AcquisitionNumber 1, 2"),
-        ("TemporalPositionIdentifier", (1, 2), "TemporalPositionIdentifier 1, 2"),
-        ("EchoTime", ("30", "80"), "EchoTime 30, 80"),
-        ("ImageType", (["ORIGINAL", "M"], ["ORIGINAL", "P"]), "ImageType ORIGINAL\\M, ORIGINAL\\P"),
-    ],
-)
-def test_two_phases_under_one_uid(tmp_path, series, name, values, said):
-    edit_series(series, set_all(**{name: values[0]}))
-    other = edit_series(write_series(tmp_path / "other", VOXELS, affine_of()), set_all(**{name: values[1]}))
-    for path in other.iterdir():
-        path.rename(series / f"z{path.name}")
-    line = refused(series)
-    assert "7 of 14 slices at the same position" in line and said in line and "and z" in line
-
-
 def test_missing_slices(series):
     lost = next(path for path in series.iterdir() if pydicom.dcmread(path).SOPInstanceUID.endswith(".4"))
     lost.unlink()
@@ -241,16 +156,10 @@ def test_one_slice_is_no_volume(tmp_path):
     assert "shape (12, 10, 1); wanted 3 dimensions" in refused(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image"])
-def test_a_file_that_says_it_is_dicom_and_is_none(series, content):
-    (series / "006.dcm").write_bytes(content)
-    assert refused(series) == "006.dcm is no DICOM file; wanted DICOM, as its name says"
-
-
 def test_pixels_cut_off(series):
     path = series / "003.dcm"
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(Unreadable, match=r"the pixels of 003\.dcm can't be read"):
+    with pytest.raises(Unreadable, match=r"the pixels of 003\.dcm can't be read.*; wanted whole"):
         read_volume(series)
 
 
@@ -259,11 +168,3 @@ def test_without_pydicom(series, monkeypatch):
     assert "the package pydicom is not installed" in refused(series)
     nibabel.save(nibabel.Nifti1Image(VOXELS, np.eye(4)), series / "a.nii")
     assert read_volume(series / "a.nii").array.shape == SIZE
-
-
-def test_memory_is_that_of_the_volume(tmp_path):
-    """What ITK gives for a file is no longer needed after its slice has been copied."""
-    folder = write_series(tmp_path / "series", VOXELS, affine_of())
-    found = read_dicom(folder).array
-    assert found.base is not None and found.base.nbytes == found.nbytes
-    assert SimpleITK.ReadImage(str(folder / "000.dcm")).GetSize() == (12, 10, 1)

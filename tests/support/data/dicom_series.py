@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 import SimpleITK
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian
+
+from common.volumes.read import read_geometry, read_volume
+from common.volumes.volume import Unreadable
 
 
 def write_series(folder: Path, voxels: np.ndarray, affine: np.ndarray, **changes) -> Path:
@@ -60,6 +64,16 @@ def move_slices(folder: Path, offsets: Mapping[int, Sequence[float]]) -> Path:
         item.ImagePositionPatient = [f"{value:.6f}" for value in position]
 
     return edit_series(folder, change)
+
+
+def set_all(**values: object) -> Callable[[int, pydicom.Dataset], None]:
+    """Set entries of a slice, or delete those that are None; for `edit_series`."""
+
+    def change(number: int, item: pydicom.Dataset) -> None:
+        for name, value in values.items():
+            delattr(item, name) if value is None else setattr(item, name, value)
+
+    return change
 
 
 def write_enhanced(path: Path, voxels: np.ndarray, affine: np.ndarray, order: Sequence[int] | None = None) -> Path:
@@ -147,3 +161,14 @@ def masks_by_position(found: pydicom.Dataset) -> dict[tuple[int, tuple[float, ..
 
 def itk_series(folder: Path) -> SimpleITK.Image:
     return SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+
+
+def refused(folder: Path) -> str:
+    """Return the line that reading a series ends with, which is the same for its geometry alone."""
+    lines = []
+    for read in (read_volume, read_geometry):
+        with pytest.raises(Unreadable) as caught:
+            read(folder)
+        lines.append(str(caught.value))
+    assert lines[0] == lines[1] and "\n" not in lines[0] and "wanted" in lines[0]
+    return lines[0]
