@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
     from common.data.datalist import read_datalist
     from common.data.presence import AXES
-    from common.errors import InputError
+    from common.errors import InputError, printable
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, metavar="DIR", help="folder of a data set with dataset.json")
@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(*(f"error: {line}" for line in error.problems), sep="\n", file=sys.stderr)
         return 1
-    print(*describe(datalist, bits, given.two_clicks), sep="\n")
+    print(*map(printable, describe(datalist, bits, given.two_clicks)), sep="\n")
     masks = "masks" if given.keep_labels else "no mask"
     print(f"{output}: {len(bits)} training cases with slice labels and {masks}; run with --datalist {output}")
     return 0

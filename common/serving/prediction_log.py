@@ -9,6 +9,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from ..errors import printable
+
 
 class PredictionLog:
     """Ignite handler that prints path, volume of every label in ml, and seconds from reading to writing.
@@ -36,7 +38,7 @@ class PredictionLog:
             for key in self.keys:
                 if key not in item or "saved_to" not in item[key].meta:
                     continue
-                line = str(item[key].meta["saved_to"])
+                line = printable(item[key].meta["saved_to"])
                 if key == self.keys[0]:
                     line += f"  {describe_volumes(item[key])}  {seconds:.2f} s"
                 print(line, flush=True)
