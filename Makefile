@@ -1,11 +1,13 @@
 # make demo    environment, teacher's weights, and a training run on the generated sample cohort
 # make pack    dist/<bundle>_v<version>.zip of the bundle that BUNDLE names
+# make wheelhouse  OUT=FOLDER: wheels, weights and packed bundles for a site without a network, with sums (docs/offline.md)
 # make test    environment and all tests that need no client
 # make lint    ruff, spelling, types, and which room imports which
 # make test-clients  an environment for each of MONAI Label, NVFLARE and MONAI Deploy, and the tests against them
 # make clean   removes the environments and caches; models and results of runs stay
 PYTHON ?= python3
 BUNDLE ?= rrl_medsam
+OUT ?= dist/wheelhouse
 ARGS ?=
 # processes that share the tests by file; each takes about 2 GB
 JOBS ?= 2
@@ -17,7 +19,7 @@ STAMP := $(VENV)/.requirements-installed
 CLIENTS := monailabel nvflare deploy
 CLIENT_STAMPS := $(CLIENTS:%=.venv-%/.requirements-installed)
 
-.PHONY: demo pack test test-clients client-venvs lint venv clean
+.PHONY: demo pack wheelhouse test test-clients client-venvs lint venv clean
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -53,6 +55,9 @@ demo: $(STAMP)
 
 pack: $(STAMP)
 	$(RUN) -m tools.pack "bundles/$(BUNDLE)" $(ARGS)
+
+wheelhouse: $(STAMP)
+	$(RUN) -m tools.wheelhouse "$(OUT)" $(ARGS)
 
 # idle threads sleep instead of spinning: the tests start processes that share few cores
 test test-clients: export GOMP_SPINCOUNT = 0

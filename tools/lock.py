@@ -29,7 +29,7 @@ OLDEST_PYTHON = "3.11"
 CUDA = ("nvidia-", "cuda-", "triton")
 ABOUT = """Every package of requirements.txt and what they bring, with the sha256 of all files. Written by
 `python -m tools.lock`; install with: pip install --require-hashes -r requirements.lock"""
-ABOUT_CUDA = """What the torch that package registries offer for Linux needs for GPUs from NVIDIA, beside requirements.lock.
+ABOUT_CUDA = """What the torch of package registries for Linux needs for GPUs from NVIDIA, beside requirements.lock.
 Written by `python -m tools.lock`; builds for CPUs or of another index do without."""
 
 
@@ -60,9 +60,7 @@ def add_builds(pins: list[Pin], builds: list[Path]) -> list[Pin]:
         of = (canonical(name), version.partition("+")[0])
         if of not in {(pin.name, pin.version) for pin in pins}:
             raise InputError(f"{build}: found {' '.join(of)}; wanted a wheel of a package and version that is pinned")
-        pins = [
-            replace(pin, hashes=pin.hashes | {found}) if (pin.name, pin.version) == of else pin for pin in pins
-        ]
+        pins = [replace(pin, hashes=pin.hashes | {found}) if (pin.name, pin.version) == of else pin for pin in pins]
     return pins
 
 
@@ -72,7 +70,16 @@ def _compile(requirements: Path, before: list[Pin]) -> list[Pin]:
         output = Path(folder) / LOCK
         if before:
             output.write_text(lock_text(before, ""), encoding="utf-8")
-        command = ["uv", "pip", "compile", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"]
+        command = [
+            "uv",
+            "pip",
+            "compile",
+            "--universal",
+            "--generate-hashes",
+            "--no-header",
+            "--no-annotate",
+            "--quiet",
+        ]
         command += ["--no-config", "--python-version", OLDEST_PYTHON, str(requirements), "--output-file", str(output)]
         try:
             done = subprocess.run(command, capture_output=True, text=True)
