@@ -11,6 +11,8 @@ from tools.supply.lock_file import CUDA_LOCK, LOCK, canonical, read_lock
 from tools.supply.wheels import PLATFORMS, target
 
 ROOT = Path(__file__).resolve().parents[2]
+# the first versions without the advisories that loading a checkpoint or a bundle would meet: SECURITY.md
+FIXED = {"torch": (2, 10), "monai": (1, 6)}
 CLIENTS = sorted(path.name.removesuffix("_requirements.txt") for path in ROOT.glob("tests/clients/*_requirements.txt"))
 
 
@@ -65,3 +67,11 @@ def test_clients_requirements_are_those_of_the_repository_where_both_name_one(cl
     excluded = {"numpy", "pydicom", "jsonschema"} if client == "monailabel" else set()
     shared = (ours.keys() & theirs.keys()) - excluded
     assert shared and {name: theirs[name] for name in shared} == {name: ours[name] for name in shared}
+
+
+@pytest.mark.parametrize(
+    "path", ["requirements.txt", *(f"tests/clients/{client}_constraints.txt" for client in CLIENTS)]
+)
+def test_versions_are_later_than_the_advisories(path):
+    found = {name: tuple(map(int, pins(path)[name].split(".")[:2])) for name in FIXED}
+    assert all(found[name] >= version for name, version in FIXED.items())

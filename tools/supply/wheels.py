@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from email.parser import HeaderParser
 from pathlib import Path
 
-from packaging.markers import Marker, default_environment
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
@@ -39,7 +39,7 @@ class Target:
         if not marker:
             return True
         marker = Marker(marker) if isinstance(marker, str) else marker
-        return marker.evaluate({**default_environment(), **self.markers, "extra": ""})
+        return marker.evaluate({**self.markers, "extra": ""})  # for all else as on this machine
 
 
 def target(platform: str | None = None, python: str | None = None) -> Target:

@@ -1,4 +1,4 @@
-"""Processes that reach no network: sockets that leave the process are refused, and where Linux lets us, there are none."""
+"""Processes that reach no network: sockets are refused to Python, and where Linux lets us, there are no interfaces."""
 
 from __future__ import annotations
 
