@@ -246,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     from common.data.datalist import read_datalist
-    from common.errors import InputError
+    from common.errors import InputError, printable
 
     validation, test = HELD_OUT[given.dataset]
     validation = validation if given.validation is None else given.validation
@@ -266,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         where = error.filename or given.directory
-        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: {printable(where)}: {error.strerror or error}", file=sys.stderr)
         return 1
     counts = ", ".join(f"{len(cases)} {part}" for part, cases in parts.items() if cases)
     print(f"{target}: {counts}; held out with seed {given.seed}")

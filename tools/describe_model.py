@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.data.label_names import channel_names, prediction_format
-from common.errors import InputError, plain_input_errors
+from common.errors import InputError, plain_input_errors, printable
 from common.files.atomic_write import write_atomic
 from common.launch.words import place
 
@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         names = ["background", *given.labels]
     path = describe_model(given.bundle, names, given.model or given.bundle / "models" / "model.pt")
-    print(f"{path}: {', '.join(names)}")
+    print(printable(f"{path}: {', '.join(names)}"))
     return 0
 
 

@@ -23,7 +23,7 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import InputError, plain_input_errors
+from common.errors import InputError, plain_input_errors, printable
 from common.files.tensor_files import atomic_save
 from common.launch.words import place
 
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     shared = plan(sites, dict(read_setting(text) for text in given.set), given.start, given.seed)
     print(f"grid {shared.grid['spatial_size']} of {shared.grid['pixdim']} mm, labels {shared.labels}")
     for site in sites:
-        print(f"site {site.name}: {'labelled' if site.labeled else 'no label'}, {site.dataset_dir}")
+        print(f"site {site.name}: {'labelled' if site.labeled else 'no label'}, {printable(site.dataset_dir)}")
     models = {"all sites": simulate(sites, shared, given)}
     for site in sites if given.compare_own else []:
         if site.labeled:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common.errors import InputError, plain_input_errors
+from common.errors import InputError, plain_input_errors, printable
 from common.files.atomic_write import replacing
 from common.files.temporary import remove_leftovers
 from common.launch.words import place
@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     model = None if given.without_model else given.model or given.bundle / "models" / "model.pt"
     path, remarks = pack(given.bundle, given.output, model, not given.without_torchscript, given.sign)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB{', signed' if given.sign else ''}")
-    print(*(f"  {line}" for line in remarks), sep="\n", end="\n" if remarks else "")
+    print(*(f"  {printable(line)}" for line in remarks), sep="\n", end="\n" if remarks else "")
     return 0
 
 

@@ -94,10 +94,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from common.data.datalist import read_datalist
     from common.data.nnunet import with_lists
-    from common.errors import InputError
+    from common.errors import InputError, printable
     from common.files.atomic_write import write_atomic
     from common.files.json_file import read_json
     from common.launch.words import place
@@ -136,9 +137,9 @@ def main(arguments: list[str] | None = None) -> int:
     table = Table(title=f"masks on {given.num_label_slices} slices of {len(proposed)} cases")
     rows = describe(cohort, proposed)
     for column in rows[0]:
-        table.add_column(column)
+        table.add_column(Text(printable(column)))
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*(Text(printable(cell)) for cell in row.values()))
     Console().print(table)
     print(f"{output}: draw these slices into the label files that it names, then train with --datalist {output}")
     return 0

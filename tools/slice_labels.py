@@ -142,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     from common.data.datalist import read_datalist
     from common.data.nnunet import with_lists
     from common.data.presence import AXES
-    from common.errors import InputError
+    from common.errors import InputError, printable
     from common.files.json_file import read_json
     from common.launch.words import place
 
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(*(f"error: {line}" for line in error.problems), sep="\n", file=sys.stderr)
         return 1
-    print(*describe(datalist, bits, given.two_clicks), sep="\n")
+    print(*map(printable, describe(datalist, bits, given.two_clicks)), sep="\n")
     masks = "masks" if given.keep_labels else "no mask"
     print(f"{output}: {len(bits)} training cases with slice labels and {masks}; run with --datalist {output}")
     return 0

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from common.errors import InputError, plain_input_errors
+from common.errors import InputError, plain_input_errors, printable
 from common.files.temporary import remove_leftovers, temporary_beside
 from common.launch.words import place
 
@@ -46,7 +46,7 @@ class Checked:
 
     def __str__(self) -> str:
         signed = f"signed ({self.signed.replace(chr(9), ', ')})" if self.signed is not None else "signature not checked"
-        return f"{self.name} {self.version}: {self.files} files as in {SUMS}, {signed}"
+        return printable(f"{self.name} {self.version}: {self.files} files as in {SUMS}, {signed}")
 
 
 def verify(path: Path, key: Path | None = None) -> Checked:
@@ -174,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(verify(given.file, given.key))
     else:
         folder, checked = unpack(given.file, given.directory, given.key)
-        print(f"{folder}: {checked}")
+        print(f"{printable(folder)}: {checked}")
     return 0
 
 

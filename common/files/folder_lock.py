@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -13,6 +12,11 @@ from typing import Any
 
 from ..errors import InputError
 from .temporary import is_alive, machine
+
+try:
+    import fcntl
+except ImportError:  # Windows, where the words in the file have to do
+    fcntl = None  # type: ignore[assignment]
 
 FILE = "run.lock"
 
@@ -77,8 +81,10 @@ class FolderLock:
         """Return the open lock file, and whether the system has locked it: not every network share can."""
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            sure = True
+            sure = fcntl is not None
             try:
+                if not sure:
+                    return file, sure
                 # not flock: it would go on in data loaders' workers, which outlive a kill by some seconds
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

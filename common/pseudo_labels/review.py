@@ -9,6 +9,7 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 
+from ..errors import printable
 from ..grid.native import ToNativeGridd
 from ..processes import own_share
 from ..report.overlay import overlay_png
@@ -48,9 +49,9 @@ class LabelReview:
         if idist.get_rank() == 0:
             self.page().write()
             for label in self.lost():
-                print(f"warning: no pseudo label has a single voxel of {label}; the network can't learn it")
+                print(f"warning: no pseudo label has a single voxel of {printable(label)}; the network can't learn it")
             left = len(self.labeller.cases) - len(self.selected)
-            print(f"pseudo labels: {self.folder} ({len(self.selected)} to learn from, {left} rejected)")
+            print(f"pseudo labels: {printable(self.folder)} ({len(self.selected)} to learn from, {left} rejected)")
         idist.barrier()
 
     def save_volume(self, item: Mapping[str, Any]) -> Path:

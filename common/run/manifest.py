@@ -18,9 +18,10 @@ from ignite.engine import Engine, Events
 from ..data.datalist import GROUPS, Datalist
 from ..errors import InputError
 from ..files.atomic_write import write_atomic
+from .folders import without_paths
 from .identity import differences, run_identity
 from .machine import describe_machine
-from .privacy import hash_cases, hash_dataset, without_paths
+from .privacy import hash_cases, hash_dataset
 from .stage_meter import StageMeter
 
 PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite", "nibabel", "SimpleITK", "itk-io", "scipy", "segment-anything")
@@ -29,12 +30,12 @@ PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite", "nibabel", "SimpleITK",
 class RunManifest:
     """Collects what is needed to judge and repeat a run, and writes it to `output_dir`/run.json.
 
-    The file holds no host name, no absolute path (only the last part of one) and no case name unless the caller puts
-    it into `results`.
+    The file holds no host name, no folder (only the last part of a path: `without_paths`) and no case name unless the
+    caller puts it into `results`.
 
     Args:
         output_dir: folder of run.json; made on the first `write()`.
-        config: settings of the run by part, more of which `note` adds; absolute paths are shortened to their last part.
+        config: settings of the run by part, more of which `note` adds; paths are shortened to their last part.
         seed: random seed of the run.
         device: torch device of the run, e.g. "cpu".
         dataset_dir: data set in MSD layout; its dataset.json and the names and sizes of its files are hashed.

@@ -1,40 +1,19 @@
-"""What may leave the house in a manifest or report: hashes instead of files, names without their folders."""
+"""What may leave the house of a data set in a manifest or report: hashes instead of files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from ..data.nnunet import first_channel, with_lists
 from ..errors import InputError
 
-HIDDEN = "…/"
 # keys of a datalist that change nothing of what is learnt, or, as `reject`, are meant to be filled while a run pauses
 NOT_LEARNT = ("reject", "validation", "test", "numTest", "name", "description", "reference", "licence", "release")
-# a path inside a longer text: "/" or "C:\" after the start, a space, a quote or a bracket, then at least one folder
-_POSIX_FOLDERS = re.compile(r"(?:(?<=^)|(?<=[\s'\"=(\[{,;:]))(?:file://)?~?/(?:[^/\s'\"<>]+/)+")
-_WINDOWS_FOLDERS = re.compile(r"\b[A-Za-z]:\\(?:[^\\\s'\"<>]+\\)+")
-
-
-def without_paths(value: Any) -> Any:
-    """Shorten absolute paths in a text, or in all texts of nested lists and dicts, to their last part ("…/name")."""
-    if isinstance(value, Mapping):
-        return {without_paths(str(key)): without_paths(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [without_paths(entry) for entry in value]
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if not isinstance(value, str):
-        return value
-    # a text that is nothing but a path may hold spaces, which would end a path inside a sentence
-    if _is_absolute(value) and not re.search(r"[\n]|[:,;.]\s|\s[/~]", value):
-        return HIDDEN + re.split(r"[/\\]", value.rstrip("/\\"))[-1]
-    return _WINDOWS_FOLDERS.sub(HIDDEN, _POSIX_FOLDERS.sub(HIDDEN, value))
 
 
 def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> dict[str, Any]:
@@ -91,12 +70,6 @@ def hash_cases(groups: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, A
                 digest.update(f"\t{path.name}\t{found}".encode("utf-8", "surrogatepass"))
                 count, size = count + 1, size + found
     return {"sha256": digest.hexdigest(), "files": count, "bytes": size, "cases": cases}
-
-
-def _is_absolute(text: str) -> bool:
-    if text.startswith(("~/", "file://")):
-        return True
-    return (PurePosixPath(text).is_absolute() and len(text) > 1) or PureWindowsPath(text).is_absolute()
 
 
 def texts(value: Any) -> Iterator[str]:

@@ -16,7 +16,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from ..data.datalist import Case
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..files.atomic_write import write_atomic
 from ..launch.words import truth
 from ..volumes.dicom_headers import frame_count
@@ -80,7 +80,7 @@ class WriteDicomSegd(MapTransform):
             buffer = io.BytesIO()
             make_segmentation(series, label, self.label_values, self.metadata).save_as(buffer)
             path = write_atomic(str(meta["saved_to"]).removesuffix(NIFTI) + ".dcm", buffer.getvalue())
-            print(path, flush=True)
+            print(printable(path), flush=True)
         return dict(data)
 
 
@@ -114,7 +114,7 @@ def check_series(cases: Iterable[Case], wanted: bool = True) -> None:
         raise InputError(problems)
     if others:
         shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-        print(f"dicom_seg: no DICOM series, so NIfTI alone is written for: {shown}", flush=True)
+        print(f"dicom_seg: no DICOM series, so NIfTI alone is written for: {printable(shown)}", flush=True)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from ..errors import printable
 from ..files.tensor_files import listed
 from ..launch.endings import nothing_to_tell, tell_when_stopped
 
@@ -47,7 +48,7 @@ class PredictionLog:
             for key in self.keys:
                 if key not in item or "saved_to" not in item[key].meta:
                     continue
-                line = str(item[key].meta["saved_to"])
+                line = printable(item[key].meta["saved_to"])
                 if key == self.keys[0]:
                     self.done.append(line)
                     line += f"  {describe_volumes(item[key])}  {seconds:.2f} s"
