@@ -16,7 +16,7 @@ from .temporary import is_alive, machine
 try:
     import fcntl
 except ImportError:  # Windows, where the words in the file have to do
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 FILE = "run.lock"
 
@@ -83,10 +83,8 @@ class FolderLock:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             sure = fcntl is not None
             try:
-                if not sure:
-                    return file, sure
-                # not flock: it would go on in data loaders' workers, which outlive a kill by some seconds
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if sure:  # not flock: it would go on in data loaders' workers, which outlive a kill by some seconds
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno in (errno.EACCES, errno.EAGAIN):
                     holder = _read(file)
