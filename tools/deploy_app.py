@@ -64,7 +64,7 @@ class ToVolume(DICOMSeriesToVolumeOperator):
         super().__init__(*args, **options)
 
     def prepare_series(self, series: DICOMSeries) -> None:
-        reader = importlib.import_module("scripts.common.volumes.dicom_series")  # of the bundle, by sys.path
+        reader = importlib.import_module("scripts.common.volumes.dicom.series")  # of the bundle, by sys.path
         try:
             found = reader.find_series(files_of(self.input_folder, series.get_series_instance_uid()))
             volume = reader.read_frames(found)

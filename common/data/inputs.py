@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..grid.grid import Grid
-from ..volumes.dicom_headers import is_dicom
+from ..volumes.dicom.headers import is_dicom
 from ..volumes.names import EXTENSIONS, case_id
 from .checks import check_cases
 from .datalist import Case, read_datalist

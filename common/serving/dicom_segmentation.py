@@ -19,8 +19,8 @@ from ..data.datalist import Case
 from ..errors import InputError, printable
 from ..files.atomic_write import write_atomic
 from ..launch.words import truth
-from ..volumes.dicom_headers import frame_count
-from ..volumes.dicom_series import find_series
+from ..volumes.dicom.headers import frame_count
+from ..volumes.dicom.series import find_series
 from ..volumes.volume import Unreadable
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .dicom_headers import is_dicom
-from .dicom_series import find_series, read_dicom
+from .dicom.headers import is_dicom
+from .dicom.series import find_series, read_dicom
 from .itk_file import read_itk, read_itk_geometry
 from .nifti import find_nifti, read_nifti, read_nifti_geometry
 from .volume import Unreadable, Volume

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .volume import Unreadable
+from ..volume import Unreadable
 
 NEAR = 0.1  # voxels that a slice may lie beside its place
 SAME_PLACE, SAME_SHARE = 0.01, 0.05  # mm; share of the usual step: what is closer than both is one position

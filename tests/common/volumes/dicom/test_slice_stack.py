@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.volumes.slice_stack import MOST_SLICES, SliceStack, stack_slices
+from common.volumes.dicom.slice_stack import MOST_SLICES, SliceStack, stack_slices
 from common.volumes.volume import Unreadable
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .volume import Unreadable, first_line
+from ..volume import Unreadable, first_line
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dicom_headers import Frame, describe_difference, find_frames, frame_count, frame_rescale
+from ..volume import Unreadable, Volume, last_line, require_3d, require_geometry
+from .headers import Frame, describe_difference, find_frames, frame_count, frame_rescale
 from .slice_stack import SliceStack, stack_slices
-from .volume import Unreadable, Volume, last_line, require_3d, require_geometry
 
 if TYPE_CHECKING:
     import SimpleITK

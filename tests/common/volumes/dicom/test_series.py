@@ -11,7 +11,7 @@ import pytest
 from monai.data import ITKReader
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
-from common.volumes.dicom_series import find_series
+from common.volumes.dicom.series import find_series
 from common.volumes.read import read_geometry, read_volume
 from common.volumes.volume import Unreadable
 from support.data.dicom_series import edit_series, move_slices, refused, write_enhanced, write_series
