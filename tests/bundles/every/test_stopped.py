@@ -17,7 +17,7 @@ import torch
 from common.files.folder_lock import FILE as LOCK
 from common.files.temporary import PREFIX
 from support.bundle.network import first_network
-from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun, assert_same_weights, command, subset_cohort
+from support.bundle.run import RRL, SEMISAM, assert_same_weights, command, subset_cohort
 
 LONG = {"epochs": 400, "save_every": 1}
 
@@ -59,16 +59,11 @@ def test_a_training(sent, status, word, tiny_cohort, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bundle", [RRL, WEAK, ADA], ids=lambda bundle: bundle.name)
-def test_a_disk_that_is_full(bundle: BundleRun, tiny_cohort, tmp_path):
-    """A file can't grow over a few KB, which is told as a full disk is; with room the same command goes on."""
-    if bundle is ADA:
-        pytest.importorskip("support.ada_sam.fake")
-        if not Path(torch.hub.get_dir(), "checkpoints", "mobile_sam.pt").is_file():
-            pytest.skip("needs the weights of mobile_sam: python -m common.sam.weights mobile_sam")
+def test_a_disk_that_is_full(tiny_cohort, tmp_path):
+    """A file can't grow over 30 KB, which is told as a full disk is; with room the same command goes on."""
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=3)
-    options = bundle.flags(dataset_dir=data, bundle_root=bundle.folder)
-    line = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(bundle.configs / "train.json"), *options]
+    options = RRL.flags(dataset_dir=data, bundle_root=RRL.folder)
+    line = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(RRL.configs / "train.json"), *options]
     small = subprocess.run(
         [*line, *folders(tmp_path / "small")],
         cwd=tmp_path,
@@ -76,10 +71,10 @@ def test_a_disk_that_is_full(bundle: BundleRun, tiny_cohort, tmp_path):
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)),
     )
-    said = own_lines(small.stderr)
-    assert small.returncode == 1 and len(said) <= 2 and said[0].startswith("error: ")
-    assert "can't be written (File too large)" in said[0] and "--resume true" in said[-1]
-    assert left(tmp_path / "small") == [] and "Traceback" not in small.stderr
+    said = [text for text in own_lines(small.stderr) if not text.startswith("monai.")]  # its warnings
+    assert small.returncode == 1 and len(said) == 2 and said[0].startswith("error: ")
+    assert "can't be written (File too large)" in said[0] and said[1].startswith("kept: no checkpoint yet")
+    assert said[1].endswith("--resume true") and left(tmp_path / "small") == []
     subprocess.run([*line, *folders(tmp_path / "small"), "--resume=true"], cwd=tmp_path, check=True)
     subprocess.run([*line, *folders(tmp_path / "whole")], cwd=tmp_path, check=True)
     assert_same_weights(*(tmp_path / name / "ckpt" / "model.pt" for name in ("small", "whole")))

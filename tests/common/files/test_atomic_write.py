@@ -111,7 +111,7 @@ def test_kills_in_a_tight_loop_leave_a_whole_file(tmp_path):
     )
     write_atomic(path, b"     0" * 20000)
     for wait in range(20):
-        command = [sys.executable, "-c", program, str(path), str(previous)]
+        command = [sys.executable, "-B", "-c", program, str(path), str(previous)]
         process = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[3], stdout=subprocess.PIPE)
         process.stdout.readline()
         time.sleep(0.003 * wait)

@@ -35,7 +35,7 @@ def other(tmp_path):
     started = []
 
     def start(*words: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", HOLD, str(tmp_path), *words]
+        command = [sys.executable, "-B", "-c", HOLD, str(tmp_path), *words]
         started.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True))
         assert started[-1].stdout.readline() == "taken\n"
         return started[-1]
@@ -115,7 +115,9 @@ def test_the_same_process_may_come_again_and_the_first_does_not_take_the_second_
     assert first.take() is None and second.take() is None
     first.release()
     assert (tmp_path / FILE).exists()
-    process = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    process = subprocess.run(
+        [sys.executable, "-B", "-c", HOLD, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
     assert process.returncode == 1 and f"process {os.getpid()} on" in process.stderr
     second.release()
     other()

@@ -12,7 +12,7 @@ from common.files.temporary import OLD, PREFIX, machine, remove_leftovers, tempo
 
 
 def dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
+    process = subprocess.Popen([sys.executable, "-B", "-c", ""])
     process.wait()
     return process.pid
 

@@ -29,7 +29,7 @@ tell_when_stopped(lambda: "kept: epoch 3")
 def ends(work: str, command: bool = True, **environment: str) -> tuple[int, str, str]:
     """Run a program that is stopped; return its status, and what it said."""
     program = BEGUN.format(work=work, command=command)
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60,
+    done = subprocess.run([sys.executable, "-B", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60,
                           env={"PATH": "", **environment})  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 

@@ -99,11 +99,13 @@ def test_a_second_run_of_another_process_is_refused_and_leaves_all_as_it_is(tmp_
     )
     run = begun(tmp_path)
     (tmp_path / "train.checkpoint.pt").write_bytes(b"of the first")
-    other = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    other = subprocess.run(
+        [sys.executable, "-B", "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
     assert other.returncode == 1 and f"another run writes there (process {os.getpid()} on" in other.stderr
     assert (tmp_path / "train.checkpoint.pt").read_bytes() == b"of the first" and (tmp_path / LOCK).exists()
     run.release()
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-B", "-c", program, str(tmp_path)], cwd=ROOT, check=True)
     assert not (tmp_path / LOCK).exists()  # let go of at its end
     assert not (tmp_path / "train.checkpoint.pt").exists()
 
