@@ -40,17 +40,18 @@ class ScaleScannedPercentilesd(MapTransform):
 
     def _scale(self, image: torch.Tensor) -> torch.Tensor:
         values = plain(image)
-        padding = find_padding(values[0].cpu().numpy())
+        array = values[0].cpu().numpy()
+        padding = find_padding(array)
         if padding is None:
             return self.whole(image)
         outside = torch.from_numpy(padding)[None].to(values.device)
-        inside = values[~outside]
+        inside = torch.from_numpy(array[~padding])
         low, high = (float(percentile(inside, q)) for q in (self.lower, self.upper))
         if low == high:
             return self.whole(image)
         scaled = plain(ScaleIntensityRange(low, high, b_min=0.0, b_max=1.0, clip=True)(values))
-        if (scaled[outside] > 0).any():
+        if ((scaled > 0) & outside).any():
             # tissue of the padding's very value that touches it stays: it is no solid block
-            solid = dilate(erode(outside[0], 1), 1)[None] | (values > inside.max())
+            solid = dilate(erode(outside[0], 1), 1)[None] | (values > inside.max().item())
             scaled = scaled.masked_fill(outside & solid, 0.0)
         return convert_to_dst_type(scaled, image)[0]

@@ -47,6 +47,12 @@ def test_sides_of_different_values_and_blank_slices():
     assert np.array_equal(found, expected)
 
 
+def test_a_single_slice_that_was_scanned():
+    volume = np.zeros((6, 7, 5))
+    volume[..., 2] = noise((6, 7, 1))[..., 0]
+    assert np.array_equal(find_padding(volume), volume == 0)
+
+
 def test_air_of_one_value_is_found_within_a_frame_and_holes_of_it_were_scanned():
     x, y, z = np.ogrid[-1:1:24j, -1:1:20j, -1:1:18j]
     air = (x**2 + y**2 > 0.7) | (z < -0.9)
