@@ -23,12 +23,12 @@ class PredictionLog:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.show)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.report)
 
     def start(self, engine: Engine) -> None:
         self._start = time.perf_counter()
 
-    def show(self, engine: Engine) -> None:
+    def report(self, engine: Engine) -> None:
         now = time.perf_counter()
         seconds = (now - self._start) / max(len(engine.state.output), 1)
         self._start = now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+from collections.abc import Iterator
 from typing import IO, Any
 
 _MARK = object()
@@ -11,6 +12,7 @@ _UNKNOWN = object()
 _PUT = ("PUT", "BINPUT", "LONG_BINPUT")
 _GET = ("GET", "BINGET", "LONG_BINGET")
 _EXTENSIONS = ("EXT1", "EXT2", "EXT4")
+_CALLING = ("REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD")
 
 
 def pickled_names(file: IO[bytes] | bytes) -> tuple[list[str], list[str]]:
@@ -50,6 +52,25 @@ def pickled_names(file: IO[bytes] | bytes) -> tuple[list[str], list[str]]:
     except (ValueError, IndexError, AttributeError, TypeError, OverflowError, MemoryError) as error:
         problems[f"no sound pickle ({type(error).__name__})"] = None
     return list(names), list(problems)
+
+
+def executed_names(content: bytes) -> list[str]:
+    """Return what loading a file as a pickle would import and call; nothing where it only looks a little like one."""
+    try:
+        called = any(operation.name in _CALLING for operation, _, _ in _operations(content))
+    except MemoryError:
+        return ["too large"]
+    names = pickled_names(content)[0] if called else []
+    plain = [name for name in names if all(part.isidentifier() for part in name.split("."))]
+    return plain or (["a name that is computed"] if called and not names else [])
+
+
+def _operations(content: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
+    """Yield instructions up to the first that is none: all before it would be carried out."""
+    try:
+        yield from pickletools.genops(io.BytesIO(content))
+    except (ValueError, IndexError, AttributeError, TypeError, OverflowError, UnicodeDecodeError):
+        return
 
 
 def _follow(stack: list[Any], operation: pickletools.OpcodeInfo, argument: Any) -> None:
