@@ -33,7 +33,7 @@ from .scanning.python.modules import Modules
 from .scanning.python.source import scan_python
 from .scanning.python.targets import judge_definition
 from .scanning.tree import Entry, Tree, read_tree
-from .scanning.used import needed_list, written
+from .scanning.used import changes, needed_list, written
 
 LARGEST_TEXT = 16 << 20  # bytes of a file that is no model
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
@@ -134,7 +134,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         allow = read_allow_list(*filter(None, [given.allow]))
         if given.used:
-            print(written(used(given.bundle, allow)))
+            content, changed = used(given.bundle, allow)
+            print(written(content))
+            print(*map(plain, changed), sep="\n", file=sys.stderr)
             return 0
         found = {bundle: scan(bundle, allow, given.as_packed) for bundle in given.bundle}
     except InputError as error:
@@ -148,18 +150,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if all(finding.allowed for findings in found.values() for finding in findings) else 1
 
 
-def used(bundles: Sequence[Path], allow: AllowList) -> dict[str, Any]:
-    """Return the content of the allow-list that these bundles need together, see `tools.scanning.used`."""
+def used(bundles: Sequence[Path], allow: AllowList) -> tuple[dict[str, Any], list[str]]:
+    """Return the content of the allow-list that these bundles need together, and what changes by it."""
     trees = [read_tree(bundle, allow, as_packed=True) for bundle in bundles]
     sources = {path: content for tree in trees for path, content in _python(tree, [])}
     content: dict[str, Any] = {}
+    current = replace(allow, asked=set())
     for _ in range(2):  # a target is asked for once its file's review is in the list
-        allow = replace(allow, asked=set())
         for bundle in bundles:
-            scan(bundle, allow, as_packed=True)
-        content = needed_list(allow, sources)
-        allow = as_allow_list(content)
-    return content
+            scan(bundle, current, as_packed=True)
+        content = needed_list(current, sources)
+        asked, current = current.asked, as_allow_list(content)
+    return content, list(changes(allow, replace(current, asked=asked)))
 
 
 def _as_json(bundle: Path, findings: list[Finding]) -> dict[str, Any]:

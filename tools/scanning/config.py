@@ -114,7 +114,7 @@ class ConfigScanner:
                 yield Finding("name", where, text, self._judge_target(text) and self._judge_reader(text))
         elif strict and key != "_desc_" and leads_elsewhere(text):
             yield Finding("path", where, text, "leads out of the bundle")
-        elif strict and (not text or "." in re.split(r"[/\\]", text)):
+        elif strict and {"", "."} & set(re.split(r"[/\\]", text)):
             yield Finding("path", where, text, "a text that would lead elsewhere with another one behind it")
 
     def _judge_target(self, name: Any) -> str:

@@ -14,8 +14,8 @@ _REFERENCE = re.compile(r"@\w*(?:::\w*)*")
 _RELATIVE = re.compile(r"[@%](?:::|#)")
 # what needs no entry: references, listed attributes of them, calls of these with these, lists of these, and len.
 # No text, no sums, no slices, no conditions: what they come to can't be seen, and could be a path or a name
-_FORMS = (ast.Expression, ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.keyword, ast.Starred, ast.List)
-_FORMS += (ast.Tuple, ast.expr_context)
+_FORMS: tuple[type[ast.AST], ...] = (ast.Expression, ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.keyword)
+_FORMS += (ast.Starred, ast.List, ast.Tuple, ast.expr_context)
 _FREE = ("len",)
 _NAMED_ATTRIBUTE = ("getattr", "setattr", "hasattr", "delattr")
 

@@ -83,12 +83,12 @@ class AllowList:
     def permits_python(self, kind: str, name: str, path: str, sha256: str) -> bool:
         """Whether a Python file may use a name of a kind of `python`; of the kind "reviewed" only after a review."""
         self.asked.add((kind, name, path))
-        listed = self._names if kind == "names" else self.python.get(kind, ()) if kind != "reviewed" else ()
+        listed = self.names if kind == "names" else self.python.get(kind, ()) if kind != "reviewed" else ()
         return name in listed or (self.is_reviewed(path, sha256) and name in self.python["reviewed"][path]["names"])
 
     def lists(self, name: str) -> bool:
         """Whether any Python file may use a dotted name from outside."""
-        return name in self._names
+        return name in self.names
 
     def is_reviewed(self, path: str, sha256: str = "") -> bool:
         """Whether a file may do more than others; with a sha256, whether it is the one that was read."""
@@ -101,12 +101,12 @@ class AllowList:
         return dotted in self._parents or any(f"{name}.".startswith(f"{dotted}.") for name in own)
 
     @cached_property
-    def _names(self) -> frozenset[str]:
+    def names(self) -> frozenset[str]:
         return frozenset(f"{module}.{name}" for module, names in self.python.get("names", {}).items() for name in names)
 
     @cached_property
     def _parents(self) -> frozenset[str]:
-        plain = (re.split(r"[ (]", name)[0].split(".") for name in self._names)
+        plain = (re.split(r"[ (]", name)[0].split(".") for name in self.names)
         return frozenset(".".join(parts[:length]) for parts in plain for length in range(1, len(parts) + 1))
 
 
@@ -135,9 +135,7 @@ def read_allow_list(path: Path = DEFAULT_ALLOW) -> AllowList:
             problems.append(f"{path}: {key}: wanted {'an object' if wanted is dict else 'a list of strings'}")
     python = content.get("python", {})
     if isinstance(python, dict):
-        problems += [
-            f"{path}: found python.{key}; wanted one of {', '.join(PYTHON)}" for key in python.keys() - PYTHON
-        ]
+        problems += [f"{path}: found python.{key}; wanted one of {', '.join(PYTHON)}" for key in python.keys() - PYTHON]
     if problems:
         raise InputError(problems)
     return as_allow_list(content)

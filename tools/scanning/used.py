@@ -6,14 +6,15 @@ import hashlib
 import json
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .findings import KEYS, PYTHON, AllowList
 from .forbidden import BUILTINS, FILE_METHODS, MODULES, hidden_danger
 
 WIDTH = 120
-ABOUT = "What our own four bundles use, and no more: made by `python -m tools.scan --used`. docs/scan.md says how to read it"
+ABOUT = "What our own four bundles use, and no more, as `python -m tools.scan --used` prints it; see docs/scan.md"
+_NESTED = ("names", "reviewed")  # objects; the others are lists
 _ASKED = ("targets", "imports", "attributes", "expressions", "readers", "logging")
 
 
@@ -36,11 +37,12 @@ def needed_list(allow: AllowList, sources: dict[str, bytes]) -> dict[str, Any]:
             content[key] = list(given) if isinstance(given, tuple) else given
     reviewed = allow.python.get("reviewed", {})
     python = [entry for entry in allow.asked if entry[2]]
-    general = {
-        kind: {n for k, n, at in python if k == kind and (at not in reviewed or not _telling(kind, n))} for kind in PYTHON
-    }
+    general: dict[str, set[str]] = {kind: set() for kind in PYTHON}
+    for kind, name, path in python:
+        if path not in reviewed or not _telling(kind, name):
+            general[kind].add(name)
     general["names"] = {name for name in general["names"] if allow.lists(name) or not hidden_danger(_plain(name))}
-    content["python"] = {kind: sorted(general[kind]) for kind in PYTHON if kind not in ("names", "reviewed")}
+    content["python"] = {kind: sorted(general[kind]) for kind in PYTHON if kind not in _NESTED}
     content["python"] = {"names": grouped(general["names"]), **content["python"]}
     content["python"]["reviewed"] = {
         path: {
@@ -50,6 +52,27 @@ def needed_list(allow: AllowList, sources: dict[str, bytes]) -> dict[str, Any]:
         for path in sorted(reviewed.keys() & sources.keys())
     }
     return content
+
+
+def changes(before: AllowList, after: AllowList) -> Iterator[str]:
+    """Yield a line for each name that comes new into a list, goes, or is left out: what a reviewer has to look at."""
+    old, new = _flat(before), _flat(after)
+    places = {(kind, name): path for kind, name, path in sorted(before.asked | after.asked)}
+    for sign, names in (("+", new - old), ("-", old - new)):
+        for kind, name in sorted(names):
+            yield f"{sign} {kind}: {name}  {places.get((kind, name), '')}".rstrip()
+    for kind, name, path in sorted(after.asked):
+        if path and kind in ("names", "reviewed") and not {(kind, name), (f"reviewed {path}", name)} & new:
+            yield f"! {kind}: {name}  {path}: can run or load code; enter it by hand, or its file under python.reviewed"
+
+
+def _flat(allow: AllowList) -> set[tuple[str, str]]:
+    found = {(key, name) for key in KEYS if key != "python" for name in getattr(allow, key)}
+    found |= {(kind, name) for kind in PYTHON if kind not in _NESTED for name in allow.python.get(kind, ())}
+    found |= {("names", name) for name in allow.names}
+    for path, review in allow.python.get("reviewed", {}).items():
+        found |= {(f"reviewed {path}", name) for name in (*review["names"], review["sha256"])}
+    return found
 
 
 def _telling(kind: str, name: str) -> bool:

@@ -31,7 +31,7 @@ def _find(code: bytes) -> Iterator[str]:
     for index, item in enumerate(kept):
         if item.type == token.ERRORTOKEN:
             yield f"a sign that is no code: {item.string!r}"
-        elif item.type == token.STRING and (item.string[0] not in "'\"" or item.string[:3] in ("'''", '\"\"\"')):
+        elif item.type == token.STRING and (item.string[0] not in "'\"" or item.string[:3] in ("'''", '"""')):
             yield "a kind of text in which code can hide"
         elif item.type == token.NAME and item.string in ("import", "exec", "eval"):
             yield item.string

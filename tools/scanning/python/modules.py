@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..forbidden import ATTRIBUTES, FILE_METHODS
@@ -128,8 +128,8 @@ def _read(path: str, source: bytes) -> Module:
                 module.doubled[name] = (module.imports[name], dotted)
         module.bound.update(bound_names(node))
     module.bound.update(module.imports)
-    for statement in module.tree.body:
-        for name, node in _top(statement):
+    for node in own_scope(module.tree.body):
+        for name in bound_names(node):
             module.defined.setdefault(name, node)
     return module
 
@@ -162,13 +162,12 @@ def bound_names(node: ast.AST) -> Iterator[str]:
         yield node.name  # type: ignore[attr-defined]  # mypy looks at the oldest Python
 
 
-def _top(statement: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """Yield what a statement defines in its own scope, without the bodies of functions and classes."""
-    for name in bound_names(statement):
-        yield name, statement
-    if not isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        for inner in ast.iter_child_nodes(statement):
-            yield from _top(inner)
+def own_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield the nodes of a file's or a class's own scope, without the insides of the functions and classes in it."""
+    for node in body:
+        yield node
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from own_scope(ast.iter_child_nodes(node))
 
 
 def _attributes(tree: ast.Module | None) -> Iterator[str]:
@@ -178,4 +177,4 @@ def _attributes(tree: ast.Module | None) -> Iterator[str]:
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield node.attr
         if isinstance(node, ast.ClassDef):
-            yield from (name for statement in node.body for name, _ in _top(statement))
+            yield from (name for inner in own_scope(node.body) for name in bound_names(inner))

@@ -17,15 +17,15 @@ from collections.abc import Iterator
 from ..expression import dotted_name
 from ..findings import AllowList, Finding
 from ..forbidden import ATTRIBUTES, REVIEWED_ONLY, hidden_danger
-from .modules import ROOT, Modules, absolute
+from .modules import ROOT, Modules, absolute, own_scope
 
 NAMED_ATTRIBUTE = ("getattr", "setattr", "delattr", "hasattr")
+CALLED_ONLY = (*NAMED_ATTRIBUTE, "vars", "super")  # as values they would be called with what can't be seen
 # calls that are harmless in this form alone; so are they listed
 SAFE_ONLY_WITH = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle", False)}
 PLAIN_ONLY = ("inspect.signature",)  # with eval_str it evaluates annotations
 _BIDIRECTIONAL = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200B, 0x200E, 0x200F)}
 _BUILTINS = frozenset(dir(builtins)) | {"exit", "quit", "help", "copyright", "credits", "license"}
-_COMPUTED = "an attribute by a computed name"
 
 
 def scan_python(path: str, modules: Modules, allow: AllowList) -> Iterator[Finding]:
@@ -100,6 +100,8 @@ class _Reader(ast.NodeVisitor):
                 self._use(node, self.aliases[node.id])
         elif not isinstance(node.ctx, ast.Load):
             self._define(node, node.id)
+        elif node.id in CALLED_ONLY:
+            self._add(node, "python", node.id, "as a value: what it is called with can't be seen")
         elif node.id in _BUILTINS or node.id not in self.module.bound:
             self._ask(node, "builtins", node.id, node.id)
 
@@ -115,14 +117,10 @@ class _Reader(ast.NodeVisitor):
         self.visit(node.value)
 
     def visit_Call(self, node: ast.Call) -> None:
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        starred = any(isinstance(given, ast.Starred) for given in node.args) or any(k.arg is None for k in node.keywords)
-        if name in NAMED_ATTRIBUTE:
-            self._named_attribute(node, name)
-        elif name == "vars" and not (len(node.args) == 1 and isinstance(node.args[0], ast.Name)):
-            self._add(node, "python", ast.unparse(node)[:120], "vars of more than a name")
-        elif name == "super" and (node.args or node.keywords):
-            self._add(node, "python", ast.unparse(node)[:120], "super of another class than its own")
+        starred = any(isinstance(given, ast.Starred) for given in node.args)
+        starred |= any(keyword.arg is None for keyword in node.keywords)
+        if isinstance(node.func, ast.Name) and node.func.id in CALLED_ONLY and node.func.id not in self.aliases:
+            self._telling_builtin(node, node.func)
         full = self._dotted(node.func)
         if full in SAFE_ONLY_WITH:
             keyword, wanted = SAFE_ONLY_WITH[full]
@@ -140,6 +138,9 @@ class _Reader(ast.NodeVisitor):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self._define(node, node.name)
+        for inner in own_scope(node.body):
+            if isinstance(inner, ast.Import | ast.ImportFrom):
+                self._add(inner, "import", ast.unparse(inner), "an import that makes a module an attribute")
         self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -153,16 +154,23 @@ class _Reader(ast.NodeVisitor):
             self._attribute(node, name, False)
         self.generic_visit(node)
 
-    def _named_attribute(self, node: ast.Call, name: str) -> None:
-        holder, given = node.args[:2] if len(node.args) > 1 else (None, None)
-        self.checked.add(id(node.func))
-        if not (isinstance(given, ast.Constant) and isinstance(given.value, str)) or isinstance(holder, ast.Starred):
-            text = ast.unparse(node)
-            self._ask(node, "reviewed", text, text[:120], _COMPUTED)
+    def _telling_builtin(self, node: ast.Call, called: ast.Name) -> None:
+        """Judge getattr and its like with what they are given, vars and super."""
+        self.checked.add(id(called))
+        name, shown = called.id, ast.unparse(node)[:120]
+        if name not in NAMED_ATTRIBUTE:
+            plain = len(node.args) == 1 and isinstance(node.args[0], ast.Name) if name == "vars" else not node.args
+            if plain and not node.keywords:
+                self._ask(called, "builtins", name, name)
+            else:
+                self._add(node, "python", shown, f"{name} of another thing than usual")
             return
-        self._ask(node.func, "builtins", name, name)
-        dotted = self._dotted(holder) if holder is not None else ""
-        if dotted:  # getattr(os, "system") is os.system
+        holder, given = node.args[:2] if len(node.args) > 1 else (called, called)
+        if not (isinstance(given, ast.Constant) and isinstance(given.value, str)) or isinstance(holder, ast.Starred):
+            self._ask(node, "reviewed", ast.unparse(node), shown, "an attribute by a computed name")
+            return
+        self._ask(called, "builtins", name, name)
+        if dotted := self._dotted(holder):  # getattr(os, "system") is os.system
             self._use(node, f"{dotted}.{given.value}", "" if name in ("getattr", "hasattr") else " =")
             self.checked.update(id(inner) for inner in ast.walk(holder) if isinstance(inner, ast.Name | ast.Attribute))
         else:
@@ -224,7 +232,9 @@ class _Reader(ast.NodeVisitor):
 
     def _attribute(self, node: ast.AST, name: str, own: bool) -> None:
         if name.startswith("__"):
-            self._ask(node, "dunders", name, f".{name}", "an attribute with two underscores that isn't in the allow-list")
+            self._ask(
+                node, "dunders", name, f".{name}", "an attribute with two underscores that isn't in the allow-list"
+            )
         elif name in ATTRIBUTES:
             self._ask(node, "reviewed", name, f".{name}", "runs code or leads to it")
         elif name not in self.modules.own_attributes or (name.startswith("_") and not own):
