@@ -112,9 +112,11 @@ class ConfigScanner:
         elif key not in READERS and _DOTTED.fullmatch(text) and not _FILE.fullmatch(text):
             if strict or is_standard_module(text.split(".")[0]) or forbidden(text):
                 yield Finding("name", where, text, self._judge_target(text) and self._judge_reader(text))
-        elif strict and key != "_desc_" and leads_elsewhere(text):
+        elif not strict or key == "_desc_":
+            return
+        elif leads_elsewhere(text):
             yield Finding("path", where, text, "leads out of the bundle")
-        elif strict and {"", "."} & set(re.split(r"[/\\]", text)):
+        elif {"", "."} & set(re.split(r"[/\\]", text)):
             yield Finding("path", where, text, "a text that would lead elsewhere with another one behind it")
 
     def _judge_target(self, name: Any) -> str:

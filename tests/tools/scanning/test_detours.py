@@ -16,9 +16,7 @@ from tools.scanning.findings import read_allow_list
 ALLOW = read_allow_list()
 NETWORK = "import torch\n\n\nclass Segmenter(torch.nn.Module):\n    pass\n"
 WRITER = "import os\n\n\ndef write(path, data):\n    with open(path, 'wb') as file:\n        file.write(data)\n"
-FETCHER = (
-    "from contextlib import contextmanager\n\n\n@contextmanager\ndef fetch(requirement):\n    yield requirement\n"
-)
+FETCHER = "from contextlib import contextmanager\n\n\n@contextmanager\ndef fetch(requirement):\n    yield requirement\n"
 HANDLER = "[loggers]\nkeys=root\n[handlers]\nkeys=h\n[formatters]\nkeys=f\n[logger_root]\nhandlers=h\n[handler_h]\n"
 HANDLER += "class=StreamHandler\nargs=(sys.stdout,)\n"
 
@@ -67,11 +65,13 @@ PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 TARGETS = {
     "own function that is on no list": target("scripts.evil.anything", "def anything(x):\n    return x\n"),
-    "own writer": target("scripts.common.files.atomic_write.write_atomic", WRITER.replace("write(", "write_atomic(", 1)),
+    "own writer": target(
+        "scripts.common.files.atomic_write.write_atomic", WRITER.replace("write(", "write_atomic(", 1)
+    ),
     "listed name that writes": target("scripts.network.slice_size", WRITER.replace("def write", "def slice_size")),
     "listed class that writes when it is built": target(
         "scripts.network.Specialist",
-        "from pathlib import Path\n\n\nclass Specialist:\n    def __init__(self, a, b):\n        Path(a).write_text(b)\n",
+        "class Specialist:\n    def __init__(self, path, text):\n        path.write_text(text)\n",
     ),
     "own fetcher": target("scripts.common.sam.weights.carrier.fetch", FETCHER),
     "listed name of a context manager": target("scripts.network.slice_size", FETCHER.replace("fetch", "slice_size")),
@@ -190,7 +190,9 @@ DETOURS = {
     "__reduce__ by assignment": script("class A:\n    __reduce__ = print\n"),
     "f-string": script("import os\nx = f'{os.system(1)}'\n"),
     "builtin that ours don't use": script("x = memoryview(b'x')\n"),
-    "builtin under a name that is bound elsewhere": script("def f():\n    eval = 1\n    return eval\n\n\nx = eval('1')\n"),
+    "builtin under a name that is bound elsewhere": script(
+        "def f():\n    eval = 1\n    return eval\n\n\nx = eval('1')\n"
+    ),
     "frames": script("def f():\n    yield\n\n\nx = f().gi_frame.f_builtins\n"),
     "an attribute that ours don't use": script("import numpy as np\nx = np.zeros(1).tofile('x')\n"),
     "the same, defined by the bundle": script(
@@ -280,9 +282,12 @@ def test_what_looks_like_one_is_none(clean):
         "docs/notes.txt": "cos\nsystem\nis how protocol 0 begins.\n",
         "docs/picture.png": PNG + PNG_END,
         "models/.gitkeep": "",
-        "scripts/common/report/template.html": "<!DOCTYPE html><p class='x' style='color: red'>$x</p><a href='#a'>a</a>",
+        "scripts/common/report/template.html": "<!DOCTYPE html><p style='color: red'>$x</p><a href='#a'>a</a>",
         "configs/logging.conf": HANDLER + "[formatter_f]\nformat=%(message)s\ndefaults={'a': 1}\n",
-        "scripts/evil.py": "import os\nimport torch\n\nx = torch.load('x', weights_only=True)\ny = hasattr(os, 'stat')\n",
+        "scripts/evil.py": "import os, torch\n\nx = torch.load('x', weights_only=True)\ny = hasattr(os, 'stat')\n",
         "scripts/first.py": "from .network import Segmenter as S\n\nx = S().forward\n",
     }
-    assert refused(clean, files | scripted("y = torch.conv3d(x)\nz = ops.prim.RaiseException('save')\nself.save = 1\n")) == []
+    assert (
+        refused(clean, files | scripted("y = torch.conv3d(x)\nz = ops.prim.RaiseException('save')\nself.save = 1\n"))
+        == []
+    )

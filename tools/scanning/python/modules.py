@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import io
+import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +12,10 @@ from dataclasses import dataclass, field
 from ..forbidden import ATTRIBUTES, FILE_METHODS
 
 ROOT = "scripts"  # the package that a bundle's Python is
+# what every program reads of texts, lists, files and paths is listed, also where a bundle has a name like it
+_COMMON = frozenset(
+    name for kind in (str, bytes, list, dict, set, io.TextIOWrapper, io.BytesIO, pathlib.Path) for name in dir(kind)
+)
 _DEEPEST = 16  # files that pass a name on to each other
 
 
@@ -106,7 +112,7 @@ class Modules:
 
 def is_risky(name: str) -> bool:
     """Whether an attribute of this name could be a system module, run code or write a file, whoever defines it."""
-    return name in ATTRIBUTES or name in FILE_METHODS or name.strip("_") in sys.stdlib_module_names
+    return bool({name} & (ATTRIBUTES | FILE_METHODS | _COMMON)) or name.strip("_") in sys.stdlib_module_names
 
 
 def absolute(path: str, level: int, module: str | None) -> str:

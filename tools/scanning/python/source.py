@@ -125,7 +125,7 @@ class _Reader(ast.NodeVisitor):
         if full in SAFE_ONLY_WITH:
             keyword, wanted = SAFE_ONLY_WITH[full]
             found = [k.value.value for k in node.keywords if k.arg == keyword and isinstance(k.value, ast.Constant)]
-            if found == [wanted] and not starred:
+            if len(found) == 1 and found[0] is wanted and not starred:
                 self.checked.add(id(node.func))
                 self._ask(node, "names", f"{full}({keyword}={wanted})", f"{full}({keyword}={wanted})")
         elif full in PLAIN_ONLY and not node.keywords and not starred:
