@@ -285,7 +285,7 @@ def test_what_looks_like_one_is_none(clean):
         "scripts/common/report/template.html": "<!DOCTYPE html><p style='color: red'>$x</p><a href='#a'>a</a>",
         "configs/logging.conf": HANDLER + "[formatter_f]\nformat=%(message)s\ndefaults={'a': 1}\n",
         "scripts/evil.py": "import os, torch\n\nx = torch.load('x', weights_only=True)\ny = hasattr(os, 'stat')\n",
-        "scripts/first.py": "from .network import Segmenter as S\n\nx = S().forward\n",
+        "scripts/first.py": "from .network import Segmenter as S\n\nx = S().shape\n",
     }
     assert (
         refused(clean, files | scripted("y = torch.conv3d(x)\nz = ops.prim.RaiseException('save')\nself.save = 1\n"))
