@@ -215,10 +215,11 @@ def test_our_own_bundles_pass(bundle, ours):
     assert {"target", "expression", "import", "logging", "python", "link"} <= kinds
 
 
-def test_our_own_bundles_pass_as_zips_without_links(allow, tmp_path):
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_our_own_bundles_pass_as_zips_without_links(bundle, allow, tmp_path):
     copy_sources(ROOT / "common", tmp_path / "common")
-    linked = copy_sources(ROOT / "bundles" / BUNDLES[0], tmp_path / "bundles" / BUNDLES[0])
-    assert refused(scan(packed(Path(shutil.copytree(linked, tmp_path / BUNDLES[0]))), allow)) == []
+    linked = copy_sources(ROOT / "bundles" / bundle, tmp_path / "bundles" / bundle)
+    assert refused(scan(packed(Path(shutil.copytree(linked, tmp_path / bundle))), allow)) == []
 
 
 def test_our_list_is_what_our_bundles_use_and_no_more(allow, ours):
