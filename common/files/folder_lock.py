@@ -15,8 +15,10 @@ from .temporary import is_alive, machine
 
 try:
     import fcntl
+
+    SYSTEM_LOCKS = True
 except ImportError:  # Windows, where the words in the file have to do
-    fcntl = None
+    SYSTEM_LOCKS = False
 
 FILE = "run.lock"
 
@@ -81,7 +83,7 @@ class FolderLock:
         """Return the open lock file, and whether the system has locked it: not every network share can."""
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            sure = fcntl is not None
+            sure = SYSTEM_LOCKS
             try:
                 if sure:  # not flock: it would go on in data loaders' workers, which outlive a kill by some seconds
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -28,7 +28,7 @@ class PredictionLog:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.show)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.report)
         engine.add_event_handler(Events.COMPLETED, nothing_to_tell)
 
     def start(self, engine: Engine) -> None:
@@ -40,7 +40,7 @@ class PredictionLog:
         done = f": {listed(self.done)}" if self.done else ""
         return f"{len(self.done)} of {self._all} scans are done{done}; the same command does all of them"
 
-    def show(self, engine: Engine) -> None:
+    def report(self, engine: Engine) -> None:
         now = time.perf_counter()
         seconds = (now - self._start) / max(len(engine.state.output), 1)
         self._start = now
