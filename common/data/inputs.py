@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..grid.grid import Grid
 from ..volumes.dicom.headers import is_dicom
 from ..volumes.names import EXTENSIONS, case_id
@@ -15,6 +15,7 @@ from .selection import strip_labels
 
 # of a .hdr/.img pair the header stands for both
 IMAGE_EXTENSIONS = tuple(extension for extension in EXTENSIONS if not extension.startswith(".img"))
+PROBLEMS = "problems"  # of a case that is left out: the lines that say why
 WANTED = f"a file ({', '.join(IMAGE_EXTENSIONS)}), a folder of such files, or a folder of a DICOM series"
 
 
@@ -39,8 +40,8 @@ def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
     if all(found):
         raise InputError(problems)
     for line in problems:
-        print(f"left out: {line}", file=sys.stderr, flush=True)
-    return [{**case, "problems": lines} if lines else case for case, lines in zip(cases, found, strict=True)]
+        print(f"left out: {printable(line)}", file=sys.stderr, flush=True)
+    return [{**case, PROBLEMS: lines} if lines else case for case, lines in zip(cases, found, strict=True)]
 
 
 def _check(case: Case, grid: Grid | None) -> list[str]:

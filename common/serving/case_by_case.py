@@ -12,10 +12,11 @@ from ignite.engine import Engine
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
-from ..errors import InputError, find_input_error
+from ..data.inputs import PROBLEMS
+from ..errors import InputError, find_input_error, printable
 from ..volumes.volume import first_line, last_line
 
-PROBLEMS, SAID = "problems", "said"
+SAID = "said"  # whether the problems of a case have been printed
 NO_MEMORY = ("allocate memory", "out of memory")  # as torch puts it
 
 
@@ -68,7 +69,7 @@ class CaseEvaluator(SupervisedEvaluator):
     def _note(self, lines: list[str], said: bool) -> None:
         self.problems += lines
         for line in lines if not said else ():
-            print(f"not predicted: {line}", file=sys.stderr, flush=True)
+            print(f"not predicted: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def describe_failure(error: BaseException, path: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import sys
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from ..data.datalist import Case
+from ..data.inputs import PROBLEMS
 from ..errors import InputError, printable
 from ..files.atomic_write import write_atomic
 from ..launch.words import truth
@@ -87,11 +89,13 @@ class WriteDicomSegd(MapTransform):
 def check_series(cases: Iterable[Case], wanted: bool = True) -> None:
     """Look at the headers of every DICOM series before the first prediction, and name what is no series in one line.
 
+    A series of which no segmentation can be written gets `problems`, as `read_images` gives them: it is left out.
+
     Args:
         wanted: False (or a word for it) looks at nothing.
 
     Raises:
-        InputError: highdicom is missing, or one line for every series of which no segmentation can be written.
+        InputError: highdicom is missing; or no case is left: one line for each series.
     """
     if not truth("dicom_seg", wanted):
         return
@@ -100,18 +104,20 @@ def check_series(cases: Iterable[Case], wanted: bool = True) -> None:
             "dicom_seg: the package highdicom is not installed; wanted (pip install highdicom), or dicom_seg false"
         )
     problems, others = [], []
-    for case in cases:
-        if "problems" in case:  # left out
-            continue
+    left = [case for case in cases if PROBLEMS not in case]
+    for case in left:
         if not Path(case["image"]).is_dir():
             others.append(case["case"])
             continue
         try:
             read_series(case["image"])
         except InputError as error:
+            case[PROBLEMS] = error.problems
             problems += error.problems
-    if problems:
+    if problems and all(PROBLEMS in case for case in left):
         raise InputError(problems)
+    for line in problems:
+        print(f"left out: {printable(line)}", file=sys.stderr, flush=True)
     if others:
         shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
         print(f"dicom_seg: no DICOM series, so NIfTI alone is written for: {printable(shown)}", flush=True)
