@@ -1,11 +1,13 @@
 # make demo    environment, teacher's weights, and a training run on the generated sample cohort
 # make pack    dist/<bundle>_v<version>.zip of the bundle that BUNDLE names
+# make wheelhouse  OUT=FOLDER: wheels, weights and packed bundles for a site without a network, with sums (docs/offline.md)
 # make test    environment and all tests that need no client
 # make lint    ruff, spelling, types, and which room imports which
 # make test-clients  an environment for each of MONAI Label, NVFLARE and MONAI Deploy, and the tests against them
 # make clean   removes the environments and caches; models and results of runs stay
 PYTHON ?= python3
 BUNDLE ?= rrl_medsam
+OUT ?= dist/wheelhouse
 ARGS ?=
 # processes that share the tests by file; each takes about 2 GB
 JOBS ?= 2
@@ -17,31 +19,31 @@ STAMP := $(VENV)/.requirements-installed
 CLIENTS := monailabel nvflare deploy
 CLIENT_STAMPS := $(CLIENTS:%=.venv-%/.requirements-installed)
 
-.PHONY: demo pack test test-clients client-venvs lint venv clean
+.PHONY: demo pack wheelhouse test test-clients client-venvs lint venv clean
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
 
-# torch goes first, so that a build that is installed or offered beside the registry (CPU only, another CUDA) is kept
-$(STAMP): requirements.txt
+# torch goes first, by version alone, so that a build that is installed or offered beside the registry (CPU only, another
+# CUDA) is kept. All others have to have a sha256 of the lock file; the registry's own torch for Linux wants CUDA's, too.
+CUDA := from importlib.metadata import requires, version; \
+	print("-r requirements-cuda.lock" * ("+" not in version("torch") and "nvidia" in str(requires("torch"))))
+$(STAMP): requirements.txt requirements.lock requirements-cuda.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python %d.%d found; 3.11 or newer is wanted (make PYTHON=...)" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --disable-pip-version-check --quiet "$$(grep '^torch==' requirements.txt)"
-	$(RUN) -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps "$$(grep '^torch==' requirements.txt)"
+	$(RUN) -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock $$($(RUN) -c '$(CUDA)')
 	@touch $@
 
-# A client has an environment of its own, because their pins exclude each other. Its file of requirements constrains what
-# they bring, and what is built on the way, too. Nothing is compiled beforehand: Python does that for what it imports.
-# The environments hold the same torch, ITK and SimpleITK: where util-linux' hardlink is there, such a file is kept once.
+# A client has an environment of its own, because their pins exclude each other. Its constraints hold for all that its
+# requirements bring, and for what is built on the way, too. Nothing is compiled beforehand: Python does that for what it
+# imports. The environments hold the same torch, ITK and SimpleITK: where util-linux' hardlink is there, such a file is kept once.
 client-venvs: $(CLIENT_STAMPS)
 
-.venv-monailabel/.requirements-installed: tests/clients/monailabel_constraints.txt
-.venv-nvflare/.requirements-installed: tests/clients/nvflare_requirements.txt
-.venv-deploy/.requirements-installed: tests/clients/deploy_requirements.txt
-$(CLIENT_STAMPS): .venv-%/.requirements-installed: | $(STAMP)
+$(CLIENT_STAMPS): .venv-%/.requirements-installed: tests/clients/%_requirements.txt tests/clients/%_constraints.txt | $(STAMP)
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install $(PIP_QUIETLY) "$$(grep '^torch==' $<)"
-	SAM2_BUILD_CUDA=0 PIP_CONSTRAINT=$< $(@D)/bin/python -m pip install $(PIP_QUIETLY) -r $<
+	PIP_CONSTRAINT=$(word 2,$^) $(@D)/bin/python -m pip install $(PIP_QUIETLY) "$$(grep '^torch==' $<)"
+	SAM2_BUILD_CUDA=0 PIP_CONSTRAINT=$(word 2,$^) $(@D)/bin/python -m pip install $(PIP_QUIETLY) -r $<
 	@test $* != monailabel || $(PYTHON) -m tools.torchvision_remedy $(@D)/bin/python
 	@! command -v hardlink >/dev/null || hardlink --quiet --ignore-time --keep-oldest --minimum-size 1M $(VENV) $(@D)
 	@touch $@
@@ -53,6 +55,9 @@ demo: $(STAMP)
 
 pack: $(STAMP)
 	$(RUN) -m tools.pack "bundles/$(BUNDLE)" $(ARGS)
+
+wheelhouse: $(STAMP)
+	$(RUN) -m tools.wheelhouse "$(OUT)" $(ARGS)
 
 # idle threads sleep instead of spinning: the tests start processes that share few cores
 test test-clients: export GOMP_SPINCOUNT = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ def options(about: str, work: str) -> argparse.ArgumentParser:
     """Return the parser of the options that all have; `work` says what is in the folder of that name."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("dataset_dir")
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--work", required=True, help=work)
+    parser.add_argument("--output", required=True, type=os.path.expanduser)
+    parser.add_argument("--work", required=True, type=os.path.expanduser, help=work)
     parser.add_argument("--spatial-size", type=json.loads)
     parser.add_argument("--pixdim", type=json.loads)
     parser.add_argument("--threads", type=int, default=1)

@@ -34,7 +34,7 @@ from scripts.common.grid.to_grid import LabelToGridd  # noqa: E402
 from scripts.common.scoring.metrics import case_metrics  # noqa: E402
 from scripts.common.tensors import plain  # noqa: E402
 from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
-from scripts.common.volumes.image_reader import LoadImageVolumed  # noqa: E402
+from scripts.common.volumes.label import LoadLabelVolumed  # noqa: E402
 
 PLAIN = {"rounds": 0, "walk": "none", "learn_location": False, "walk_passes": 1}
 CAM = {"prior": "cam", "subclasses": 1, **PLAIN}
@@ -107,7 +107,7 @@ class Benchmark:
         masked = read_datalist(self.arguments.dataset_dir, self.arguments.truth).training
         known = {case["case"]: case for case in masked}
         transform = t.Compose([
-            LoadImageVolumed("label"),
+            LoadLabelVolumed("label"),
             t.Orientationd("label", "RAS", labels=None),
             LabelToGridd("label", self.cohort.grid),
         ])  # fmt: skip

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterable
 from typing import cast
 
+# how torch passes on what was raised in a process that loads data: the class, made anew of one text
+_FROM_WORKER = re.compile(r"Caught InputError in .*\nOriginal Traceback.*InputError: (.*)", re.DOTALL)
+
+
+def printable(text: object) -> str:
+    """Return a text as one line that a terminal takes no command from, whatever file its words came from.
+
+    What is no printable character becomes its escape (\\n, \\x1b, \\u202e): ends of lines and escape sequences, which
+    would write lines that nobody said, and marks that turn the direction of reading.
+    """
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    return "".join(shown)
+
 
 class InputError(ValueError):
-    """Bad input; every problem is one line that names the file, the value found and the value wanted."""
+    """Bad input; every problem is one line, `printable`, that names the file, the value found and the value wanted."""
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems))
+        if isinstance(problems, str):
+            raised = _FROM_WORKER.fullmatch(problems)
+            problems = raised[1].rstrip("\n").split("\n") if raised else [problems]
+        self.problems = [printable(line) for line in problems]
+        super().__init__(self.problems)  # what it is made of anew where it is copied to another process
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:

@@ -231,10 +231,12 @@ def _problem(lines: str | list[str]) -> Exception:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
+    from common.launch.words import place
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=list(READERS))
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder of the unpacked data set")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="folder to write, made where missing")
+    parser.add_argument("source", type=place, metavar="SOURCE", help="folder of the unpacked data set")
+    parser.add_argument("directory", type=place, metavar="DIR", help="folder to write, made where missing")
     defaults = ", ".join(f"{name} {validation}/{test}" for name, (validation, test) in HELD_OUT.items())
     parser.add_argument("--validation", type=int, metavar="N", help=f"validation/test cases, default {defaults}")
     parser.add_argument("--test", type=int, metavar="N", help="not used where train.list and test.list decide")
@@ -244,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     from common.data.datalist import read_datalist
-    from common.errors import InputError
+    from common.errors import InputError, printable
 
     validation, test = HELD_OUT[given.dataset]
     validation = validation if given.validation is None else given.validation
@@ -264,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         where = error.filename or given.directory
-        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: {printable(where)}: {error.strerror or error}", file=sys.stderr)
         return 1
     counts = ", ".join(f"{len(cases)} {part}" for part, cases in parts.items() if cases)
     print(f"{target}: {counts}; held out with seed {given.seed}")

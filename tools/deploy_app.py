@@ -9,6 +9,7 @@ it becomes a container.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ from monai.deploy.operators.monai_bundle_inference_operator import (
     MonaiBundleInferenceOperator,
     get_bundle_config,
 )
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 
 RULES = '{"selections": [{"name": "scan", "conditions": {"Modality": "(?i)^(CT|MR|PT)$"}}]}'
 SERIES, LONGEST = "study_selected_series_list", 64  # characters of a DICOM long string
 BLANK: tuple[str, ...] = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
 BLANK += ("StudyDate", "StudyTime")
+REFUSED: list[str] = []  # lines of what was refused: operators run in threads, whose errors the SDK wraps
 
 
 class BundleOperator(MonaiBundleInferenceOperator):
@@ -50,19 +54,38 @@ class BundleOperator(MonaiBundleInferenceOperator):
 
 
 class ToVolume(DICOMSeriesToVolumeOperator):
-    """The SDK's operator, with the spacings of pixels that are not square put right (4.0.0 has them crosswise)."""
+    """The SDK's operator with the bundle's reader: voxels and affine as in inference.json, or a line that says why not.
 
-    def compute_affine_transform(self, s_1: Any, s_n: Any, n: int, series: DICOMSeries) -> None:
-        super().compute_affine_transform(s_1, s_n, n, series)
-        between_rows, between_columns = (float(value) for value in s_1[0x0028, 0x0030].value)
-        for name in (self.ATTRIBUTE_DICOM_AFFINE, self.ATTRIBUTE_NIFTI_AFFINE):
-            affine = getattr(series, name)
-            for axis, spacing in enumerate((between_columns, between_rows)):  # the first axis runs along a row
-                affine[:3, axis] *= spacing / np.linalg.norm(affine[:3, axis])
+    It looks at all files of the series, since the SDK's loader drops slices at a position that it has already.
+    """
+
+    def __init__(self, *args: Any, input_folder: Path, **options: Any) -> None:
+        self.input_folder = input_folder
+        super().__init__(*args, **options)
+
+    def prepare_series(self, series: DICOMSeries) -> None:
+        reader = importlib.import_module("scripts.common.volumes.dicom.series")  # of the bundle, by sys.path
+        try:
+            found = reader.find_series(files_of(self.input_folder, series.get_series_instance_uid()))
+            volume = reader.read_frames(found)
+        except reader.Unreadable as error:
+            REFUSED.append(f"error: {self.input_folder}: {error}")
+            raise
+        files, series.slices = found.sources()
+        instances = {Path(item.get_native_sop_instance().filename): item for item in series.get_sop_instances()}
+        series._sop_instances = [instances[path] for path in files]
+        series.voxels = np.ascontiguousarray(volume.array.transpose(2, 1, 0))  # [slices, rows, columns]
+        spacing = np.linalg.norm(volume.affine[:3, :3], axis=0).tolist()
+        series.col_pixel_spacing, series.row_pixel_spacing, series.depth_pixel_spacing = spacing
+        setattr(series, self.ATTRIBUTE_NIFTI_AFFINE, volume.affine)
+        setattr(series, self.ATTRIBUTE_DICOM_AFFINE, np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine)
+
+    def generate_voxel_data(self, series: DICOMSeries) -> np.ndarray:
+        return series.voxels
 
 
 class Writer(DICOMSegmentationWriterOperator):
-    """The SDK's writer, for series that lack what the standard lets be empty, as anonymised ones do."""
+    """The SDK's writer, for series that lack what the standard lets be empty, as anonymised ones do, or are uneven."""
 
     def create_dicom_seg(self, image: np.ndarray, dicom_series: DICOMSeries, output_dir: Path) -> None:
         for instance in dicom_series.get_sop_instances():
@@ -71,7 +94,7 @@ class Writer(DICOMSegmentationWriterOperator):
                 header.setdefault(name, "")
             if not header.get("SliceThickness"):
                 header.SliceThickness = round(dicom_series.depth_pixel_spacing, 6)
-        super().create_dicom_seg(image, dicom_series, output_dir)
+        super().create_dicom_seg(image[dicom_series.slices], dicom_series, output_dir)
 
 
 class BundleApplication(Application):
@@ -88,7 +111,7 @@ class BundleApplication(Application):
             self, CountCondition(self, 1), input_folder=Path(context.input_path), name="loader"
         )
         selector = DICOMSeriesSelectorOperator(self, rules=RULES, name="selector")
-        to_volume = ToVolume(self, name="to_volume")
+        to_volume = ToVolume(self, input_folder=Path(context.input_path), name="to_volume")
         infer = BundleOperator(
             self,
             app_context=context,
@@ -109,6 +132,18 @@ class BundleApplication(Application):
         self.add_flow(to_volume, infer, {("image", "image")})
         self.add_flow(selector, writer, {(SERIES, SERIES)})
         self.add_flow(infer, writer, {("pred", "seg_image")})
+
+
+def files_of(folder: Path, series: str) -> list[Path]:
+    """Return the DICOM files of a series in a folder, at any depth."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        try:
+            if path.is_file() and dcmread(path, stop_before_pixels=True).get("SeriesInstanceUID") == series:
+                found.append(path)
+        except InvalidDicomError:
+            continue
+    return found
 
 
 def find_bundle(path: Path) -> Path:
@@ -140,4 +175,9 @@ def describe(metadata: dict[str, Any], values: list[int]) -> list[SegmentDescrip
 
 
 if __name__ == "__main__":
-    BundleApplication().run()
+    try:
+        BundleApplication().run()
+    except Exception:
+        if not REFUSED:
+            raise
+        sys.exit(REFUSED[0])

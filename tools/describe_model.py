@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.data.label_names import channel_names, prediction_format
-from common.errors import InputError, plain_input_errors
+from common.errors import InputError, plain_input_errors, printable
 from common.files.atomic_write import write_atomic
+from common.launch.words import place
 
 if TYPE_CHECKING:
     from common.grid.grid import Grid
@@ -112,11 +113,11 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle, or of an unpacked one")
-    parser.add_argument("dataset_dir", type=Path, nargs="?", metavar="DATASET_DIR", help="folder with a dataset.json")
+    parser.add_argument("bundle", type=place, metavar="BUNDLE", help="folder of a bundle, or of an unpacked one")
+    parser.add_argument("dataset_dir", type=place, nargs="?", metavar="DATASET_DIR", help="folder with a dataset.json")
     parser.add_argument("--datalist", default="dataset.json", metavar="FILE", help="default dataset.json")
     parser.add_argument("--labels", nargs="+", metavar="NAME", help="names in place of those of a data set")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="default BUNDLE/models/model.pt")
+    parser.add_argument("--model", type=place, metavar="FILE", help="default BUNDLE/models/model.pt")
     given = parser.parse_args(arguments)
     if (given.dataset_dir is None) == (given.labels is None):
         parser.error("give either DATASET_DIR or --labels")
@@ -127,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         names = ["background", *given.labels]
     path = describe_model(given.bundle, names, given.model or given.bundle / "models" / "model.pt")
-    print(f"{path}: {', '.join(names)}")
+    print(printable(f"{path}: {', '.join(names)}"))
     return 0
 
 

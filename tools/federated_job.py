@@ -23,8 +23,9 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import InputError, plain_input_errors
+from common.errors import InputError, plain_input_errors, printable
 from common.files.tensor_files import atomic_save
+from common.launch.words import place
 
 from .federation.sites import Plan, Site, plan, score, train_alone, unpack_for, write_model
 
@@ -181,14 +182,14 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m tools.federated_job", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--bundle", type=Path, required=True, metavar="FILE.zip", help="written by tools.pack")
+    add("--bundle", type=place, required=True, metavar="FILE.zip", help="written by tools.pack")
     add("--site", action="append", default=[], metavar="NAME=DATASET_DIR", help="a site; twice or more")
-    add("--workspace", type=Path, required=True, metavar="DIR", help="for all that is written; new or empty")
+    add("--workspace", type=place, required=True, metavar="DIR", help="for all that is written; new or empty")
     add("--rounds", type=int, default=10)
     add("--local-epochs", type=int, default=1, help="epochs of each site in a round")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of train.json, at all sites")
     add("--set-site", action="append", default=[], metavar="NAME:KEY=VALUE", help="the same, at one site")
-    add("--start", type=Path, metavar="model.pt", help="weights and grid to go on from")
+    add("--start", type=place, metavar="model.pt", help="weights and grid to go on from")
     add("--seed", type=int, default=0, help="of the first weights")
     add("--unlabeled-from", type=int, metavar="ROUND", help="first round of sites without any label; default: halfway")
     add("--unlabeled-weight", type=float, default=0.2, help="weight of one of their steps; of a labelled site 1")
@@ -205,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     shared = plan(sites, dict(read_setting(text) for text in given.set), given.start, given.seed)
     print(f"grid {shared.grid['spatial_size']} of {shared.grid['pixdim']} mm, labels {shared.labels}")
     for site in sites:
-        print(f"site {site.name}: {'labelled' if site.labeled else 'no label'}, {site.dataset_dir}")
+        print(f"site {site.name}: {'labelled' if site.labeled else 'no label'}, {printable(site.dataset_dir)}")
     models = {"all sites": simulate(sites, shared, given)}
     for site in sites if given.compare_own else []:
         if site.labeled:

@@ -17,6 +17,24 @@ from common.files.atomic_write import write_atomic
 
 from .configs import ROOT, TEMPLATES, shared_config
 
+SETTINGS = '''"""What each setting can be."""
+
+from __future__ import annotations
+
+from .common.launch.kinds import Kind
+from .common.launch.settings import SHARED, check_settings, unet_fits
+
+SETTINGS: dict[str, Kind] = {**SHARED}
+
+
+def check() -> None:
+    """Refuse settings of the command line that are none; an item of `initialize`, before any other of our own.
+
+    Raises:
+        InputError: one line for each.
+    """
+    check_settings(SETTINGS, [unet_fits])
+'''
 LABELS = ("background", "liver", "portal_vessel", "stomach", "spleen", "kidney")  # of the sample cohort
 SIZE = [48, 40, 48]  # voxels of its planned grid
 
@@ -43,6 +61,7 @@ def new_bundle(repository: Path, name: str, task: str) -> Path:
     write_atomic(bundle / "models" / ".gitkeep", "")
     write_atomic(bundle / "configs" / "logging.conf", (TEMPLATES / "logging.conf").read_text(encoding="utf-8"))
     write_atomic(bundle / "scripts" / "__init__.py", f'"""{task}"""\n')
+    write_atomic(bundle / "scripts" / "settings.py", SETTINGS)
     write_atomic(bundle / "docs" / "README.md", f"# {name}\n\n{task}\n")
     (bundle / "scripts" / "common").symlink_to("../../../common")
     write_atomic(bundle / "configs" / "metadata.json", json.dumps(_metadata(name, task), indent=4))

@@ -13,13 +13,15 @@ docs/distribution.md tells the rest.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from common.errors import InputError, plain_input_errors
+from common.errors import InputError, plain_input_errors, printable
+from common.files.atomic_write import replacing
+from common.files.temporary import remove_leftovers
+from common.launch.words import place
 
 from .describe_model import require_described
 from .packing.archive import write_archive
@@ -119,23 +121,16 @@ def _first_found(file: Path, forms: list[bytes]) -> bytes | None:
 
 def _place(folder: Path, path: Path) -> None:
     """Write the zip beside its place, check it as its receiver will, and move it there."""
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        write_archive(Path(temporary), folder)
-        verify(Path(temporary))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
+        remove_leftovers(path.parent, depth=0)
+        with replacing(path) as temporary:
+            write_archive(temporary, folder)
+            verify(temporary)
     except OSError as error:
         raise InputError(
             f"{path}: can't be written ({error.strerror or error}); wanted a folder to write to"
         ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def _remarks(bundle: Path, facts: dict[str, object], model: Path | None) -> list[str]:
@@ -161,17 +156,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.pack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle, such as bundles/rrl_medsam")
-    parser.add_argument("--output", type=Path, default=Path("dist"), metavar="DIR", help="for the zip, default dist")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="default BUNDLE/models/model.pt")
+    parser.add_argument("bundle", type=place, metavar="BUNDLE", help="folder of a bundle, such as bundles/rrl_medsam")
+    parser.add_argument("--output", type=place, default=Path("dist"), metavar="DIR", help="for the zip, default dist")
+    parser.add_argument("--model", type=place, metavar="FILE", help="default BUNDLE/models/model.pt")
     parser.add_argument("--without-model", action="store_true", help="pack no weights")
     parser.add_argument("--without-torchscript", action="store_true", help="pack no models/model.ts")
-    parser.add_argument("--sign", type=Path, metavar="KEYFILE", help="secret key of minisign, outside the repository")
+    parser.add_argument("--sign", type=place, metavar="KEYFILE", help="secret key of minisign, outside the repository")
     given = parser.parse_args(arguments)
     model = None if given.without_model else given.model or given.bundle / "models" / "model.pt"
     path, remarks = pack(given.bundle, given.output, model, not given.without_torchscript, given.sign)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB{', signed' if given.sign else ''}")
-    print(*(f"  {line}" for line in remarks), sep="\n", end="\n" if remarks else "")
+    print(*(f"  {printable(line)}" for line in remarks), sep="\n", end="\n" if remarks else "")
     return 0
 
 

@@ -94,14 +94,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from common.data.datalist import read_datalist
-    from common.errors import InputError
+    from common.data.nnunet import with_lists
+    from common.errors import InputError, printable
     from common.files.atomic_write import write_atomic
+    from common.files.json_file import read_json
+    from common.launch.words import place
     from common.slices.cohort import PresenceCohort
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="folder of a data set with dataset.json")
+    parser.add_argument("directory", type=place, metavar="DIR", help="folder of a data set with dataset.json")
     parser.add_argument("--num-label-slices", type=int, default=COUNT, metavar="N", help=f"default {COUNT}")
     parser.add_argument(
         "--draw-from-middle", type=float, default=MIDDLE, metavar="SHARE", help=f"of a label's slices, default {MIDDLE}"
@@ -127,15 +131,15 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(*(f"error: {line}" for line in error.problems), sep="\n", file=sys.stderr)
         return 1
-    content = json.loads(source.read_text(encoding="utf-8-sig"))
+    content = with_lists(read_json(source, "an MSD dataset.json"), datalist.directory, source.name)
     ids = [case["case"] for case in datalist.training]
     write_atomic(output, json.dumps(add_proposed(content, ids, proposed), indent=1) + "\n")
     table = Table(title=f"masks on {given.num_label_slices} slices of {len(proposed)} cases")
     rows = describe(cohort, proposed)
     for column in rows[0]:
-        table.add_column(column)
+        table.add_column(Text(printable(column)))
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*(Text(printable(cell)) for cell in row.values()))
     Console().print(table)
     print(f"{output}: draw these slices into the label files that it names, then train with --datalist {output}")
     return 0

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from common.errors import InputError, plain_input_errors
 from common.files.atomic_write import write_atomic
+from common.launch.words import place
 
 SUFFIX = ".minisig"
 _MAX_BYTES = 1 << 16  # of a key or signature, which has a few lines
@@ -120,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.signature", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("key", type=Path, metavar="KEYFILE", help="secret key to make; keep it out of any repository")
+    parser.add_argument("key", type=place, metavar="KEYFILE", help="secret key to make; keep it out of any repository")
     given = parser.parse_args(arguments)
     password = _password("password of the new key (empty: none): ")
     if sys.stdin.isatty() and password != _password("again: "):

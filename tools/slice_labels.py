@@ -45,7 +45,7 @@ def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
     from common.data.checks import check_cases
     from common.data.presence import AXES, derive_slice_labels, ras_axes
     from common.errors import InputError
-    from common.volumes.read import read_volume
+    from common.volumes.label import read_label
 
     problems = [
         f"{datalist.directory}: training case {case['case']} has neither a label nor slice_labels; wanted one"
@@ -64,7 +64,7 @@ def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
         raise InputError(problems)
     bits = {}
     for case in track(masked, "deriving", disable=quiet):
-        mask = read_volume(case["label"])
+        mask = read_label(case["label"])
         along = int(axis) if axis in ARRAY_AXES else ras_axes(mask.affine).index(AXES.index(axis))
         bits[case["case"]] = derive_slice_labels(mask.array, along, datalist.labels)
     return bits
@@ -140,18 +140,21 @@ def _resolve_output(output: Path, directory: Path) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
     from common.data.datalist import read_datalist
+    from common.data.nnunet import with_lists
     from common.data.presence import AXES
-    from common.errors import InputError
+    from common.errors import InputError, printable
+    from common.files.json_file import read_json
+    from common.launch.words import place
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="folder of a data set with dataset.json")
+    parser.add_argument("directory", type=place, metavar="DIR", help="folder of a data set with dataset.json")
     parser.add_argument("--axis", choices=[*AXES, *ARRAY_AXES], default="axial", help="of the slices, default axial")
     parser.add_argument("--two-clicks", action="store_true", help="keep only first and last slice of each label")
     parser.add_argument("--keep-labels", action="store_true", help="let the training cases keep their masks")
     parser.add_argument("--datalist", default="dataset.json", metavar="FILE", help="to read, default dataset.json")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=place,
         default=Path(DEFAULT_OUTPUT),
         metavar="FILE",
         help=f"to write; a bare name stands in DIR, default {DEFAULT_OUTPUT}",
@@ -170,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
         bits = read_bits(datalist, given.axis)
         if not bits:
             raise InputError(f"{source}: no training case has a label; wanted masks to derive bits from")
-        content = json.loads(source.read_text(encoding="utf-8-sig"))
+        content = with_lists(read_json(source, "an MSD dataset.json"), datalist.directory, source.name)
         which = f"array axis {given.axis}" if given.axis in ARRAY_AXES else f"{given.axis} slices"
         about = f"training masks, {which}" + (", first and last slice" if given.two_clicks else "")
         write_bits(content, datalist, bits, output, about, given.two_clicks, given.keep_labels)
@@ -178,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(*(f"error: {line}" for line in error.problems), sep="\n", file=sys.stderr)
         return 1
-    print(*describe(datalist, bits, given.two_clicks), sep="\n")
+    print(*map(printable, describe(datalist, bits, given.two_clicks)), sep="\n")
     masks = "masks" if given.keep_labels else "no mask"
     print(f"{output}: {len(bits)} training cases with slice labels and {masks}; run with --datalist {output}")
     return 0

@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        done = apply(given.python.absolute())
+        done = apply(given.python.expanduser().absolute())
     except (OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from common.errors import InputError, plain_input_errors
+from common.errors import InputError, plain_input_errors, printable
+from common.files.temporary import remove_leftovers, temporary_beside
+from common.launch.words import place
 
 from . import signature
 from .packing.archive_check import check_members, open_archive
@@ -45,7 +46,7 @@ class Checked:
 
     def __str__(self) -> str:
         signed = f"signed ({self.signed.replace(chr(9), ', ')})" if self.signed is not None else "signature not checked"
-        return f"{self.name} {self.version}: {self.files} files as in {SUMS}, {signed}"
+        return printable(f"{self.name} {self.version}: {self.files} files as in {SUMS}, {signed}")
 
 
 def verify(path: Path, key: Path | None = None) -> Checked:
@@ -67,10 +68,11 @@ def unpack(path: Path, directory: Path, key: Path | None = None) -> tuple[Path, 
         target = directory / checked.name
         if os.path.lexists(target):
             raise InputError(f"{target}: already there; wanted another DIR, or that you remove it first")
-        temporary = None
+        temporary = temporary_beside(target)
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=directory, prefix=f".{checked.name}."))
+            remove_leftovers(directory, depth=0)
+            temporary.mkdir(0o700)
             whole = temporary / checked.name
             for member in archive.infolist():
                 file = temporary / member.filename
@@ -86,8 +88,7 @@ def unpack(path: Path, directory: Path, key: Path | None = None) -> tuple[Path, 
                 f"{target}: can't be written ({error.strerror or error}); wanted a folder to write to"
             ) from error
         finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return target, checked
 
 
@@ -160,10 +161,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.unpack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", type=Path, metavar="FILE.zip", help="written by tools.pack")
-    parser.add_argument("directory", type=Path, nargs="?", metavar="DIR", help="where the bundle's folder shall stand")
+    parser.add_argument("file", type=place, metavar="FILE.zip", help="written by tools.pack")
+    parser.add_argument("directory", type=place, nargs="?", metavar="DIR", help="where the bundle's folder shall stand")
     parser.add_argument(
-        "--key", type=Path, metavar="PUBLIC", help="public key of minisign: the zip must be signed by it"
+        "--key", type=place, metavar="PUBLIC", help="public key of minisign: the zip must be signed by it"
     )
     parser.add_argument("--verify", action="store_true", help="only check")
     given = parser.parse_args(arguments)
@@ -173,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(verify(given.file, given.key))
     else:
         folder, checked = unpack(given.file, given.directory, given.key)
-        print(f"{folder}: {checked}")
+        print(f"{printable(folder)}: {checked}")
     return 0
 
 

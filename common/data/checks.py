@@ -7,9 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 
 from ..errors import InputError
+from ..grid.field_of_view import describe_oversize
+from ..volumes.label import find_fractions, read_label, round_labels
+from ..volumes.nifti_forms import describe_forms
 from ..volumes.read import read_volume
 from ..volumes.volume import Unreadable, Volume, numbers_text
 from .presence import read_slice_labels
@@ -17,6 +21,7 @@ from .presence import read_slice_labels
 SPACING_TOLERANCE = 1e-3  # relative
 DIRECTION_TOLERANCE = 1e-3  # largest difference of a direction cosine
 ORIGIN_TOLERANCE = 1e-2  # mm
+MOST_VALUES = 65536  # of a mask
 
 Case = Mapping[str, Any]
 Geometry = tuple[tuple[int, ...], np.ndarray]  # shape in voxels, affine to RAS mm
@@ -32,7 +37,7 @@ def require_sound(
     slice_labels: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Check all cases of all groups, also against each other.
+    """Check all cases of all groups, also against each other; say in a line where a scan's place is in doubt.
 
     A case that must stay unlabelled is given without its `label` key: its mask is then never opened.
 
@@ -48,7 +53,10 @@ def require_sound(
         progress=progress,
         dataset_dir=dataset_dir,
         needs_foreground=needs_foreground,
+        remarks=(remarks := []),
     )
+    for line in remarks if idist.get_rank() == 0 else ():
+        print(line, flush=True)
     if problems:
         raise InputError(problems)
 
@@ -61,6 +69,8 @@ def check_cases(
     dataset_dir: str | Path | None = None,
     needs_foreground: Collection[str] = (),
     slice_labels: bool = False,
+    pixdim: Sequence[float] | None = None,
+    remarks: list[str] | None = None,
 ) -> list[str]:
     """Open every image, and every label that a case has, and return one line for each problem.
 
@@ -72,6 +82,8 @@ def check_cases(
         dataset_dir: folder that the paths in the lines are relative to.
         needs_foreground: ids of the cases whose mask is learnt from and must not be empty.
         slice_labels: hold the `slice_labels` of the cases that have them against labels and image.
+        pixdim: mm, of the grid that the images are brought to; None: not known yet.
+        remarks: gets a line for each image whose place in space is in doubt, which is no problem.
     """
     problems: list[str] = []
     digests: dict[bytes, str] = {}
@@ -79,7 +91,10 @@ def check_cases(
         image_name = _relative(case["image"], dataset_dir)
         image = _try_read(case["image"], image_name, problems)
         if image is not None:
-            problems += [f"{image_name}: {problem}" for problem in _check_image(image)]
+            problems += [f"{image_name}: {problem}" for problem in _check_image(image, pixdim)]
+            remark = describe_forms(image.forms, image.array.shape) if remarks is not None else None
+            if remark is not None:
+                remarks.append(f"{image_name}: {remark}")
             digest = hashlib.blake2b(np.ascontiguousarray(image.array).data, digest_size=16).digest()
             earlier = digests.setdefault(digest + str(image.array.shape).encode(), image_name)
             if earlier != image_name:
@@ -88,7 +103,7 @@ def check_cases(
                 problems += _check_slice_labels(case["slice_labels"], image, label_values, image_name)
         if read_labels and "label" in case:
             label_name = _relative(case["label"], dataset_dir)
-            label = _try_read(case["label"], label_name, problems)
+            label = _try_read(case["label"], label_name, problems, read_label)
             if label is None:
                 continue
             found = check_mask(label.array, label_values, case.get("case") in needs_foreground)
@@ -100,12 +115,12 @@ def check_cases(
 
 def check_mask(array: np.ndarray, label_values: Collection[int], needs_foreground: bool = False) -> list[str]:
     """Return what is wrong with the values of a mask, or of some slices of one; no line where nothing is."""
-    values = np.unique(array)
-    if not np.isfinite(values).all():
-        return ["the mask has NaN or Inf; wanted whole numbers"]
-    fractional = values[values != np.rint(values)]
-    if fractional.size:
-        return [f"the mask has fractional values ({numbers_text(fractional)}); wanted whole numbers"]
+    values = round_labels(distinct_values(array))
+    fractions = find_fractions(values)
+    if fractions:
+        return [fractions]
+    if values.size > MOST_VALUES:
+        return [f"the mask has more than {MOST_VALUES} different values; wanted only those declared"]
     problems = []
     unknown = sorted({int(value) for value in values} - set(label_values))
     if unknown:
@@ -114,6 +129,16 @@ def check_mask(array: np.ndarray, label_values: Collection[int], needs_foregroun
     if needs_foreground and not values.any():
         problems.append("the mask is empty; wanted at least one labelled voxel, since it is learnt from")
     return problems
+
+
+def distinct_values(array: np.ndarray) -> np.ndarray:
+    """Return the values that occur, sorted; where there are more than MOST_VALUES, some more than that."""
+    found = np.unique(array[..., :0])
+    for index in range(array.shape[-1]):  # slice by slice: to sort all voxels takes long, and as much memory again
+        found = np.union1d(found, array[..., index])
+        if found.size > MOST_VALUES:
+            break
+    return found
 
 
 def compare_grids(label: Geometry, image: Geometry, image_name: str) -> list[str]:
@@ -135,8 +160,11 @@ def compare_grids(label: Geometry, image: Geometry, image_name: str) -> list[str
     return problems
 
 
-def _check_image(image: Volume) -> list[str]:
+def _check_image(image: Volume, pixdim: Sequence[float] | None) -> list[str]:
     array = image.array
+    oversize = None if pixdim is None else describe_oversize(array.shape, image.affine, pixdim)
+    if oversize is not None:
+        return [oversize]
     if array.dtype.kind == "f":
         bad = array.size - int(np.isfinite(array).sum())
         if bad:
@@ -153,9 +181,11 @@ def _check_slice_labels(entry: Any, image: Volume, labels: Collection[int], imag
     return []
 
 
-def _try_read(path: str | Path, name: str, problems: list[str]) -> Volume | None:
+def _try_read(
+    path: str | Path, name: str, problems: list[str], read: Callable[[str | Path], Volume] = read_volume
+) -> Volume | None:
     try:
-        return read_volume(path)
+        return read(path)
     except Unreadable as error:
         problems.append(f"{name}: {error}")
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,14 @@ import numpy as np
 from monai.data import Dataset
 
 from ..errors import InputError
+from ..files.json_file import read_json
 from ..grid.grid import read_grid
-from ..volumes.read import read_geometry, read_volume
+from ..volumes.label import read_label
+from ..volumes.names import case_id
+from ..volumes.read import read_geometry
 from ..volumes.volume import Unreadable
 from .checks import check_mask, compare_grids
-from .datalist import Case, Datalist, case_id
+from .datalist import Case, Datalist
 from .inputs import IMAGE_EXTENSIONS
 from .label_names import channel_names
 from .presence import AXES, SliceLabels, derive_slice_labels, ras_axes, slice_labels_entry
@@ -135,7 +137,7 @@ def _check_segments(case: Case, labels: Mapping[int, str]) -> list[str]:
         return []
     label = Path(case["label"])
     try:
-        store = json.loads((label.parents[2] / STORE).read_text(encoding="utf-8"))
+        store = read_json(label.parents[2] / STORE, "MONAI Label's notes")
         noted = store["objects"][case["case"]]["labels"][label.parent.name]["info"]["label_info"]
         segments = [str(segment["name"]) for segment in noted]
     except (OSError, ValueError, KeyError, TypeError, IndexError):
@@ -186,7 +188,7 @@ def _without_masks(case: Case, labels: Mapping[int, str], supervision: str, axis
     """Return a case with the presence bits that its label gives, and without the label where no mask is to be kept."""
     name = Path(case["label"]).name
     try:
-        label, image = read_volume(case["label"]), read_geometry(case["image"])
+        label, image = read_label(case["label"]), read_geometry(case["image"])
     except (Unreadable, OSError) as error:
         problems.append(f"{name}: {error}")
         return case

@@ -10,7 +10,7 @@ from ..grid.grid import Grid, plan_grid
 from ..launch.words import number, per_axis
 from .checks import require_sound
 from .datalist import Case, Datalist, read_datalist
-from .selection import scored_cases
+from .selection import require_scored, scored_cases
 
 T = TypeVar("T")
 
@@ -82,6 +82,10 @@ class Cohort:
             self._check_files()
             self.check_further()
             self._checked = True
+
+    def require_scored(self) -> None:
+        """Raise an InputError where there is no case to score by."""
+        require_scored(self.content)
 
     def _check_files(self) -> None:
         require_sound(

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files.json_file import read_json
 from ..grid.grid import Grid
+from ..volumes.names import EXTENSIONS, case_id
+from .nnunet import first_channel, with_lists
 
 GROUPS = ("training", "validation", "test", "unlabeled")
-EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
+TESTING = "testing"  # what MONAI's Auto3DSeg calls test
 LARGEST_LABEL = 65535  # a written label map is uint8 or uint16
+MOST_LABELS = 4096  # a network has a channel for each
 
 Case = dict[str, Any]
 
@@ -40,17 +44,8 @@ class Datalist:
     grid: Grid | None = None
 
 
-def case_id(path: str | Path) -> str:
-    """Return the id of a case: the name of its image file (or DICOM folder) without the image extensions."""
-    name = Path(path).name
-    for extension in EXTENSIONS:
-        if name.lower().endswith(extension) and len(name) > len(extension):
-            return name[: -len(extension)]
-    return name
-
-
 def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalist = "dataset.json") -> Datalist:
-    """Read an MSD/Decathlon `dataset.json` as published, nnU-Net's form of `labels` included.
+    """Read a `dataset.json` of MSD/Decathlon, of Auto3DSeg (`testing`), or of nnU-Net v1 or v2 (`with_lists`).
 
     Args:
         dataset_dir: folder of the data set; every path in the datalist is relative to it and stays inside it, links
@@ -60,8 +55,8 @@ def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalis
 
     Raises:
         InputError: one line for each problem, all of them together: missing folder or file, invalid JSON, wrong
-            schema, empty training list, missing image or label, path outside the folder, duplicate case, the same case
-            in training (or unlabeled) and validation or test.
+            schema, empty training list, a list of cases under another name, missing image or label, path outside the
+            folder, duplicate case, the same case in training (or unlabeled) and validation or test.
     """
     if isinstance(datalist, Datalist):
         return datalist
@@ -72,11 +67,13 @@ def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalis
     directory = directory.absolute()
     inside = directory / Path(datalist).expanduser()
     path = inside if inside.exists() else Path(datalist).expanduser()
-    content = _read_json(path if path.exists() else inside)
-    problems: list[str] = []
+    content = with_lists(_read_json(path if path.exists() else inside), directory, path.name)
+    problems: list[str] = _find_other_lists(content, path.name)
+    tested = TESTING if content.get(TESTING) and not content.get("test") else "test"
     labels = _read_labels(content.get("labels"), path.name, problems)
     groups: dict[str, Any] = {
-        group: _read_group(content.get(group), group, directory, path.name, problems) for group in GROUPS
+        group: _read_group(content.get(name), name, directory, path.name, problems)
+        for group, name in zip(GROUPS, ("training", "validation", tested, "unlabeled"), strict=True)
     }
     if not groups["training"] and not any(line.startswith(f"{path.name}: training") for line in problems):
         problems.append(f"{path.name}: training is missing or empty; wanted at least one case")
@@ -88,7 +85,7 @@ def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalis
         name=name if isinstance(name, str) and name.strip() else directory.name,
         directory=directory,
         labels=labels,
-        other={key: value for key, value in content.items() if key not in (*GROUPS, "labels", "name")},
+        other={key: value for key, value in content.items() if key not in (*GROUPS, TESTING, "labels", "name")},
         **groups,
     )
 
@@ -96,18 +93,27 @@ def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalis
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; wanted an MSD dataset.json")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if not text.strip():
-            raise InputError(f"{path}: the file is empty; wanted an MSD dataset.json")
-        content = json.loads(text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); wanted an MSD dataset.json") from error
+    content = read_json(path, "an MSD dataset.json")
     if not isinstance(content, dict):
         raise InputError(f"{path}: found a {type(content).__name__}; wanted an object with labels and training")
     return content
+
+
+def _find_other_lists(content: Mapping[str, Any], file: str) -> list[str]:
+    """Return a line for each list of cases that nobody would read."""
+    problems = []
+    if content.get("test") and content.get(TESTING):
+        problems.append(f"{file}: has test and {TESTING}; wanted one of the two")
+    for key, value in content.items():
+        if key not in (*GROUPS, TESTING) and isinstance(value, list) and value and all(map(_is_case, value)):
+            problems.append(f"{file}: {key} is a list of cases; wanted them in {', '.join(GROUPS)} (or {TESTING})")
+    return problems
+
+
+def _is_case(entry: Any) -> bool:
+    if isinstance(entry, str):
+        return entry.lower().endswith(EXTENSIONS)
+    return isinstance(entry, dict) and "image" in entry
 
 
 def _read_labels(labels: Any, file: str, problems: list[str]) -> dict[int, str]:
@@ -117,7 +123,11 @@ def _read_labels(labels: Any, file: str, problems: list[str]) -> dict[int, str]:
         found = "missing or empty" if labels in (None, {}, []) else f"found a {type(labels).__name__}"
         problems.append(f"{file}: labels {found}; {wanted}")
         return {}
+    if len(labels) > MOST_LABELS:
+        problems.append(f"{file}: labels has {len(labels)} entries; wanted {MOST_LABELS} at most")
+        return {}
     read: dict[int, str] = {}
+    names: set[str] = set()
     for key, value in labels.items():
         name, number = (key, value) if isinstance(value, int) and not isinstance(value, bool) else (value, key)
         try:
@@ -128,10 +138,11 @@ def _read_labels(labels: Any, file: str, problems: list[str]) -> dict[int, str]:
             problems.append(f"{file}: labels has {shown({key: value})}; {wanted}, values 0 to {LARGEST_LABEL}")
         elif number in read:
             problems.append(f"{file}: labels has the value {number} twice ({read[number]}, {name}); wanted it once")
-        elif name in read.values():
+        elif name in names:
             problems.append(f"{file}: labels has the name {name} twice; wanted it once")
         else:
             read[number] = name
+            names.add(name)
     read.setdefault(0, "background")
     if len(read) < 2 and not problems:
         problems.append(f"{file}: labels has only the background; {wanted}")
@@ -151,7 +162,9 @@ def _read_group(entries: Any, group: str, directory: Path, file: str, problems: 
         if not isinstance(entry, dict):
             problems.append(f'{where} is {shown(entry)}; wanted {{"image": ..., "label": ...}}')
             continue
-        image = _resolve(entry.get("image"), "image", where, directory, problems)
+        listed = entry.get("image")
+        file_of_image = first_channel(listed, directory)
+        image = _resolve(file_of_image, "image", where, directory, problems)
         has_label = "label" in entry and group != "unlabeled"  # a label there must never be opened: drop it
         label = _resolve(entry["label"], "label", where, directory, problems) if has_label else None
         if image is None or (has_label and label is None):
@@ -159,7 +172,8 @@ def _read_group(entries: Any, group: str, directory: Path, file: str, problems: 
         kept = {key: value for key, value in entry.items() if key not in ("case", "image", "label")}
         if isinstance(kept.get("slice_labels"), str):
             kept["slice_labels"] = _resolve(kept["slice_labels"], "slice_labels", where, directory, problems)
-        cases.append({"case": case_id(image), "image": image, **({"label": label} if label else {}), **kept})
+        case = case_id(image if file_of_image == listed else listed)  # of nnU-Net, without the channel
+        cases.append({"case": case, "image": image, **({"label": label} if label else {}), **kept})
     return cases
 
 

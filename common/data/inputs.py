@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-import warnings
+import sys
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, printable
+from ..grid.grid import Grid
+from ..volumes.dicom.headers import is_dicom
+from ..volumes.names import EXTENSIONS, case_id
 from .checks import check_cases
-from .datalist import EXTENSIONS, Case, case_id, read_datalist
+from .datalist import Case, read_datalist
 from .selection import strip_labels
 
 # of a .hdr/.img pair the header stands for both
 IMAGE_EXTENSIONS = tuple(extension for extension in EXTENSIONS if not extension.startswith(".img"))
+PROBLEMS = "problems"  # of a case that is left out: the lines that say why
 WANTED = f"a file ({', '.join(IMAGE_EXTENSIONS)}), a folder of such files, or a folder of a DICOM series"
 
 
-def read_images(path: str | Path) -> list[Case]:
+def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
     """Return the images found at `path` after a look at every voxel of each of them.
 
     Args:
         path: see `find_images`.
+        grid: of the model; a scan that is out of all proportion to it is unusable.
 
     Returns:
-        [{"case": id, "image": absolute path}], sorted by path.
+        [{"case": id, "image": absolute path}], sorted by path. An unusable image among others has `problems`, too: the
+        lines that say why, printed at once, so that it costs none of the others its result.
 
     Raises:
-        InputError: one line for every unusable image, all of them together; also what `find_images` raises.
+        InputError: no image is usable: one line for each, all of them together; also what `find_images` raises.
     """
     cases = find_images(path)
-    problems: list[str] = []
-    with warnings.catch_warnings():
-        # ITKReader would take the first of several series
-        warnings.filterwarnings("error", message=".*more than one DICOM series")
-        for case in cases:
-            # one by one: that a scan is there twice spoils a training, not a prediction
-            problems += check_cases([case], label_values=())
-    if problems:
+    # one by one: that a scan is there twice spoils a training, not a prediction
+    found = [_check(case, grid) for case in cases]
+    problems = [line for lines in found for line in lines]
+    if all(found):
         raise InputError(problems)
-    return cases
+    for line in problems:
+        print(f"left out: {printable(line)}", file=sys.stderr, flush=True)
+    return [{**case, PROBLEMS: lines} if lines else case for case, lines in zip(cases, found, strict=True)]
+
+
+def _check(case: Case, grid: Grid | None) -> list[str]:
+    try:
+        return check_cases([case], label_values=(), pixdim=None if grid is None else grid.pixdim)
+    except MemoryError:
+        return [f"{case['image']}: not enough memory for its voxels; wanted a smaller scan, or a larger machine"]
 
 
 def find_images(path: str | Path) -> list[Case]:
@@ -56,7 +67,7 @@ def find_images(path: str | Path) -> list[Case]:
         raise InputError(f"{path}: no such file or folder; wanted {WANTED}")
     if path.is_file():
         if not _is_image(path):
-            found = "one DICOM file" if _is_dicom(path) else "a file of another kind"
+            found = "one DICOM file" if is_dicom(path) else "a file of another kind"
             raise InputError(f"{path}: found {found}; wanted {WANTED}")
         return [{"case": case_id(path), "image": str(path)}]
     if (path / "dataset.json").is_file():
@@ -83,15 +94,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _is_series(folder: Path) -> bool:
-    return folder.is_dir() and any(_is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file())
-
-
-def _is_dicom(file: Path) -> bool:
-    try:
-        with open(file, "rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+    return folder.is_dir() and any(is_dicom(file) for file in sorted(folder.iterdir()) if file.is_file())
 
 
 def _require_distinct(cases: list[Case]) -> None:

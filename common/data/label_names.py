@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files.json_file import read_json
 
 WANTED = 'wanted network_data_format outputs pred channel_def {"0": "background", "1": "liver", ...}'
 
@@ -24,9 +24,9 @@ def channel_names(metadata: str | Path) -> list[str]:
         InputError: no `channel_def` with the channels 0, 1, 2 ... in it.
     """
     try:
-        content = json.loads(Path(metadata).read_text(encoding="utf-8"))
+        content = read_json(Path(metadata).expanduser(), "a metadata.json")
         channels = {int(key): str(name) for key, name in prediction_format(content)["channel_def"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{metadata}: can't be read ({error!r}); {WANTED}") from error
     if sorted(channels) != list(range(len(channels))) or len(channels) < 2:
         raise InputError(f"{metadata}: channel_def names the channels {sorted(channels)}; {WANTED}")

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 
 from ..errors import InputError
+from ..files.json_file import read_json
 
 AXES = ("sagittal", "coronal", "axial")  # the slices that the axes R, A and S of a RAS grid count
 WANTED_BITS = 'wanted a list of 0 and 1, {"first": 10, "last": 22}, or null where it is on no slice'
@@ -53,7 +54,7 @@ def read_slice_labels(
     """
     if isinstance(entry, str):
         name = f"{name}: slice_labels {Path(entry).name}"
-        entry = _read_json(Path(entry), name)
+        entry = read_json(entry, "the bits of its slices", name)
     else:
         name = f"{name}: slice_labels"
     if not isinstance(entry, Mapping) or not isinstance(entry.get("labels"), Mapping):
@@ -135,15 +136,6 @@ def _fill(bits: np.ndarray, given: Any, axis: int) -> str | None:
 
 def _is_index(value: Any, end: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < end
-
-
-def _read_json(path: Path, name: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror or error}); wanted a JSON file") from error
-    except ValueError as error:  # not UTF-8, not JSON
-        raise InputError(f"{name}: not valid JSON ({error}); wanted the bits of its slices") from error
 
 
 def _shown(value: Any) -> str:

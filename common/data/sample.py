@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from ..errors import InputError
+from ..files.temporary import remove_leftovers, temporary_beside
 from .presence import derive_slice_labels, ras_axes, slice_labels_entry
 
 LABELS = {"0": "background", "1": "liver", "2": "portal_vessel", "3": "stomach", "4": "spleen", "5": "kidney"}
@@ -67,10 +67,11 @@ def make_sample_cohort(
     if _is_complete(folder, generator):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    remove_leftovers(folder.parent, depth=0)
+    building = temporary_beside(folder)
     try:
+        building.mkdir()
         _write_cohort(building, generator)
-        building.chmod(0o755)  # mkdtemp gives 0700, which other users of a shared folder could not read
         _move_into_place(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)

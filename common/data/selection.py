@@ -36,6 +36,21 @@ def scored_cases(datalist: Datalist) -> list[Case]:
     return [{key: case[key] for key in ("case", "image", "label")} for case in test or validation]
 
 
+def require_scored(datalist: Datalist) -> None:
+    """Look whether there is a case to score by.
+
+    Raises:
+        InputError: none of the test and validation cases has a label.
+    """
+    if not scored_cases(datalist):
+        groups = (("test", datalist.test), ("validation", datalist.validation))
+        found = " and ".join(f"{len(cases)} {name} cases" for name, cases in groups)
+        raise InputError(
+            f"{datalist.directory}: nothing to score, of {found} none has a label; wanted some in test or "
+            'validation with {"image": ..., "label": ...}'
+        )
+
+
 def strip_labels(cases: Iterable[Mapping[str, Any]]) -> list[Case]:
     """Return the cases with their id and image alone, so that no transform can reach what else is known of them."""
     return [{"case": case["case"], "image": case["image"]} for case in cases]

@@ -27,7 +27,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: no such file; not readable as weights; something other than tensors where weights are expected.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise InputError(f"{path}: no such file; wanted a checkpoint (.pt, .pth or .safetensors)")
     try:
@@ -89,11 +89,15 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
-def atomic_save(content: Any, path: str | Path) -> None:
-    """Write with torch.save so that a kill leaves the old file or the new, never half; InputError where it can't."""
+def atomic_save(content: Any, path: str | Path, previous: str | Path | None = None) -> None:
+    """Write with torch.save so that a kill leaves the old file or the new, never half; InputError where it can't.
+
+    Args:
+        previous: where the file that is replaced is kept.
+    """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue(), previous)
 
 
 def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:

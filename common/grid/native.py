@@ -165,7 +165,7 @@ def _interpolate(maps: Tensor, axis: int, position: Tensor) -> Tensor:
     result = torch.lerp(
         maps.index_select(axis, low), maps.index_select(axis, (low + 1).clamp(max=n - 1)), weight.view(shape)
     )
-    outside = _is_outside(position, n).nonzero()[:, 0]
+    outside = is_outside(position, n).nonzero()[:, 0]
     if len(outside):
         result.index_fill_(axis, outside, 0.0)
         result[0].index_fill_(axis - 1, outside, 1.0)
@@ -180,7 +180,7 @@ def _sample_oblique(pred: Tensor, to_grid: Tensor, box: Sequence[slice]) -> Tens
             for s, step in zip(box, row[:3], strict=True)
         ]
         position = (axes[0][:, None, None] + axes[1][:, None] + (axes[2] + float(row[3]))).float()  # [h, w, d]
-        outside = outside | _is_outside(position, n)
+        outside = outside | is_outside(position, n)
         grid.append(position * (2 / max(n - 1, 1)) - 1)
     points = torch.stack(grid[::-1], dim=-1)[None]  # [1, h, w, d, 3], last axis first as grid_sample wants it
     sampled = F.grid_sample(pred[None], points, mode="bilinear", padding_mode="border", align_corners=True)[0]
@@ -189,5 +189,6 @@ def _sample_oblique(pred: Tensor, to_grid: Tensor, box: Sequence[slice]) -> Tens
     return sampled
 
 
-def _is_outside(position: Tensor, n: int) -> Tensor:
+def is_outside(position: Tensor, n: int) -> Tensor:
+    """Return where positions along an axis of `n` voxels, in voxels, are not reached by it."""
     return (position < -0.501) | (position > n - 0.499)

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import torch
 from monai.transforms import (
     Compose,
+    EnsureChannelFirstd,
     EnsureTyped,
     Orientationd,
-    ScaleIntensityRangePercentilesd,
 )
 
 from ..volumes.image_reader import LoadImageVolumed
+from ..volumes.label import LoadLabelVolumed
 from .grid import Grid
+from .intensity import ScaleScannedPercentilesd
 from .to_grid import LabelToGridd, ToGridd
 
 
@@ -22,7 +24,7 @@ class ImagePreprocessing(Compose):
 
     Args:
         grid: of the network.
-        percentiles: of the scan's intensities that become 0 and 1; what lies beyond is clipped.
+        percentiles: of the intensities of what was scanned that become 0 and 1; what lies beyond is clipped.
     """
 
     def __init__(self, grid: Grid, percentiles: Sequence[float] = (1, 99)) -> None:
@@ -30,10 +32,11 @@ class ImagePreprocessing(Compose):
         lower, upper = self.percentiles
         super().__init__(
             [
-                LoadImageVolumed("image"),
+                LoadImageVolumed("image", ensure_channel_first=False),
+                EnsureChannelFirstd("image"),  # apart: MONAI Deploy leaves out what loads, and has no channel then
                 EnsureTyped("image", dtype=torch.float32),
                 Orientationd("image", axcodes="RAS", labels=None),
-                ScaleIntensityRangePercentilesd("image", lower, upper, b_min=0.0, b_max=1.0, clip=True),
+                ScaleScannedPercentilesd("image", lower, upper),
                 ToGridd("image", grid),
             ]
         )
@@ -50,7 +53,7 @@ class LabelPreprocessing(Compose):
         missing = {"allow_missing_keys": True}
         super().__init__(
             [
-                LoadImageVolumed("label", **missing),
+                LoadLabelVolumed("label", **missing),
                 Orientationd("label", axcodes="RAS", labels=None, **missing),
                 LabelToGridd("label", grid, **missing),
             ]
@@ -65,4 +68,4 @@ class WithLabel(Compose):
     """
 
     def __init__(self, image: Compose) -> None:
-        super().__init__([image, LoadImageVolumed("label"), EnsureTyped("label", dtype=torch.int32)])
+        super().__init__([image, LoadLabelVolumed("label"), EnsureTyped("label", dtype=torch.int32)])

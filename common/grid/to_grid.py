@@ -11,6 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, ResizeWithPadOrCrop, Spacing
 from torch import Tensor
 
+from ..errors import InputError
+from .field_of_view import describe_oversize
 from .grid import Grid
 
 SLAB_VOXELS = 32_000_000  # turned into float32 at once
@@ -117,7 +119,14 @@ class WayToGrid:
         return MetaTensor(maps.contiguous(), affine=affine, meta=meta)
 
     def _resample_sheared(self, maps: Tensor) -> MetaTensor:
-        """Leave the axes of a tilted gantry for right-angled ones, which takes the scan's whole size at once."""
+        """Leave the axes of a tilted gantry for right-angled ones, which takes the scan's whole size at once.
+
+        Raises:
+            InputError: at the grid's spacing that size is too large.
+        """
+        problem = describe_oversize(maps.shape[1:], self.image.affine.numpy(), self.grid.pixdim)
+        if problem is not None:
+            raise InputError(f"{self.image.meta.get('filename_or_obj', 'the image')}: {problem}")
         smooth = maps
         for axis, ratio in enumerate(self.ratios):
             matrix = smoothing_matrix(maps.shape[axis + 1], ratio)

@@ -1,4 +1,4 @@
-"""A mistyped override on the command line is an error: MONAI itself adds any unknown key without a word."""
+"""The command line of MONAI's bundles, read beside its configs: MONAI itself adds any unknown key without a word."""
 
 from __future__ import annotations
 
@@ -7,37 +7,46 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from ..errors import InputError
-from .words import items, number, optional, truth
 
 COMMANDS = ("run", "run_workflow")
 RESERVED = ("_target_", "_disabled_", "_requires_", "_desc_", "_mode_")  # a component reads these itself
 CLOSE = 0.6
 
 
-def check_overrides(config_files: Sequence[str] | str | None = None, argv: Sequence[str] | None = None) -> None:
-    """Refuse an override of `python -m monai.bundle run` that names no key of the configs.
+@dataclass
+class Command:
+    """What a command line asks for.
 
-    An override `a`, `a#b` or `a::b` (also with a leading `+`) is allowed where the key exists in the merged configs or
+    config: the configs as they stand, merged, and metadata.json as `_meta_`, with all known overrides.
+    given: key, value and default of each known override, in their order; the default is what the config says without.
+    problems: a line for each override that names no key, with the closest known one.
+    """
+
+    config: Any
+    given: list[tuple[str, Any, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_command(argv: Sequence[str] | None = None, config_files: Sequence[str] | str | None = None) -> Command | None:
+    """Read the configs and overrides of `python -m monai.bundle run`, from the command line and its args_file.
+
+    An override `a`, `a#b` or `a::b` (also with a leading `+`) is known where the key exists in the merged configs or
     in metadata.json (as `_meta_#key`), where an earlier override made it, and where its parent is a component
-    (`_target_`), whose constructor refuses what it doesn't know. Does nothing where the process was not started as
-    `monai.bundle run`, as in pytest, MONAI Label or a script of one's own.
-
-    It stands in `initialize`, behind the line that makes `scripts` importable.
+    (`_target_`), whose constructor refuses what it doesn't know.
 
     Args:
-        config_files: the configs to look into; left out, those of the command line.
         argv: the command line; left out, that of this process.
+        config_files: the configs to look into; left out, those of the command line.
 
-    Raises:
-        InputError: one line for each unknown key, with the closest known one.
+    Returns:
+        None where the process was not started as `monai.bundle run`: in pytest, MONAI Label, a script of one's own.
     """
     argv = list(sys.argv if argv is None else argv)
     if len(argv) < 2 or Path(argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or argv[1] not in COMMANDS:
-        return
+        return None
     from fire.parser import DefaultParseValue
     from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run
 
@@ -49,7 +58,7 @@ def check_overrides(config_files: Sequence[str] | str | None = None, argv: Seque
         arguments = {**stored, **arguments}
     files = arguments.get("config_file") if config_files is None else config_files
     if files is None:
-        return  # nothing to compare with; MONAI says what is missing
+        return None  # nothing to compare with; MONAI says what is missing
     files = [files] if isinstance(files, str) else list(files)
     parameters = [p for f in (run, create_workflow, ConfigWorkflow) for p in inspect.signature(f).parameters.values()]
     own = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
@@ -59,37 +68,24 @@ def check_overrides(config_files: Sequence[str] | str | None = None, argv: Seque
     if not isinstance(metadata, str) or Path(metadata).is_file():
         config.read_meta(metadata)
 
-    problems = []
+    command = Command(config)
     for key, value in given:
         if key in own:
             continue
         name = key.removeprefix("+")
         if value is None:  # MONAI would pass over it without a word
-            problems.append(f"--{key} None: wanted --{key} '$None'")
+            command.problems.append(f"--{key} None: wanted --{key} '$None'")
         elif not _is_known(config, name):
-            problems.append(_describe(config, key, [Path(file).name for file in files]))
+            command.problems.append(_describe(config, key, [Path(file).name for file in files]))
         elif not key.startswith("+"):
-            problems += _wrong_word(name, value, config[name] if name in config else None)
+            command.given.append((name, value, config[name] if name in config else None))
             config[name] = value  # a later override may reach into what this one brings
-    if problems:
-        raise InputError(problems)
+    return command
 
 
-def _wrong_word(key: str, value: Any, default: Any) -> list[str]:
-    """Return the line to say where a setting's default is a truth, a number or numbers and the given word is none."""
-    if optional(value) is None or (isinstance(value, str) and value.startswith(("$", "@", "%"))):
-        return []  # null is for the setting itself to judge, an expression for MONAI
-    try:
-        if isinstance(default, bool):
-            truth(key, value)
-        elif isinstance(default, int | float):
-            number(key, value, whole=isinstance(default, int))
-        elif isinstance(default, list) and default and all(isinstance(n, int | float) for n in default):
-            for part in items(value):
-                number(key, part)
-    except InputError as error:
-        return [f"--{line}" for line in error.problems]
-    return []
+def is_expression(value: Any) -> bool:
+    """Whether MONAI evaluates a text, looks up what it refers to, or copies it from another place."""
+    return isinstance(value, str) and value.startswith(("$", "@", "%"))
 
 
 def parse_flags(arguments: Sequence[str]) -> list[tuple[str, str]]:

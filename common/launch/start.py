@@ -1,4 +1,4 @@
-"""What every run does before all else: errors as plain lines, no mistyped override, folders that can be written."""
+"""What every run does once its settings are checked: errors as plain lines, folders that can be written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ..errors import InputError, plain_input_errors
 from ..files.atomic_write import require_writable
-from .overrides import check_overrides
+from ..files.temporary import remove_leftovers
+from .endings import plain_endings
 from .words import path
 
 
@@ -14,18 +15,18 @@ def start(folders: Sequence[str] = ()) -> None:
     """Prepare the process; an item of `initialize` in a config, behind the line that makes `scripts` importable.
 
     Args:
-        folders: made where they are missing; `~` is the home folder.
+        folders: made where they are missing, and rid of temporary files that kills have left; `~` is the home folder.
 
     Raises:
-        InputError: an override of the command line that names no key or says nothing that the key can be; a folder that
-            can't be written. One line each.
+        InputError: one line for each folder that can't be written.
     """
     plain_input_errors()
-    check_overrides()
+    plain_endings()
     problems = []
     for folder in folders:
         try:
             require_writable(path(folder))
+            remove_leftovers(path(folder))
         except InputError as error:
             problems += error.problems
     if problems:

@@ -17,6 +17,12 @@ from ..errors import InputError
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 NOTHING = ("null", "none")
 AXES = 3
+# what is wanted, in words
+TRUTHS = "true or false (also 1, yes, on; 0, no, off)"
+PER_AXIS = {
+    whole: f"{'voxels' if whole else 'mm'} above 0 for each axis, such as {'64,48,32' if whole else '2,2,3.5'}"
+    for whole in (True, False)
+}
 
 
 def truth(key: str, word: Any) -> bool:
@@ -24,7 +30,7 @@ def truth(key: str, word: Any) -> bool:
     text = str(word).strip().lower()
     if text in TRUE or text in FALSE:
         return text in TRUE
-    raise InputError(f"{key} is {word!r}; wanted true or false (also 1, yes, on; 0, no, off)")
+    raise InputError(f"{key} is {word!r}; wanted {TRUTHS}")
 
 
 def optional(word: Any) -> Any:
@@ -76,16 +82,13 @@ def per_axis(key: str, word: Any, whole: bool = False) -> list[Any] | None:
     """Return a number above 0 for each of the three RAS axes, or None for null; one number stands for all three."""
     if optional(word) is None:
         return None
-    wanted = (
-        f"{'voxels' if whole else 'mm'} above 0 for each axis, such as {'64,48,32' if whole else '2,2,3.5'}, or null"
-    )
     try:
         found = [number(key, part, whole) for part in items(word)]
     except InputError:
         found = []
     found = found * AXES if len(found) == 1 else found
     if len(found) != AXES or min(found) <= 0:
-        raise InputError(f"{key} is {word!r}; wanted {wanted}")
+        raise InputError(f"{key} is {word!r}; wanted {PER_AXIS[whole]}, or null")
     return found
 
 
@@ -94,6 +97,11 @@ def names(word: Any) -> list[str] | None:
     return None if optional(word) is None else [str(part) for part in items(word)]
 
 
+def place(word: str | os.PathLike) -> Path:
+    """Return a path with `~` as the home folder; the type of every path among the arguments of a command."""
+    return Path(word).expanduser()
+
+
 def path(word: str | os.PathLike) -> str:
-    """Return a path with `~` as the home folder."""
-    return str(Path(word).expanduser())
+    """Return a path with `~` as the home folder, as a text."""
+    return str(place(word))

@@ -9,11 +9,12 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 
+from ..errors import printable
 from ..grid.native import ToNativeGridd
 from ..processes import own_share
 from ..report.overlay import overlay_png
 from ..report.page import SUMMARY, Report
-from ..serving.prediction_files import AtomicNibabelWriter
+from ..serving.prediction_files import ScanNibabelWriter
 from ..tensors import plain
 
 FOLDER = "pseudo_labels"
@@ -48,9 +49,9 @@ class LabelReview:
         if idist.get_rank() == 0:
             self.page().write()
             for label in self.lost():
-                print(f"warning: no pseudo label has a single voxel of {label}; the network can't learn it")
+                print(f"warning: no pseudo label has a single voxel of {printable(label)}; the network can't learn it")
             left = len(self.labeller.cases) - len(self.selected)
-            print(f"pseudo labels: {self.folder} ({len(self.selected)} to learn from, {left} rejected)")
+            print(f"pseudo labels: {printable(self.folder)} ({len(self.selected)} to learn from, {left} rejected)")
         idist.barrier()
 
     def save_volume(self, item: Mapping[str, Any]) -> Path:
@@ -60,9 +61,9 @@ class LabelReview:
         path = self.folder / f"{item['case']}.nii.gz"
         label = native["target"]
         kind = np.uint8 if max(self.cohort.grid.label_values) < 256 else np.uint16
-        writer = AtomicNibabelWriter(output_dtype=kind)
+        writer = ScanNibabelWriter(output_dtype=kind)
         writer.set_data_array(plain(label), channel_dim=0)
-        writer.set_metadata({"affine": label.affine}, resample=False)
+        writer.set_metadata({**label.meta, "affine": label.affine}, resample=False)
         writer.write(path)
         return path
 

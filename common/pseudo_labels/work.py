@@ -10,8 +10,10 @@ from typing import Any
 import ignite.distributed as idist
 from torch import Tensor
 
+from ..files.tensor_files import listed
 from ..launch.words import truth
 from ..processes import own_share, together
+from ..run.run import Run
 from .store import PseudoLabelBank
 
 Item = Mapping[str, Any]
@@ -48,7 +50,15 @@ class CaseWork:
 
     def bank(self, name: str = "") -> PseudoLabelBank:
         """Return the bank of one kind of label; without a name that of the folder itself."""
-        return PseudoLabelBank(self.folder / name)
+        return PseudoLabelBank(self.folder / name, self.run)
+
+    @property
+    def run(self) -> str | None:
+        """Id of the run whose cache the folder is part of; None where it is of no run."""
+        for folder in (self.root, self.root.parent):
+            if (folder / Run.ID_FILE).is_file():
+                return (folder / Run.ID_FILE).read_text(encoding="utf-8").strip()
+        return None
 
     def remove_stale(self, of_all_settings: bool = False) -> None:
         """Unless resumed, remove what an earlier run has left: a resumption of this one would take it for its own.
@@ -67,7 +77,14 @@ class CaseWork:
 
     def missing(self, cases: Iterable[Item], bank: PseudoLabelBank) -> list[Item]:
         """Return this process's share of the cases {"case", ...}, without those that a resumed run finds in a bank."""
-        return [item for item in own_share(cases) if not (self.resume and item["case"] in bank)]
+        own = own_share(cases)
+        if not self.resume:
+            return own
+        missing = [item for item in own if item["case"] not in bank]
+        foreign = [item["case"] for item in missing if bank.path(item["case"]).exists()]
+        if foreign:
+            print(f"warning: {bank.folder}: made anew for {listed(foreign)}: damaged, or of another run", flush=True)
+        return missing
 
     def each(self, cases: Iterable[Item], bank: PseudoLabelBank, description: str | None = None) -> Iterator[Item]:
         """Yield what is `missing`, under a progress line if it has a description, and wait for the other processes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,11 @@ import ignite.distributed as idist
 from monai.engines import Evaluator
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 
 from ..data.label_names import compare_names
+from ..errors import printable
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
 from ..run.manifest import RunManifest
@@ -59,21 +60,20 @@ class Finish:
         """Do all of it; with several processes each scores its share and the first one writes."""
         main = idist.get_rank() == 0
         if main:
-            if self.ckpt_path.exists():  # an earlier run's model is kept
-                os.replace(self.ckpt_path, self.ckpt_path.with_suffix(".previous.pt"))
-            atomic_save(self.weights(), self.ckpt_path)
+            atomic_save(self.weights(), self.ckpt_path, previous=self.ckpt_path.with_suffix(".previous.pt"))
         if self.cohort.scored:
             self.manifest.measure("evaluate", self.evaluator.run)
         if main:
             self.manifest.results = self.results()
             self.manifest.write()
             self.print_table()
-            print(f"model:  {self.ckpt_path}")
+            print(f"model:  {printable(self.ckpt_path)}")
             metadata = self.plan.run.bundle_root / "configs" / "metadata.json"
             difference = compare_names(metadata, self.cohort.labels) if metadata.is_file() else None
             if difference:
-                print(f"labels: {difference}")
-            print(f"report: {self.report()}")
+                print(f"labels: {printable(difference)}")
+            print(f"report: {printable(self.report())}")
+        self.plan.run.release()
 
     # --- what a bundle says
 
@@ -138,7 +138,7 @@ class Finish:
                 "–" if math.isnan(value) else f"{value:+.3f}" if title in signed else f"{value:.3f}"
                 for title, value in numbers.items()
             ]
-            table.add_row(row["label"], *cells)
+            table.add_row(Text(printable(row["label"])), *cells)
         Console().print(table)
 
     def report(self) -> Path:

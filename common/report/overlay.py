@@ -15,6 +15,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from ..errors import InputError
+from ..imaging.scanned import find_padding
 
 # Okabe and Ito's colours, told apart by the colour-blind, without black; a label keeps its colour in every picture
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
@@ -41,7 +42,8 @@ def overlay_png(
     All columns of one image show the same slices: those with most labelled voxels over its segmentations together.
 
     Args:
-        image: [H, W, D] (or [1, H, W, D]) in RAS, any range; shown in grey between its 1st and 99th percentile.
+        image: [H, W, D] (or [1, H, W, D]) in RAS, any range; shown in grey between the 1st and 99th percentile of
+            what was scanned.
         segmentations: title -> [H, W, D] integers, 0 is background; or title -> (image, segmentation) where a column
             has an image of its own, which may differ in size.
         label_names: label value -> name; 0 is left out, a value without a name is shown by its number.
@@ -170,7 +172,9 @@ def _volume(name: str, array: Any) -> np.ndarray:
 
 
 def _window(volume: np.ndarray) -> tuple[float, float]:
-    finite = volume[np.isfinite(volume)]
+    padding = find_padding(volume)
+    shown = volume if padding is None else volume[~padding]
+    finite = shown[np.isfinite(shown)]
     low, high = np.percentile(finite, (1, 99)) if finite.size else (0.0, 1.0)
     return float(low), float(high) if high > low else float(low) + 1.0
 

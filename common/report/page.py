@@ -13,9 +13,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from ..errors import printable
 from ..files.atomic_write import write_atomic
+from ..run.folders import without_paths
 from ..run.manifest import RunManifest
-from ..run.privacy import without_paths
 from .curves import curves_svg
 
 SUMMARY, COST, DATA = "Summary", "Cost", "Data"
@@ -28,8 +29,8 @@ TEMPLATE = Path(__file__).with_name("template.html")
 class Report:
     """Collects texts, tables, curves and overlays by section and writes them as one self-contained report.html.
 
-    The page loads nothing, runs no script and needs no server. All that is added is escaped, and absolute paths in it
-    are shortened to their last part. Sections stand in the order of `ORDER`; a section of another name comes before
+    The page loads nothing, runs no script and needs no server. All that is added is escaped, and paths in it are
+    shortened to their last part. Sections stand in the order of `ORDER`; a section of another name comes before
     the limits.
 
     Args:
@@ -184,7 +185,8 @@ def format_seconds(seconds: float) -> str:
 
 
 def _escape(text: Any) -> str:
-    return html.escape(without_paths(str(text)), quote=True)
+    lines = without_paths(str(text)).split("\n")  # a browser shows the end of a line as a space
+    return html.escape("\n".join(map(printable, lines)), quote=True)
 
 
 def _data_uri(data: bytes, kind: str) -> str:

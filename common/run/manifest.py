@@ -18,8 +18,10 @@ from ignite.engine import Engine, Events
 from ..data.datalist import GROUPS, Datalist
 from ..errors import InputError
 from ..files.atomic_write import write_atomic
+from .folders import without_paths
+from .identity import differences, run_identity
 from .machine import describe_machine
-from .privacy import hash_cases, hash_dataset, without_paths
+from .privacy import hash_cases, hash_dataset
 from .stage_meter import StageMeter
 
 PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite", "nibabel", "SimpleITK", "itk-io", "scipy", "segment-anything")
@@ -28,12 +30,12 @@ PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite", "nibabel", "SimpleITK",
 class RunManifest:
     """Collects what is needed to judge and repeat a run, and writes it to `output_dir`/run.json.
 
-    The file holds no host name, no absolute path (only the last part of one) and no case name unless the caller puts
-    it into `results`.
+    The file holds no host name, no folder (only the last part of a path: `without_paths`) and no case name unless the
+    caller puts it into `results`.
 
     Args:
         output_dir: folder of run.json; made on the first `write()`.
-        config: settings of the run by part, more of which `note` adds; absolute paths are shortened to their last part.
+        config: settings of the run by part, more of which `note` adds; paths are shortened to their last part.
         seed: random seed of the run.
         device: torch device of the run, e.g. "cpu".
         dataset_dir: data set in MSD layout; its dataset.json and the names and sizes of its files are hashed.
@@ -42,6 +44,7 @@ class RunManifest:
 
     Attributes:
         results: free JSON content of the caller (scores, settings that were chosen, warnings), kept over a resume.
+        id: of the run, see `run_identity`; None until `identify`.
 
     Raises:
         InputError: `resume` meets a run.json that is none; `dataset_dir` has no readable dataset.json.
@@ -61,6 +64,7 @@ class RunManifest:
     ) -> None:
         self.path = Path(output_dir).expanduser() / self.FILE
         self.started = _now()
+        self.id: str | None = None
         self.facts = {
             "seed": seed,
             "versions": package_versions(),
@@ -92,6 +96,21 @@ class RunManifest:
         """Keep what a part of the run was built with (see `settings_of`); what was noted of it before goes."""
         self.facts["config"][part] = json.loads(json.dumps(without_paths(dict(settings)), default=_plain))
         self._note_changes()
+
+    def identify(self) -> list[str]:
+        """Give the run its id, now that all parts are noted; return what differs from the run that is gone on with.
+
+        Nothing differs from a run.json without an id, which an earlier version wrote.
+        """
+        self.id = run_identity(self.facts)
+        if self._before is None or self._before.get("id") in (None, self.id):
+            return []
+        return differences(self._before, self.facts) or ["what it was made of"]
+
+    def start_anew(self) -> None:
+        """Forget the run that was to be gone on with: its costs, results and resumes."""
+        self.started, self.results, self.resumes = _now(), {}, []
+        self._before, self._finished = None, {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -127,6 +146,7 @@ class RunManifest:
     def as_dict(self) -> dict[str, Any]:
         """Return the content of run.json, plain JSON types only."""
         return {
+            "id": self.id,
             "started": self.started,
             "written": _now(),
             "times_resumed": self.times_resumed,

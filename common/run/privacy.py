@@ -1,44 +1,28 @@
-"""What may leave the house in a manifest or report: hashes instead of files, names without their folders."""
+"""What may leave the house of a data set in a manifest or report: hashes instead of files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
+from ..data.nnunet import first_channel, with_lists
 from ..errors import InputError
 
-HIDDEN = "…/"
-# a path inside a longer text: "/" or "C:\" after the start, a space, a quote or a bracket, then at least one folder
-_POSIX_FOLDERS = re.compile(r"(?:(?<=^)|(?<=[\s'\"=(\[{,;:]))(?:file://)?~?/(?:[^/\s'\"<>]+/)+")
-_WINDOWS_FOLDERS = re.compile(r"\b[A-Za-z]:\\(?:[^\\\s'\"<>]+\\)+")
-
-
-def without_paths(value: Any) -> Any:
-    """Shorten absolute paths in a text, or in all texts of nested lists and dicts, to their last part ("…/name")."""
-    if isinstance(value, Mapping):
-        return {without_paths(str(key)): without_paths(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [without_paths(entry) for entry in value]
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if not isinstance(value, str):
-        return value
-    # a text that is nothing but a path may hold spaces, which would end a path inside a sentence
-    if _is_absolute(value) and not re.search(r"[\n]|[:,;.]\s|\s[/~]", value):
-        return HIDDEN + re.split(r"[/\\]", value.rstrip("/\\"))[-1]
-    return _WINDOWS_FOLDERS.sub(HIDDEN, _POSIX_FOLDERS.sub(HIDDEN, value))
+# keys of a datalist that change nothing of what is learnt, or, as `reject`, are meant to be filled while a run pauses
+NOT_LEARNT = ("reject", "validation", "test", "numTest", "name", "description", "reference", "licence", "release")
 
 
 def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> dict[str, Any]:
     """Hash a data set without opening an image: its dataset.json, and name and size of every file listed in it.
 
     Returns:
-        sha256 (hex), files (listed and found), bytes (their sum), cases (length of each list).
+        sha256 (hex), learnt (the same of what training learns from: without the cases to score, those whose labels
+        somebody has rejected, and words for people), files (listed and found), bytes (their sum), cases (length of
+        each list).
 
     Raises:
         InputError: dataset.json is missing or no JSON object.
@@ -52,18 +36,25 @@ def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> 
             raise ValueError(f"a {type(content).__name__}")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: can't be read ({error}); a JSON object in MSD layout is wanted") from error
-    digest = hashlib.sha256(text)
+    content = with_lists(content, root, path.name)
+    learnt = {key: value for key, value in content.items() if key not in NOT_LEARNT}
+    digest, own = hashlib.sha256(text), hashlib.sha256(json.dumps(learnt, sort_keys=True).encode())
+    known = {first_channel(name, root) for name in texts(learnt)}
     count, size = 0, 0
-    for listed in sorted(set(texts(content))):
+    for listed in sorted({first_channel(name, root) for name in texts(content)}):
         try:
             found = os.stat(root / listed).st_size if (root / listed).is_file() else None
         except (OSError, ValueError):  # most texts of a datalist are no file names, some can't even be one
             found = None
         if found is not None:
-            digest.update(f"\n{listed}\t{found}".encode("utf-8", "surrogatepass"))
+            line = f"\n{listed}\t{found}".encode("utf-8", "surrogatepass")
+            digest.update(line)
+            own.update(line if listed in known else b"")
             count, size = count + 1, size + found
     cases = {key: len(entries) for key, entries in content.items() if isinstance(entries, list)}
-    return {"sha256": digest.hexdigest(), "files": count, "bytes": size, "cases": cases}
+    return {
+        "sha256": digest.hexdigest(), "learnt": own.hexdigest(), "files": count, "bytes": size, "cases": cases
+    }  # fmt: skip
 
 
 def hash_cases(groups: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -79,12 +70,6 @@ def hash_cases(groups: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, A
                 digest.update(f"\t{path.name}\t{found}".encode("utf-8", "surrogatepass"))
                 count, size = count + 1, size + found
     return {"sha256": digest.hexdigest(), "files": count, "bytes": size, "cases": cases}
-
-
-def _is_absolute(text: str) -> bool:
-    if text.startswith(("~/", "file://")):
-        return True
-    return (PurePosixPath(text).is_absolute() and len(text) > 1) or PureWindowsPath(text).is_absolute()
 
 
 def texts(value: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..files.tensor_files import load_strictly, read_tensors
+from ..launch.words import optional
 from ..precision import bf16_autocast
 from .members.family import find_member
 from .members.preprocessing import Preprocessing
@@ -102,6 +103,7 @@ def build_sam(
         InputError: unknown name, impossible size, or weights missing, of the wrong sha256, unreadable or not matching.
     """
     member = find_member(name, SliceMember)
+    checkpoint, image_size = optional(checkpoint), optional(image_size)
     size = member.preprocessing.image_size if image_size is None else image_size
     if not isinstance(size, int) or size <= 0 or size % member.stride:
         raise InputError(f"{name}: image_size is {size!r}, wanted a positive multiple of {member.stride}")

@@ -14,6 +14,7 @@ from monai.data import decollate_batch
 from monai.data.utils import affine_to_spacing
 
 from ..errors import InputError
+from ..launch.words import truth
 from .metrics import case_metrics
 from .table import MetricsTable
 
@@ -50,7 +51,7 @@ class NativeGridMetrics:
         self.table = MetricsTable(label_names)
         self.pred_key, self.label_key, self.case_key = pred_key, label_key, case_key
         self.extra_columns = extra_columns
-        self.print_table = print_table
+        self.print_table = truth("print_table", print_table)
         self._cases: list[tuple[str, str, dict | None, dict]] = []  # file or id, id, metrics (None: skipped), extra
 
     def attach(self, engine: Engine) -> None:

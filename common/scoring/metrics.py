@@ -10,6 +10,7 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance
 
 from ..errors import InputError
+from ..volumes.label import find_fractions, round_labels
 
 METRICS = ("dice", "hd95", "assd")
 EMPTY_RULE = (
@@ -59,7 +60,8 @@ def case_metrics(
 def _whole_numbers(volume: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     array = volume.detach().cpu().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
     if np.issubdtype(array.dtype, np.floating):
-        if not np.isfinite(array).all() or not np.array_equal(array, np.round(array)):
+        array = round_labels(array)
+        if find_fractions(array):
             raise InputError(f"{name}: found fractional or non-finite label values, wanted whole numbers")
         array = array.astype(np.int64)
     return array

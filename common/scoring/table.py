@@ -14,7 +14,9 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from ..errors import printable
 from ..files.atomic_write import write_atomic
 from .metrics import EMPTY_RULE, METRICS
 
@@ -105,11 +107,17 @@ class MetricsTable:
         for name, scores in self.summary().items():
             cells = [_text(scores["dice"][key], 3) for key in ("mean", "sd", "min")]
             cells += [_text(scores[column]["mean"], 3 if "dice" in column else 2) for column in others]
-            table.add_row(name, *cells, str(scores["dice"]["excluded"]), style="bold" if name == "overall" else None)
+            table.add_row(
+                Text(printable(name)),
+                *cells,
+                str(scores["dice"]["excluded"]),
+                style="bold" if name == "overall" else None,
+            )
         console = console or Console()
         console.print(table)
         if self.skipped:
-            console.print(f"not scored, for want of a label: {len(self.skipped)} (the first: {self.skipped[0]})")
+            first = printable(self.skipped[0])
+            console.print(f"not scored, for want of a label: {len(self.skipped)} (the first: {first})", markup=False)
 
 
 def _statistics(numbers: Iterable[float]) -> dict[str, float]:

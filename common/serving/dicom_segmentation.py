@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import sys
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +17,25 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from ..data.datalist import Case
-from ..errors import InputError
+from ..data.inputs import PROBLEMS
+from ..errors import InputError, printable
 from ..files.atomic_write import write_atomic
 from ..launch.words import truth
+from ..volumes.dicom.headers import frame_count
+from ..volumes.dicom.series import find_series
+from ..volumes.volume import Unreadable
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 NIFTI = ".nii.gz"
 WANTED: tuple[str, ...] = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-WANTED += ("FrameOfReferenceUID", "Modality", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-WANTED += ("Rows", "Columns")
+WANTED += ("FrameOfReferenceUID", "Modality", "Rows", "Columns")
+PLACED: tuple[str, ...] = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # of single slices
 # may be empty by the standard, so that anonymised files lack them altogether
 BLANK: tuple[str, ...] = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID")
 BLANK += ("StudyDate", "StudyTime")
-TOLERANCE = 0.02  # mm; positions are decimal texts of few digits
+TOLERANCE = 0.02  # mm
 LONGEST = 64  # characters of a DICOM long string
 UTF_8 = "ISO_IR 192"
 SERIES_NUMBER = 9000  # behind the scanner's own
@@ -42,7 +48,7 @@ class WriteDicomSegd(MapTransform):
     out. Patient and study are those of the series. An image that is no folder is passed over.
 
     Args:
-        keys: label maps [1, H, W, D] on the series' own grid, H along a row of pixels, with affine (RAS, mm),
+        keys: label maps [1, H, W, D] on the grid of the series, H along a row of pixels, with affine (RAS, mm),
             `filename_or_obj` and `saved_to` in their meta.
         label_values: value of each class in the label map, background first.
         metadata: content of metadata.json: name, version, and the `channel_def` of the output `pred`.
@@ -76,18 +82,20 @@ class WriteDicomSegd(MapTransform):
             buffer = io.BytesIO()
             make_segmentation(series, label, self.label_values, self.metadata).save_as(buffer)
             path = write_atomic(str(meta["saved_to"]).removesuffix(NIFTI) + ".dcm", buffer.getvalue())
-            print(path, flush=True)
+            print(printable(path), flush=True)
         return dict(data)
 
 
 def check_series(cases: Iterable[Case], wanted: bool = True) -> None:
     """Look at the headers of every DICOM series before the first prediction, and name what is no series in one line.
 
+    A series of which no segmentation can be written gets `problems`, as `read_images` gives them: it is left out.
+
     Args:
         wanted: False (or a word for it) looks at nothing.
 
     Raises:
-        InputError: highdicom is missing, or one line for every series of which no segmentation can be written.
+        InputError: highdicom is missing; or no case is left: one line for each series.
     """
     if not truth("dicom_seg", wanted):
         return
@@ -96,99 +104,97 @@ def check_series(cases: Iterable[Case], wanted: bool = True) -> None:
             "dicom_seg: the package highdicom is not installed; wanted (pip install highdicom), or dicom_seg false"
         )
     problems, others = [], []
-    for case in cases:
+    left = [case for case in cases if PROBLEMS not in case]
+    for case in left:
         if not Path(case["image"]).is_dir():
             others.append(case["case"])
             continue
         try:
             read_series(case["image"])
         except InputError as error:
+            case[PROBLEMS] = error.problems
             problems += error.problems
-    if problems:
+    if problems and all(PROBLEMS in case for case in left):
         raise InputError(problems)
+    for line in problems:
+        print(f"left out: {printable(line)}", file=sys.stderr, flush=True)
     if others:
         shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
-        print(f"dicom_seg: no DICOM series, so NIfTI alone is written for: {shown}", flush=True)
+        print(f"dicom_seg: no DICOM series, so NIfTI alone is written for: {printable(shown)}", flush=True)
 
 
-def read_series(folder: str | Path) -> list[Dataset]:
-    """Return the headers of a DICOM series, sorted by position along the normal of its slices.
+@dataclass(frozen=True)
+class SourceSeries:
+    """What a segmentation refers to.
+
+    Args:
+        headers: of the files: single slices in the order of `slices`, or one of many frames.
+        slices: [N], which slice of the label map each frame of the segmentation is.
+        size: of the label map [H, W, D], voxels.
+        affine: [4, 4], its voxels to RAS mm.
+    """
+
+    headers: list[Dataset]
+    slices: np.ndarray
+    size: tuple[int, int, int]
+    affine: np.ndarray
+
+
+def read_series(folder: str | Path) -> SourceSeries:
+    """Return the headers of a DICOM series and where its slices lie on the grid that `read_volume` gives them.
 
     Raises:
-        InputError: no single-frame slices there, a header lacks what a segmentation has to refer to, or two slices
-            share a position.
+        InputError: as `read_volume`; or a header lacks what a segmentation has to refer to.
     """
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
-    series = []
-    for path in sorted(Path(folder).iterdir()):
-        if not path.is_file():
-            continue
-        try:
-            header = dcmread(path, stop_before_pixels=True)
-        except InvalidDicomError:
-            continue
-        if "Rows" not in header:  # a DICOMDIR or a report
-            continue
-        missing = [name for name in WANTED if not header.get(name)]
-        if int(header.get("NumberOfFrames") or 1) > 1:
-            raise InputError(f"{path}: holds {header.NumberOfFrames} frames; for dicom_seg one slice a file is wanted")
+    try:
+        series = find_series(Path(folder))
+    except Unreadable as error:
+        raise InputError(f"{folder}: {error}") from error
+    files, slices = series.sources()
+    many = [path for path, header in files.items() if frame_count(header) > 1]
+    if many and len(files) > 1:
+        raise InputError(f"{folder}: has {len(files)} files of many frames; for dicom_seg one such file is wanted")
+    wanted = WANTED if many else WANTED + PLACED
+    for path, header in files.items():
+        missing = [name for name in wanted if not header.get(name)]
         if missing:
             raise InputError(f"{path}: has no {', '.join(missing)}; wanted for dicom_seg, which refers to it")
         for name in BLANK:
             header.setdefault(name, "")
-        series.append(header)
-    if not series:
-        raise InputError(f"{folder}: found no DICOM slices; wanted for dicom_seg")
-    heights = np.array([float(np.dot(_normal(series[0]), header.ImagePositionPatient)) for header in series])
-    order = np.argsort(heights)
-    steps = np.diff(heights[order])
-    if len(steps) and steps.min() < TOLERANCE / 2:
-        raise InputError(f"{folder}: has two slices at the same position; for dicom_seg one volume is wanted")
-    for header in series:  # may be empty too, but highdicom asks for it
-        if not header.get("SliceThickness"):
-            header.SliceThickness = round(float(np.median(steps)), 6) if len(steps) else 1.0
-    return [series[index] for index in order]
+        if not many and not header.get("SliceThickness"):  # may be empty too, but highdicom asks for it
+            steps = np.diff(series.stack.places) * np.linalg.norm(series.stack.affine[:3, 2])
+            header.SliceThickness = round(float(np.median(steps)), 6)
+    return SourceSeries(list(files.values()), slices, series.size, series.stack.affine)
 
 
-def require_same_grid(folder: Path, series: list[Dataset], size: Sequence[int], affine: np.ndarray) -> None:
-    """Turn `series` so that its slices lie along the third axis of a label map; refuse a label map of another grid.
+def require_same_grid(folder: Path, series: SourceSeries, size: Sequence[int], affine: np.ndarray) -> None:
+    """Refuse a label map of another grid than that of the series.
 
     Args:
-        series: as from `read_series`; reversed in place where the third axis runs against the normal.
         size: of the label map [H, W, D], voxels.
         affine: [4, 4], voxel to RAS in mm.
 
     Raises:
-        InputError: number of slices, rows, columns, directions or the position of the first slice differ.
+        InputError: size, directions, spacing or position differ.
     """
-    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    if np.dot(_normal(series[0]), to_lps[:3, 2]) < 0:
-        series.reverse()
-    first = series[0]
-    # DICOM names the direction of a row, along which columns count, first; spacing is that of rows first
-    across, down = np.reshape([float(v) for v in first.ImageOrientationPatient], (2, 3))
-    spacing = [float(v) for v in first.PixelSpacing]
-    far = np.stack([across * spacing[1] * first.Columns, down * spacing[0] * first.Rows], axis=1)  # [3, 2] mm
-    ours = to_lps[:3, :2] * [first.Columns, first.Rows]
-    same = tuple(size) == (first.Columns, first.Rows, len(series))
-    same = same and np.abs(ours - far).max() < 10 * TOLERANCE
-    if not same or np.abs(to_lps[:3, 3] - np.array(first.ImagePositionPatient, float)).max() > TOLERANCE:
+    ends = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]) * series.size
+    away = (affine - series.affine)[:3] @ np.c_[ends, np.ones(4)].T  # mm, at the grid's ends
+    if tuple(size) != series.size or np.abs(away).max() > TOLERANCE:
+        columns, rows, slices = series.size
         raise InputError(
-            f"{folder}: its {len(series)} slices of {first.Columns} x {first.Rows} pixels don't lie where the "
-            f"prediction of {' x '.join(str(n) for n in size)} voxels does; for dicom_seg one regular series is wanted"
+            f"{folder}: its grid of {slices} slices of {columns} x {rows} pixels doesn't lie where the prediction of "
+            f"{' x '.join(str(n) for n in size)} voxels does; wanted the prediction on the series' own grid"
         )
 
 
 def make_segmentation(
-    series: Sequence[Dataset], label: np.ndarray, label_values: Sequence[int], metadata: Mapping[str, Any]
+    series: SourceSeries, label: np.ndarray, label_values: Sequence[int], metadata: Mapping[str, Any]
 ) -> Dataset:
     """Return a label map as a binary DICOM Segmentation that refers to every slice of a series.
 
     Args:
-        series: headers in the order of the label map's third axis.
-        label: [columns, rows, slices], integers.
+        label: [columns, rows, slices], integers, on the grid of the series; of a series that is unevenly spaced, each
+            slice gets what is on the grid's nearest.
         label_values: value of each class in the label map, background first.
         metadata: see `WriteDicomSegd`.
     """
@@ -210,11 +216,12 @@ def make_segmentation(
         )
         for number, text in enumerate(label_names(label_values, metadata), start=1)
     ]
+    label = label[:, :, series.slices]
     numbers = np.zeros(label.shape, np.uint8 if len(label_values) < 256 else np.uint16)
     for number, value in enumerate(label_values[1:], start=1):
         numbers[label == value] = number
     result = highdicom.seg.Segmentation(
-        source_images=series,
+        source_images=series.headers,
         pixel_array=np.ascontiguousarray(numbers.transpose(2, 1, 0)),  # [slices, rows, columns]
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
@@ -251,8 +258,3 @@ def label_names(label_values: Sequence[int], metadata: Mapping[str, Any]) -> lis
 def _text(value: Any, otherwise: str) -> str:
     """Return a text that a DICOM long string can hold."""
     return " ".join(str(value or otherwise).replace("\\", " ").split())[:LONGEST]
-
-
-def _normal(header: Dataset) -> np.ndarray:
-    across, down = np.reshape([float(v) for v in header.ImageOrientationPatient], (2, 3))
-    return np.cross(across, down)

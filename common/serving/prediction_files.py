@@ -7,13 +7,17 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 from monai.config import KeysCollection
 from monai.data import FolderLayoutBase, NibabelWriter
 from monai.transforms import SaveImaged
 
-from ..data.datalist import case_id
+from ..files.atomic_write import replacing
 from ..launch.words import path, truth
+from ..volumes.image_reader import FORMS
+from ..volumes.names import case_id
+from ..volumes.nifti_forms import matching_forms, write_forms
 
 
 class CaseFolderLayout(FolderLayoutBase):
@@ -34,21 +38,40 @@ class CaseFolderLayout(FolderLayoutBase):
         return str(folder / f"{case}_{self.postfix}.nii.gz")
 
 
-class AtomicNibabelWriter(NibabelWriter):
-    """Write NIfTI to a temporary file in the same folder, then rename it: a kill leaves the old file or the new one."""
+class ScanNibabelWriter(NibabelWriter):
+    """Write NIfTI that lies where its scan does, for whatever reads both.
+
+    What is written for a NIfTI scan, on its voxels, gets that file's qform, sform, both codes and its units as they are
+    (`nifti_forms` in the metadata); anything else one affine in mm, as qform and as sform. The file is temporary in the
+    same folder first, then renamed: a kill leaves the old one or the new one.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.forms: np.ndarray | None = None
+
+    def set_metadata(self, meta_dict: Mapping[str, Any] | None, resample: bool = True, **options: Any) -> None:
+        super().set_metadata(meta_dict, resample, **options)
+        forms = (meta_dict or {}).get(FORMS)
+        self.forms = None if forms is None else np.asarray(forms, dtype=float)
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
-        target = Path(filename)
-        temporary = target.with_name(f".{os.getpid()}.{target.name}")  # same extension, which chooses the format
-        try:
-            super().write(temporary, verbose=verbose, **obj_kwargs)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        image = self.create_backend_obj(self.data_obj, affine=self.affine, dtype=self.output_dtype)
+        header = image.header
+        image.set_qform(image.affine, code=1)
+        image.set_sform(image.affine, code=1)
+        header.set_xyzt_units("mm")
+        if (own := matching_forms(self.forms, image.affine, image.shape[:3])) is not None:
+            image = nibabel.Nifti1Image(image.dataobj, None, header)  # an affine would be written over the forms
+            write_forms(own, image.header)
+        with replacing(filename) as temporary:  # of the same extension, which chooses the format
+            nibabel.save(image, temporary)
 
 
 class SavePredictiond(SaveImaged):
     """Write `<output_dir>/<case>/<case>_<postfix>.nii.gz` of one entry; its path is noted in the entry's `saved_to`.
+
+    Of a NIfTI scan it has qform, sform, codes and units (`ScanNibabelWriter`).
 
     Being MONAI's `SaveImaged`, it is left out by clients that write predictions themselves.
 
@@ -76,7 +99,7 @@ class SavePredictiond(SaveImaged):
             keys,
             folder_layout=CaseFolderLayout(path(output_dir), postfix),
             output_dtype=kind,
-            writer=AtomicNibabelWriter,
+            writer=ScanNibabelWriter,
             print_log=False,
             savepath_in_metadict=True,
         )

@@ -9,6 +9,10 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from ..errors import printable
+from ..files.tensor_files import listed
+from ..launch.endings import nothing_to_tell, tell_when_stopped
+
 
 class PredictionLog:
     """Ignite handler that prints path, volume of every label in ml, and seconds from reading to writing.
@@ -19,16 +23,24 @@ class PredictionLog:
 
     def __init__(self, keys: Sequence[str] = ("pred", "probabilities", "uncertainty")) -> None:
         self.keys = list(keys)
-        self._start = 0.0
+        self.done: list[str] = []
+        self._start, self._all = 0.0, 0
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.show)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.report)
+        engine.add_event_handler(Events.COMPLETED, nothing_to_tell)
 
     def start(self, engine: Engine) -> None:
-        self._start = time.perf_counter()
+        self._start, self._all, self.done = time.perf_counter(), engine.state.epoch_length, []
+        tell_when_stopped(self.say_done)
 
-    def show(self, engine: Engine) -> None:
+    def say_done(self) -> str:
+        """Return which scans are done, for whoever stops the rest."""
+        done = f": {listed(self.done)}" if self.done else ""
+        return f"{len(self.done)} of {self._all} scans are done{done}; the same command does all of them"
+
+    def report(self, engine: Engine) -> None:
         now = time.perf_counter()
         seconds = (now - self._start) / max(len(engine.state.output), 1)
         self._start = now
@@ -36,8 +48,9 @@ class PredictionLog:
             for key in self.keys:
                 if key not in item or "saved_to" not in item[key].meta:
                     continue
-                line = str(item[key].meta["saved_to"])
+                line = printable(item[key].meta["saved_to"])
                 if key == self.keys[0]:
+                    self.done.append(line)
                     line += f"  {describe_volumes(item[key])}  {seconds:.2f} s"
                 print(line, flush=True)
 

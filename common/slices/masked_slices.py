@@ -17,7 +17,8 @@ from monai.transforms import MapTransform
 from ..data.checks import Geometry, check_mask, compare_grids
 from ..data.presence import ras_axes, read_slice_labels
 from ..errors import InputError
-from ..volumes.read import NIFTI_SUFFIXES, read_geometry, read_volume
+from ..volumes.label import round_labels
+from ..volumes.read import read_geometry, read_volume
 from ..volumes.volume import Unreadable
 
 SHOWN_SLICES = 8
@@ -115,7 +116,7 @@ def read_label_slices(
         )
     try:
         problems = compare_grids(read_geometry(path), image, "the image")
-        slices = None if problems else _read_slices(path, axis, indices)
+        slices = None if problems else round_labels(np.take(read_volume(path).array, indices, axis=axis))
     except (Unreadable, OSError) as error:
         raise InputError(f"{where}: {error}") from error
     if slices is not None:
@@ -208,17 +209,6 @@ class AddLabelSlicesd(MapTransform):
                 nearest[slice_] = min(nearest.get(slice_, (math.inf, 0)), (distance, number))
         target = sorted(nearest)
         return torch.tensor(target), torch.tensor([nearest[slice_][1] for slice_ in target])
-
-
-def _read_slices(path: str | Path, axis: int, indices: Sequence[int]) -> np.ndarray:
-    if not Path(path).name.lower().endswith(NIFTI_SUFFIXES):
-        return np.take(read_volume(path).array, indices, axis=axis)
-    try:
-        stored = nibabel.load(path).dataobj
-        return np.stack([np.asanyarray(stored[(slice(None),) * axis + (index,)]) for index in indices], axis=axis)
-    except Exception as error:  # nibabel raises many kinds for a broken file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Unreadable(f"not a readable NIfTI file ({reason})") from error
 
 
 def _listed(indices: Sequence[int]) -> str:

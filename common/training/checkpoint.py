@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import warnings
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from monai.transforms import Randomizable
 
 from ..errors import InputError
 from ..files.tensor_files import atomic_save, load_tensors
+from ..run.run import Run
 
 
 def seed_epoch(seed: int, stage: str, epoch: int, transform: Any = None, rank: int = 0) -> None:
@@ -42,11 +42,15 @@ class StageCheckpoint:
         seed: of the run.
         save_every: epochs between two writes; the last epoch is always written.
         resume: go on from `path` where it exists.
+        run: has an `id`, which goes into the file, and is told what is `kept`.
     """
 
-    def __init__(self, path: str, stage: str, seed: int = 0, save_every: int = 1, resume: bool = False) -> None:
+    def __init__(
+        self, path: str, stage: str, seed: int = 0, save_every: int = 1, resume: bool = False, run: Run | None = None
+    ) -> None:
         self.path, self.stage, self.seed = Path(path).expanduser(), stage, seed
-        self.save_every, self.resume = save_every, resume
+        self.previous = self.path.with_name(self.path.name + ".previous")
+        self.save_every, self.resume, self.run = save_every, resume, run
 
     def attach(self, engine: Engine) -> None:
         engine.checkpoint = self
@@ -61,9 +65,9 @@ class StageCheckpoint:
         last = engine.state.epoch == engine.state.max_epochs
         if engine.state.rank > 0 or (engine.state.epoch % self.save_every and not last):
             return
-        if self.path.exists():
-            os.replace(self.path, self.path.with_name(self.path.name + ".previous"))
-        atomic_save(engine.training_state() | {"stage": self.stage, "seed": self.seed}, self.path)
+        content = {"stage": self.stage, "seed": self.seed, "run": self.run.id if self.run else None}
+        atomic_save(engine.training_state() | content, self.path, self.previous)
+        self._note_kept(engine)
 
     def load(self, engine: Engine) -> bool:
         """Bring the trainer to where the file left it; False where there is nothing to go on from.
@@ -75,8 +79,7 @@ class StageCheckpoint:
         """
         if not self.resume:
             return False
-        both = (self.path, self.path.with_name(self.path.name + ".previous"))
-        found = [path for path in both if path.exists()]
+        found = [path for path in (self.path, self.previous) if path.exists()]
         problems: list[str] = []
         for path in found:
             try:
@@ -92,6 +95,7 @@ class StageCheckpoint:
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = " ".join(str(error).split())[:300]
                 raise InputError(f"{path}: {reason}; wanted what this run's config builds") from error
+            self._note_kept(engine)
             return True
         if problems:
             raise InputError(problems)
@@ -105,5 +109,14 @@ class StageCheckpoint:
             for key, want in wanted.items()
             if have.get(key) != want
         ]
+        own = self.run.id if self.run else None
+        if own is not None and have.get("run") not in (None, own):
+            raise_for.append(f"{path}: is of run {have['run']}; wanted {own}, of these settings and data")
         if raise_for:
             raise InputError(raise_for)
+        if own is not None and "run" not in have:
+            print(f"warning: {path} says no run, as it is of an earlier version; going on from it", flush=True)
+
+    def _note_kept(self, engine: Engine) -> None:
+        if self.run is not None:
+            self.run.kept = (self.stage, engine.state.epoch, engine.state.max_epochs, self.path)

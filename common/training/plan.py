@@ -37,14 +37,15 @@ class Plan:
         """Check the data, then do all stages before the last one; a second call does nothing.
 
         Raises:
-            InputError: everything that is wrong with the data set, one line a problem, before anything is done.
+            InputError: everything that is wrong with the data set, one line a problem, before anything is done; another
+                run writes into the folders, or the one to be gone on with is another one.
         """
         if self._prepared:
             return
         self.cohort.check()
         for name, part in {"run": self.run, **self.parts, **self.trainers}.items():
             self.run.manifest.note(name, settings_of(part))
-        self.run.forget_checkpoints()
+        self.run.begin()
         self.run.manifest.write()
         self.stages()
         self._prepared = True

@@ -65,7 +65,7 @@ class Stage(ObjectiveTrainer):
         methods = [handler for handler in train_handlers if not isinstance(handler, list)]
         clients = [handler for entry in train_handlers if isinstance(entry, list) for handler in entry]
         self._log_dir = str(run.output_dir) if plan is not None and run.rank == 0 else None
-        checkpoint = StageCheckpoint(str(run.checkpoint(name)), name, run.seed, run.save_every, run.resume)
+        checkpoint = StageCheckpoint(str(run.checkpoint(name)), name, run.seed, run.save_every, run.resume, run)
         super().__init__(
             device=run.device,
             max_epochs=number("epochs", max_epochs, whole=True, least=0),

@@ -16,6 +16,8 @@ from ..errors import InputError
 from .read import read_volume
 from .volume import Unreadable, Volume
 
+FORMS = "nifti_forms"  # key of the metadata: what a NIfTI scan's header says of its place, for what is written for it
+
 
 class VolumeReader(ImageReader):
     """MONAI's face of `read_volume`: one file, or one folder of a DICOM series, as [H, W, D] with its affine, RAS mm.
@@ -41,20 +43,24 @@ class VolumeReader(ImageReader):
             MetaKeys.SPATIAL_SHAPE: np.asarray(img.array.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
             MetaKeys.SPACE: SpaceKeys.RAS,
+            FORMS: img.forms.copy(),
         }
 
 
 class LoadImageVolumed(LoadImaged):
-    """`LoadImaged` by `VolumeReader` alone: [1, H, W, D], float32, a MetaTensor.
+    """`LoadImaged` by `VolumeReader` alone: [H, W, D], or [1, H, W, D], float32, a MetaTensor.
 
     Clients that load images themselves know it for MONAI's, by its class or by its name, and leave it out or wrap it.
 
     Args:
         keys: paths, replaced by what they hold.
+        ensure_channel_first: False gives [H, W, D].
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, ensure_channel_first=True, allow_missing_keys=allow_missing_keys)
+    def __init__(
+        self, keys: KeysCollection, ensure_channel_first: bool = True, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, ensure_channel_first=ensure_channel_first, allow_missing_keys=allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         # a reader that is only registered is passed over without a word where it refuses a file

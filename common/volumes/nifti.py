@@ -1,45 +1,156 @@
-"""NIfTI through nibabel, every byte of it."""
+"""NIfTI through nibabel, every byte of it and no byte more than its header declares."""
 
 from __future__ import annotations
 
 import gzip
-import zlib
-from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .volume import SMALLEST_SPACING, Unreadable, Volume, first_line, numbers_text, require_3d
+from .bounded import BROKEN, MOST_DEFLATED, SPARE, read_exactly, skip
+from .itk_header import inside
+from .nifti_forms import read_forms, to_mm, unit_mm
+from .volume import SMALLEST_SPACING, Unreadable, Volume, first_line, numbers_text, require_3d, require_geometry
+
+SINGLE, PAIR = (".nii", ".nii.gz"), (".hdr", ".hdr.gz", ".img", ".img.gz")
+SIZES = (348, 540)  # of the headers of NIfTI-1 and 2
+LARGEST_OFFSET = 1 << 27  # bytes before the voxels, which hold notes of other software
 
 
-def read_nifti(path: Path) -> Volume:
+def find_nifti(path: Path) -> tuple[Path, Path] | None:
+    """Return the files of header and voxels, one and the same but for a pair .hdr and .img; None: no NIfTI by its name.
+
+    A pair of Analyze, whose header is the same but for four bytes, is none.
+
+    Raises:
+        Unreadable: the voxels of a pair lie elsewhere, or nowhere.
+    """
+    name = path.name.lower()
+    if name.endswith(SINGLE):
+        return path, path
+    suffix = next((suffix for suffix in PAIR if name.endswith(suffix)), None)
+    if suffix is None:
+        return None
+    stem = path.name[: -len(suffix)]
+    header = next((path.parent / (stem + end) for end in PAIR[:2] if (path.parent / (stem + end)).is_file()), None)
+    if header is None:
+        return None
+    try:
+        with _open(header) as stream:
+            if stream.read(max(SIZES))[344:347] != b"ni1":
+                return None
+    except BROKEN as error:
+        raise Unreadable(f"not a sound gzip file ({error}); wanted a whole {header.name}") from error
+    ends = [end for end in PAIR[2:] if (path.parent / (stem + end)).exists()]
+    return header, inside(header, stem + (ends or PAIR[2:])[0])
+
+
+def read_nifti(path: Path, data: Path | None = None) -> Volume:
+    """Read a header and its voxels, the gzip checksum included.
+
+    Args:
+        data: file of the voxels; None: the same.
+
+    Raises:
+        Unreadable: what is wrong with the file; by its header alone, before memory is taken, where that tells.
+    """
+    data = path if data is None else data
+    raw, header, affine = _read_header(path, data)
+    offset, count = header.get_data_offset(), _voxel_bytes(header)
+    with _open(data) as stream:
+        try:
+            skip(stream, offset)
+            content = read_exactly(stream, count)
+            if len(content) == count and _is_packed(data) and skip(stream, SPARE + 1) > SPARE:  # its checksum is last
+                raise Unreadable(f"holds more than the {offset + count} bytes that its header declares")
+        except BROKEN as error:
+            raise _unsound(data, error) from error
+    if len(content) < count:
+        raise Unreadable(_too_short(offset + len(content), offset + count))
+    return Volume(_scaled(content, header), affine, read_forms(raw))
+
+
+def read_nifti_geometry(path: Path, data: Path | None = None) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Return (shape in voxels, affine to RAS mm) from the header alone; see `read_nifti`."""
+    _, header, affine = _read_header(path, path if data is None else data)
+    return header.get_data_shape(), affine
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _open(path: Path) -> Any:
+    return gzip.open(path) if _is_packed(path) else open(path, "rb")
+
+
+def _unsound(path: Path, error: Exception) -> Exception:
+    return Unreadable(f"not a sound gzip file ({error}); wanted a whole .nii.gz") if _is_packed(path) else error
+
+
+def _voxel_bytes(header: Any) -> int:
+    size = header.get_data_dtype().itemsize
+    for n in header.get_data_shape():
+        size *= int(n)
+    return size
+
+
+def _too_short(held: int, declared: int) -> str:
+    return f"not a readable NIfTI file (holds {held} bytes, its header declares {declared}); wanted a whole one"
+
+
+def _read_header(path: Path, data: Path) -> tuple[Any, Any, np.ndarray]:
+    """Return the header as stored, the same as nibabel mends it, and the affine in mm."""
     import nibabel
     from nibabel.imageglobals import LoggingOutputSuppressor
 
-    content = path.read_bytes()
-    if path.name.lower().endswith(".gz"):
-        try:
-            content = gzip.decompress(content)  # all of it: nibabel itself stops before the checksum
-        except (OSError, EOFError, zlib.error) as error:
-            raise Unreadable(f"not a sound gzip file ({error}); wanted a whole .nii.gz") from error
-    classes = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}  # by the size of the header, in either byte order
-    size = min(int.from_bytes(content[:4], order) for order in ("little", "big"))
-    if size not in classes:
+    try:
+        with _open(path) as stream:
+            block = stream.read(max(SIZES))
+    except BROKEN as error:
+        raise _unsound(path, error) from error
+    size = min(int.from_bytes(block[:4], order) for order in ("little", "big"))  # in either byte order
+    if size not in SIZES:
         raise Unreadable("no NIfTI header; wanted a NIfTI file, as its name says")
-    image_class = classes[size]
+    block = block[:size]
+    if len(block) < size:
+        raise Unreadable(_too_short(len(block), size))
+    kind = nibabel.Nifti1Header if size == SIZES[0] else nibabel.Nifti2Header
     try:
         with LoggingOutputSuppressor():
             # check=False: nibabel would mend a zero spacing without a word
-            raw = image_class.header_class.from_fileobj(BytesIO(content), check=False)
-            shape, dtype = raw.get_data_shape(), raw.get_data_dtype()
-            require_3d(shape, dtype)
-            pixdim = np.asarray(raw["pixdim"][1:4], dtype=float)
+            raw = kind(block, check=False)
+            shape = raw.get_data_shape()
+            require_3d(shape, raw.get_data_dtype())
+            pixdim = np.asarray(raw["pixdim"][1:4], dtype=float) * unit_mm(raw)
             if not np.isfinite(pixdim).all() or pixdim.min() < SMALLEST_SPACING:
                 raise Unreadable(f"spacing {numbers_text(pixdim)} mm; wanted more than 0 on every axis")
-            image = image_class.from_bytes(content)
-            array = np.asanyarray(image.dataobj)
+            header = kind(block)
+            affine = to_mm(header.get_best_affine(), header)
+            offset = header.get_data_offset()
     except Unreadable:
         raise
-    except Exception as error:  # nibabel raises many kinds for a broken file
+    except Exception as error:  # nibabel raises many kinds for a broken header
         raise Unreadable(f"not a readable NIfTI file ({first_line(error)})") from error
-    return Volume(array, np.asarray(image.affine, dtype=float))
+    require_geometry(shape, affine)
+    least = size if path == data else 0
+    if not least <= offset <= LARGEST_OFFSET:
+        raise Unreadable(f"its voxels begin at byte {offset}; wanted {least} to {LARGEST_OFFSET}")
+    declared, held = offset + _voxel_bytes(header), data.stat().st_size
+    if held * (MOST_DEFLATED if _is_packed(data) else 1) < declared:
+        raise Unreadable(_too_short(held, declared))
+    return raw, header, affine
+
+
+def _scaled(content: np.ndarray, header: Any) -> np.ndarray:
+    """Return voxels as nibabel gives them: `scl_slope` and `scl_inter` applied where they change anything."""
+    from nibabel.volumeutils import apply_read_scaling
+
+    voxels = content.view(header.get_data_dtype()).reshape(header.get_data_shape(), order="F")
+    try:
+        slope, inter = header.get_slope_inter()
+    except Exception as error:
+        raise Unreadable(f"not a readable NIfTI file ({first_line(error)})") from error
+    slope, inter = (np.float64(default if value is None else value) for value, default in ((slope, 1), (inter, 0)))
+    return apply_read_scaling(voxels, slope, inter)

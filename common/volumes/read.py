@@ -6,59 +6,54 @@ from pathlib import Path
 
 import numpy as np
 
-from .dicom_series import read_dicom
-from .itk_file import read_itk
-from .nifti import read_nifti
-from .volume import SMALLEST_SPACING, Unreadable, Volume, first_line, numbers_text, require_3d
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
+from .dicom.headers import is_dicom
+from .dicom.series import find_series, read_dicom
+from .itk_file import read_itk, read_itk_geometry
+from .nifti import find_nifti, read_nifti, read_nifti_geometry
+from .volume import Unreadable, Volume
 
 
 def read_volume(path: str | Path) -> Volume:
-    """Read NIfTI through nibabel (every byte, the gzip checksum included), a folder as one DICOM series, and all else
-    through SimpleITK.
+    """Read NIfTI through nibabel (every byte, the gzip checksum included), a folder or a DICOM file as one DICOM
+    series, and all else through SimpleITK.
+
+    Units of a NIfTI header are turned to mm. What a header declares is held against the file's size, and against what
+    a scan can be, before memory is taken for it.
 
     Raises:
-        Unreadable: missing, empty, truncated, of another format than its name says; not 3D; RGB or complex; affine or
-            spacing that no grid has.
+        Unreadable: missing, empty, truncated, of another format than its name says; not 3D; RGB or complex; affine,
+            spacing or extent that no scan has; too large; voxels in a file outside the header's folder; a DICOM series
+            of which a slice is not where its grid has it.
     """
     path = Path(path)
-    if not path.exists():
-        raise Unreadable("no such file")
-    if path.is_dir():
-        volume = read_dicom(path)
-    elif path.stat().st_size == 0:
-        raise Unreadable("the file is empty (0 bytes)")
-    elif path.name.lower().endswith(NIFTI_SUFFIXES):
-        volume = read_nifti(path)
-    else:
-        volume = read_itk(path)
-    spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)
-    if not np.isfinite(volume.affine).all():
-        raise Unreadable("the affine has NaN or Inf; wanted finite numbers")
-    if spacing.min() < SMALLEST_SPACING:
-        raise Unreadable(f"spacing {numbers_text(spacing)} mm; wanted more than 0 on every axis")
-    # the determinant of the direction alone, so that small voxels don't count as singular
-    if abs(np.linalg.det(volume.affine[:3, :3] / spacing)) < 1e-3:
-        raise Unreadable(f"the affine is singular: {volume.affine[:3, :3].round(4).tolist()}; wanted an invertible one")
-    return volume
+    _require_content(path)
+    if _is_dicom(path):
+        return read_dicom(path)
+    files = find_nifti(path)
+    return read_itk(path) if files is None else read_nifti(*files)
 
 
 def read_geometry(path: str | Path) -> tuple[tuple[int, int, int], np.ndarray]:
     """Return (shape in voxels, affine to RAS mm) of a volume as stored, from its header where the format has one.
 
     Raises:
-        Unreadable: as `read_volume`, of which this looks at the header only; a DICOM folder is read as a whole.
+        Unreadable: as `read_volume`, of which this looks at the header only.
     """
     path = Path(path)
-    if path.is_dir() or not path.name.lower().endswith(NIFTI_SUFFIXES):
-        volume = read_volume(path)
-        return volume.array.shape, volume.affine
-    import nibabel
+    _require_content(path)
+    if _is_dicom(path):
+        series = find_series(path)
+        return series.size, series.stack.affine
+    files = find_nifti(path)
+    return read_itk_geometry(path) if files is None else read_nifti_geometry(*files)
 
-    try:
-        image = nibabel.load(path)
-    except Exception as error:  # nibabel raises many kinds for a broken file
-        raise Unreadable(f"not a readable NIfTI file ({first_line(error)})") from error
-    require_3d(image.shape, image.get_data_dtype())
-    return image.shape, np.asarray(image.affine, dtype=float)
+
+def _is_dicom(path: Path) -> bool:
+    return path.is_dir() or (find_nifti(path) is None and is_dicom(path))
+
+
+def _require_content(path: Path) -> None:
+    if not path.exists():
+        raise Unreadable("no such file")
+    if not path.is_dir() and path.stat().st_size == 0:
+        raise Unreadable("the file is empty (0 bytes)")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from .nifti_forms import NO_FORMS
+
 SHOWN_VALUES = 5
 SMALLEST_SPACING = 1e-6  # mm
+SMALLEST_EXTENT, LARGEST_EXTENT = 1.0, 5000.0  # mm; beyond, a header has its units wrong
+# A CT of 512 x 512 x 2000 voxels has two thirds of it. All volumes become float32, so that voxels count, not bytes
+LARGEST_VOXELS = 800_000_000
 
 
 class Unreadable(Exception):
@@ -17,10 +23,14 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Volume:
-    """One volume as stored: voxels [H, W, D] in the file's own axis order, and its affine to RAS mm."""
+    """One volume as stored: voxels [H, W, D] in the file's own axis order, and its affine to RAS mm.
+
+    `forms` is what a NIfTI header says of its place (`nifti_forms.read_forms`), NaN for other formats.
+    """
 
     array: np.ndarray
     affine: np.ndarray
+    forms: np.ndarray = field(default_factory=NO_FORMS.copy)
 
 
 def require_3d(shape: Sequence[int], dtype: np.dtype) -> None:
@@ -33,6 +43,32 @@ def require_3d(shape: Sequence[int], dtype: np.dtype) -> None:
         raise Unreadable(f"shape {tuple(shape)}; wanted 3 dimensions")
     if min(shape) < 2:
         raise Unreadable(f"shape {tuple(shape)}; wanted 3 dimensions of 2 voxels or more")
+    voxels = math.prod(int(n) for n in shape)
+    if voxels > LARGEST_VOXELS:
+        raise Unreadable(f"shape {tuple(shape)}, {too_many(voxels)}")
+
+
+def too_many(voxels: float) -> str:
+    """Return the words for a number of voxels above the limit."""
+    return f"{voxels / 1e6:.0f} million voxels; wanted {LARGEST_VOXELS // 10**6} at most"
+
+
+def require_geometry(shape: Sequence[int], affine: np.ndarray) -> None:
+    """Refuse an affine (to RAS mm) that no grid has, or by which the volume is no part of a body."""
+    if not np.isfinite(affine).all():
+        raise Unreadable("the affine has NaN or Inf; wanted finite numbers")
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.min() < SMALLEST_SPACING:
+        raise Unreadable(f"spacing {numbers_text(spacing)} mm; wanted more than 0 on every axis")
+    # the determinant of the direction alone, so that small voxels don't count as singular
+    if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
+        raise Unreadable(f"the affine is singular: {affine[:3, :3].round(4).tolist()}; wanted an invertible one")
+    extent = spacing * np.asarray(shape, dtype=float)
+    if extent.max() > LARGEST_EXTENT or extent.max() < SMALLEST_EXTENT:
+        raise Unreadable(
+            f"spans {' x '.join(f'{mm:g}' for mm in extent)} mm; wanted {SMALLEST_EXTENT:g} to {LARGEST_EXTENT:g} mm: "
+            "look at spacing and units in its header"
+        )
 
 
 def first_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import SimpleITK
 
 from support.bundle.packed import GRID, TINY
-from support.data.dicom_series import itk_series, read_back, write_series
+from support.data.dicom_series import edit_series, itk_series, masks_by_position, read_back, write_series
 
 APPLICATION = Path(__file__).resolve().parents[2] / "tools" / "deploy_app.py"
 NAMES = ["liver", "portal_vessel", "stomach", "spleen", "kidney"]
@@ -23,11 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory) -> Path:
-    """An oblique series of pixels that are not square, as an anonymiser leaves it: without birth date and sex.
-
-    Its directions are exact as decimal texts. Where they are rounded, the SDK's affine and ITK's differ by 1e-9, and
-    MONAI's Spacing then begins its grid at another part of a voxel for the one than for the other.
-    """
+    """An oblique series of pixels that are not square, as an anonymiser leaves it: without birth date and sex."""
     lps = np.eye(4)
     lps[:3, :3] = np.array([[0.6, -0.64, 0.48], [0.8, 0.48, -0.36], [0.0, 0.6, 0.8]]) * [2.5, 2.2, 4.0]
     lps[:3, 3] = -30.5, 12.25, 140.0
@@ -43,31 +40,91 @@ def test_application_gives_what_inference_gives(
     name, deploy_python, client_environment, packed_bundle, series, tmp_path
 ):
     bundle = packed_bundle(name)
-    work, output = tmp_path / "work", tmp_path / "output"
-    work.mkdir()
-    command = [deploy_python, APPLICATION, "-i", series, "-o", output, "-m", bundle]
-    done = subprocess.run(command, cwd=work, env=client_environment(deploy_python), capture_output=True, text=True)
+    done = application(deploy_python, client_environment, series, bundle, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert not list(work.iterdir())  # nothing is left where it ran
-    (path,) = output.iterdir()
+    assert not list((tmp_path / "work").iterdir())  # nothing is left where it ran
+    (path,) = (tmp_path / "output").iterdir()
     found, masks = read_back(path, series)
     assert [item.SegmentLabel for item in found.SegmentSequence] == NAMES
     assert found.PatientID == pydicom.dcmread(next(series.iterdir())).PatientID
-    wanted = inference(bundle, series, tmp_path / "inference")
+    inference(bundle, series, tmp_path / "inference")
+    wanted = on_series(tmp_path / "inference", series)
     assert len(np.unique(wanted)) > 2
     pairs = enumerate(GRID["label_values"][1:], start=1)
     different = {value: int((masks[number] != (wanted == value)).sum()) for number, value in pairs}
     assert sum(different.values()) <= TIES, different
 
 
-def inference(bundle: Path, series: Path, output: Path) -> np.ndarray:
-    """Run inference.json as a user does and return the label map on the series' voxels [columns, rows, slices]."""
+def test_tilted_and_uneven_slices_and_rounded_directions_too(
+    deploy_python, client_environment, packed_bundle, series, tmp_path
+):
+    """The grid is the one that inference.json has, to the last bit; the frames are the series' own."""
+    bundle, scan = packed_bundle("weakmedsam"), shutil.copytree(series, tmp_path / "series")
+    turn_and_move(scan)
+    done = application(deploy_python, client_environment, scan, bundle, tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "output").iterdir()
+    inference(bundle, scan, tmp_path / "inference", "--dicom_seg", "true")
+    found, wanted = (
+        masks_by_position(pydicom.dcmread(file)) for file in (path, tmp_path / "inference/series/series_seg.dcm")
+    )
+    assert len(found) > 20  # frames
+    blank = np.zeros((40, 36), bool)
+    assert sum((found.get(key, blank) != wanted.get(key, blank)).sum() for key in found | wanted) <= TIES
+    assert {key[1] for key in found | wanted} <= {
+        tuple(float(v) for v in pydicom.dcmread(file).ImagePositionPatient) for file in scan.iterdir()
+    }
+
+
+def turn_and_move(scan: Path) -> None:
+    """Tilt a series of 20 slices, round its directions, and put the upper ones further apart."""
+    across, down = np.array([0.6, 0.8, 0.0]), np.array([-0.639, 0.479, 0.602])
+    down /= np.linalg.norm(down)
+    normal = np.cross(across, down)
+
+    def change(number: int, item: pydicom.Dataset) -> None:
+        height = 4.0 * number + max(number - 10, 0)
+        position = np.array([-30.5, 12.25, 140.0]) + height * (normal + 0.2 * down)
+        item.ImagePositionPatient = [f"{value:.6f}" for value in position]
+        item.ImageOrientationPatient = [f"{value:.5f}" for value in (*across, *down)]
+        item.SliceThickness = "5"
+
+    edit_series(scan, change)
+
+
+def test_two_phases_are_refused_in_a_line(deploy_python, client_environment, packed_bundle, series, tmp_path):
+    """The SDK's loader would keep one of two slices at a position."""
+    scan = shutil.copytree(series, tmp_path / "series")
+    for file in list(scan.iterdir()):
+        item = pydicom.dcmread(file)
+        item.SOPInstanceUID, item.AcquisitionNumber = f"{item.SOPInstanceUID}.2", 2
+        item.save_as(scan / f"z{file.name}")
+    done = application(deploy_python, client_environment, scan, packed_bundle("weakmedsam"), tmp_path)
+    assert done.returncode != 0
+    wanted = f"error: {scan}: 20 of 40 slices at the same position as another"
+    assert done.stderr.splitlines()[-1].startswith(wanted), done.stderr
+    assert not list((tmp_path / "output").glob("*"))
+
+
+def application(python, environment, series: Path, bundle: Path, folder: Path) -> subprocess.CompletedProcess:
+    work = folder / "work"
+    work.mkdir()
+    command = [python, APPLICATION, "-i", series, "-o", folder / "output", "-m", bundle]
+    return subprocess.run(command, cwd=work, env=environment(python), capture_output=True, text=True)
+
+
+def inference(bundle: Path, series: Path, output: Path, *flags: str) -> None:
+    """Run inference.json as a user does."""
     config = bundle / "configs" / "inference.json"
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config, "--bundle_root", bundle]
-    command += ["--dataset_dir", series, "--output_dir", output, "--device", "cpu"]
+    command += ["--dataset_dir", series, "--output_dir", output, "--device", "cpu", *flags]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, cwd=output.parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def on_series(output: Path, series: Path) -> np.ndarray:
+    """Return the label map on the series' voxels [columns, rows, slices]."""
     label = SimpleITK.ReadImage(str(output / "series" / "series_seg.nii.gz"))
-    on_series = SimpleITK.Resample(label, itk_series(series), SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor)
-    return SimpleITK.GetArrayFromImage(on_series).transpose(2, 1, 0)
+    found = SimpleITK.Resample(label, itk_series(series), SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor)
+    return SimpleITK.GetArrayFromImage(found).transpose(2, 1, 0)

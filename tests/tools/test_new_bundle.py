@@ -26,7 +26,11 @@ NAME = "labels_alone"
 SMALL = {"channels": [4, 8], "strides": [2]}
 TINY = ["--epochs=2", "--epoch_length=2", "--batch_size=1", "--max_voxels=4096"]
 MOST_COPIED = 40
-NEW_TARGETS = ("EnsureTyped",)  # the lines that the page has its author add to the allow-list
+# what the page has its author add to the allow-list
+NEW_TARGETS = {
+    *("EnsureTyped", "scripts.cohort.LabeledCohort", "scripts.common.report.finish.Finish"),
+    *("scripts.objective.LabelObjective", "scripts.plan.LabelsPlan"),
+}
 
 
 def blocks() -> dict[str, str]:

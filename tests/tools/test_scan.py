@@ -11,14 +11,14 @@ import struct
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.bundle.sources import copy_sources
 from tools.scan import main, plain, scan
-from tools.scanning.findings import read_allow_list
+from tools.scanning.findings import DEFAULT_ALLOW, read_allow_list
+from tools.scanning.used import needed_list, written
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/train.json"))
@@ -178,9 +178,10 @@ def clean(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     for name in ("configs", "scripts/common/sam/weights", "docs", "models"):
         (tmp_path / "evil" / name).mkdir(parents=True)
-    (tmp_path / "evil/scripts/network.py").write_text("import torch\n\n\nclass Network(torch.nn.Module):\n    pass\n")
-    shutil.copy(ROOT / "common/sam/weights/carrier.py", tmp_path / "evil/scripts/common/sam/weights/carrier.py")
-    content = {"imports": ["$import os"], "network_def": {"_target_": "scripts.network.Network"}, "device": "cpu"}
+    (tmp_path / "evil/scripts/network.py").write_text("import torch\n\n\nclass Segmenter(torch.nn.Module):\n    pass\n")
+    for name in ("common/sam/weights/carrier.py", "common/errors.py"):
+        shutil.copy(ROOT / name, tmp_path / "evil/scripts" / name)
+    content = {"imports": ["$import os"], "network_def": {"_target_": "scripts.network.Segmenter"}, "device": "cpu"}
     (tmp_path / "evil/configs/inference.json").write_text(json.dumps(content))
     return tmp_path / "evil"
 
@@ -214,21 +215,39 @@ def test_our_own_bundles_pass(bundle, ours):
     assert {"target", "expression", "import", "logging", "python", "link"} <= kinds
 
 
-def test_our_own_bundles_pass_as_zips_without_links(allow, tmp_path):
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_our_own_bundles_pass_as_zips_without_links(bundle, allow, tmp_path):
     copy_sources(ROOT / "common", tmp_path / "common")
-    linked = copy_sources(ROOT / "bundles" / BUNDLES[0], tmp_path / "bundles" / BUNDLES[0])
-    assert refused(scan(packed(Path(shutil.copytree(linked, tmp_path / BUNDLES[0]))), allow)) == []
+    linked = copy_sources(ROOT / "bundles" / bundle, tmp_path / "bundles" / bundle)
+    assert refused(scan(packed(Path(shutil.copytree(linked, tmp_path / bundle))), allow)) == []
 
 
-def test_our_list_holds_nothing_that_no_bundle_uses(allow, ours):
-    findings = [finding for found in ours.values() for finding in found]
-    used = {finding.what for finding in findings}
-    unused = {name for name in (*allow.targets, *allow.readers) if name not in used}
-    assert {name for name in unused if not name.endswith(".*")} == set()
-    single = [replace(allow, expressions=(entry,)) for entry in allow.expressions]
-    assert all(any(map(one.permits_expression, used)) for one in single)
-    imported = {finding.what for finding in findings if finding.kind == "import"}
-    assert set(allow.python["imports"]) - imported == set()
+def test_our_list_is_what_our_bundles_use_and_no_more(allow, ours):
+    """As `python -m tools.scan --used bundles/*` prints it."""
+    sources = {}
+    for bundle in BUNDLES:
+        folder = ROOT / "bundles" / bundle
+        sources |= {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("scripts/**/*.py")}
+        common = folder / "scripts/common"
+        sources |= {f"scripts/common/{p.relative_to(common).as_posix()}": p.read_bytes() for p in common.rglob("*.py")}
+    assert written(needed_list(allow, sources)) + "\n" == DEFAULT_ALLOW.read_text(encoding="utf-8")
+
+
+def test_the_list_that_a_bundle_needs_is_printed(clean, capsys, tmp_path):
+    write(clean, {"scripts/evil.py": "import json, os, weakref\n\nx = json.loads\ny = weakref.ref\nz = os.system\n"})
+    assert main([str(clean), "--used"]) == 0
+    out, err = capsys.readouterr()
+    needed = json.loads(out)
+    assert needed["targets"] == ["scripts.network.Segmenter"]
+    names = needed["python"]["names"]
+    assert (names["json"], names["torch.nn"], names["weakref"]) == (["loads"], ["Module"], ["ref"])
+    assert "os" not in names and "numpy" not in names
+    assert "+ names: weakref.ref  scripts/evil.py" in err.splitlines()
+    assert "! names: os.system  scripts/evil.py" in err and "- targets: UNet" in err.splitlines()
+    (tmp_path / "own.json").write_text(out)
+    assert main([str(clean), "--allow", str(tmp_path / "own.json")]) == 1
+    refused_still = [line for line in capsys.readouterr().out.splitlines() if line.startswith("REFUSED")]
+    assert len(refused_still) == 2 and all("os" in line for line in refused_still)
 
 
 def test_a_clean_bundle_is_clean(clean, allow):

@@ -155,3 +155,19 @@ def test_it_runs_as_a_module(folder):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "3 training cases with slice labels and no mask" in done.stdout
+
+
+def test_a_data_set_of_nnunet_gets_lists_that_are_read_again(folder, capsys):
+    (folder / "imagesTr").mkdir()
+    (folder / "labelsTr").mkdir()
+    for index in (0, 2):
+        (folder / f"image_{index}.nii.gz").rename(folder / f"imagesTr/case_{index}_0000.nii.gz")
+        (folder / f"label_{index}.nii.gz").rename(folder / f"labelsTr/case_{index}.nii.gz")
+    labels = {name: int(value) for value, name in LABELS.items()}
+    content = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 2, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    assert main([str(folder)]) == 0
+    written = weakly_labeled(read_datalist(folder, "dataset_slices.json"))
+    assert [case["case"] for case in written] == ["case_0", "case_2"]
+    assert written[0]["image"] == str(folder / "imagesTr/case_0_0000.nii.gz")
+    assert written[0]["slice_labels"] == str(folder / "slice_labels/case_0.json")

@@ -33,6 +33,7 @@ class Site:
     settings: dict[str, Any] = field(default_factory=dict)
     bundle: Path = Path()
     labeled: bool = True
+    scored: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def plan(sites: list[Site], settings: Mapping[str, Any], start: Path | None = No
     problems = []
     for site in sites:
         found = cohort if site is sites[0] else _cohort(_parser(site, shared, grid), site)
-        site.labeled = bool(getattr(found, "labeled", True))
+        site.labeled, site.scored = bool(getattr(found, "labeled", True)), bool(found.scored)
         if dict(found.labels) != dict(cohort.labels):
             problems.append(
                 f"site {site.name} has the labels {dict(found.labels)}; wanted those of site {sites[0].name}, "
@@ -113,13 +114,12 @@ def score(site: Site, plan: Plan, model: Path, output: Path) -> float:
 
     The site's own `evaluate.json` computes it, on the native grid; its metrics.csv stays in `output`.
     """
+    if not site.scored:
+        return math.nan
     settings = {**plan.settings, **site.settings, "dataset_dir": str(site.dataset_dir)}
     settings |= {"ckpt_path": str(model.absolute()), "output_dir": str(output.absolute())}
     _run(site.bundle, ["train.json", "evaluate.json"], settings, output.with_suffix(".log"))
-    table = output / "metrics.json"
-    if not table.is_file():
-        return math.nan
-    rows = json.loads(table.read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["rows"]
     values = [row["dice"] for row in rows if row["dice"] is not None and not math.isnan(row["dice"])]
     return sum(values) / len(values) if values else math.nan
 

@@ -22,12 +22,11 @@ FILE = "sbom.cdx.json"
 # by reading each package's licence files; SPDX where it has a name for it
 LICENCES = {
     "SimpleITK": "Apache-2.0",
-    "itk-core": "Apache-2.0",
-    "itk-io": "Apache-2.0",
     "matplotlib": "Matplotlib licence (based on the PSF's)",
     "monai": "Apache-2.0",
     "nibabel": "MIT",
     "numpy": "BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0",
+    "pydicom": "MIT AND BSD-3-Clause",
     "pytorch-ignite": "BSD-3-Clause",
     "rich": "MIT",
     "safetensors": "Apache-2.0",

@@ -30,12 +30,12 @@ class ConfigScanner:
     """Scan configs one after the other.
 
     Args:
-        resolve: says whether `scripts.module.Name` is a class or function that the bundle's own Python defines.
+        judge_own: says what speaks against `scripts.module.Name` as a target, "" where nothing does.
     """
 
-    def __init__(self, allow: AllowList, resolve: Callable[[str], bool]) -> None:
+    def __init__(self, allow: AllowList, judge_own: Callable[[str], str]) -> None:
         self.allow = allow
-        self.resolve = resolve
+        self.judge_own = judge_own
 
     def scan(self, path: str, text: str) -> Iterator[Finding]:
         """Yield a finding for each `_target_`, expression, import, macro, and for what looks like one in disguise."""
@@ -112,20 +112,25 @@ class ConfigScanner:
         elif key not in READERS and _DOTTED.fullmatch(text) and not _FILE.fullmatch(text):
             if strict or is_standard_module(text.split(".")[0]) or forbidden(text):
                 yield Finding("name", where, text, self._judge_target(text) and self._judge_reader(text))
-        elif strict and key != "_desc_" and leads_elsewhere(text):
+        elif not strict or key == "_desc_":
+            return
+        elif leads_elsewhere(text):
             yield Finding("path", where, text, "leads out of the bundle")
+        elif {"", "."} & set(re.split(r"[/\\]", text)):
+            yield Finding("path", where, text, "a text that would lead elsewhere with another one behind it")
 
     def _judge_target(self, name: Any) -> str:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*(\.\w+)*", name, re.ASCII):
             return "no plain name of a class or function"
         if reason := forbidden(name):
             return reason
-        if name.startswith("scripts."):
-            return "" if self.resolve(name) else "the bundle's Python defines no such class or function"
-        return "" if self.allow.permits_target(name) else "the target isn't in the allow-list"
+        if name.startswith("scripts.") and (reason := self.judge_own(name)):
+            return reason
+        return "" if self.allow.permits("targets", name) else "the target isn't in the allow-list"
 
     def _judge_reader(self, name: Any) -> str:
-        if name is None or name in self.allow.readers:
+        if name is None or (isinstance(name, str) and name in self.allow.readers):
+            self.allow.permits("readers", str(name))
             return ""
         if isinstance(name, str) and name.rpartition("::")[2].lstrip("@") in READERS and name.startswith("@"):
             return ""  # judged where it is defined

@@ -6,38 +6,17 @@ import ast
 import re
 
 from .findings import AllowList
-from .forbidden import ATTRIBUTES, BUILTINS, forbidden, is_dunder, leads_elsewhere
+from .forbidden import ATTRIBUTES, BUILTINS, MODULES, forbidden, is_dunder
 
 LONGEST = 2000
 REFERENCES = "__local_refs"
 _REFERENCE = re.compile(r"@\w*(?:::\w*)*")
 _RELATIVE = re.compile(r"[@%](?:::|#)")
-_FORMS = (
-    *(
-        ast.Expression,
-        ast.Constant,
-        ast.Name,
-        ast.Attribute,
-        ast.Subscript,
-        ast.Slice,
-        ast.Call,
-        ast.keyword,
-        ast.Starred,
-    ),
-    *(ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
-    *(
-        ast.comprehension,
-        ast.IfExp,
-        ast.BoolOp,
-        ast.UnaryOp,
-        ast.BinOp,
-        ast.Compare,
-        ast.Lambda,
-        ast.arguments,
-        ast.arg,
-    ),
-    *(ast.expr_context, ast.boolop, ast.unaryop, ast.cmpop, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
-)
+# what needs no entry: references, listed attributes of them, calls of these with these, lists of these, and len.
+# No text, no sums, no slices, no conditions: what they come to can't be seen, and could be a path or a name
+_FORMS: tuple[type[ast.AST], ...] = (ast.Expression, ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.keyword)
+_FORMS += (ast.Starred, ast.List, ast.Tuple, ast.expr_context)
+_FREE = ("len",)
 _NAMED_ATTRIBUTE = ("getattr", "setattr", "hasattr", "delattr")
 
 
@@ -53,7 +32,9 @@ def substitute_references(expression: str) -> str:
 
 
 def judge_expression(expression: str, allow: AllowList) -> str:
-    """Return why an expression (without its `$`) is refused, or "" where all that it uses is allowed.
+    """Return why an expression (without its `$`) is refused, or "".
+
+    It is allowed as a whole, word by word, or where it holds no more than references, listed attributes and numbers.
 
     Nothing is evaluated or imported. Import statements are `judge_import`'s.
     """
@@ -69,9 +50,11 @@ def judge_expression(expression: str, allow: AllowList) -> str:
         grammar.visit(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"no Python expression ({type(error).__name__})"
-    if grammar.never or not allow.permits_expression(f"${expression}"):
-        return "; ".join(dict.fromkeys(grammar.never + grammar.reasons))
-    return ""
+    if grammar.never:
+        return "; ".join(dict.fromkeys(grammar.never))
+    if grammar.reasons and not allow.permits_expression(f"${expression}"):
+        return "; ".join(dict.fromkeys(grammar.reasons)) + "; as a whole it isn't in the allow-list either"
+    return "" if grammar.reasons else grammar.judge_attributes()
 
 
 def parse_import(expression: str) -> ast.Import | ast.ImportFrom | None:
@@ -85,7 +68,8 @@ def parse_import(expression: str) -> ast.Import | ast.ImportFrom | None:
 
 def judge_import(expression: str, allow: AllowList) -> str:
     """Return why an import statement of a config is refused, or ""."""
-    return "" if expression.removeprefix("import ").strip() in allow.imports else "the import isn't in the allow-list"
+    allowed = allow.permits("imports", expression.removeprefix("import ").strip())
+    return "" if allowed else "the import isn't in the allow-list"
 
 
 def dotted_name(node: ast.AST) -> str:
@@ -98,16 +82,23 @@ def dotted_name(node: ast.AST) -> str:
 
 
 class _Grammar(ast.NodeVisitor):
-    """Collect what speaks against an expression; `never` can't be overruled by an allow-list."""
+    """Collect what speaks against an expression.
+
+    `never` can't be overruled by an allow-list; `reasons` are what makes it one that has to be listed as a whole.
+    """
 
     def __init__(self, allow: AllowList) -> None:
         self.allow = allow
         self.aliases = {"np": "numpy"}  # MONAI's own
         self.aliases |= dict(entry.split(" as ")[::-1] for entry in allow.imports if " as " in entry)
-        self.roots = {name.split(".")[0] for name in allow.names} | set(self.aliases) | BUILTINS
         self.bound: set[str] = set()
+        self.attributes: dict[str, None] = {}
         self.reasons: list[str] = []
         self.never: list[str] = []
+
+    def judge_attributes(self) -> str:
+        refused = [name for name in self.attributes if not self.allow.permits("attributes", name)]
+        return "; ".join(f".{name} isn't in the allow-list" for name in refused)
 
     def visit_Expression(self, node: ast.Expression) -> None:
         for inner in ast.walk(node):
@@ -115,12 +106,13 @@ class _Grammar(ast.NodeVisitor):
                 self.bound.add(inner.arg)
             elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
                 self.bound.add(inner.id)
-        if hidden := {name for name in self.bound if name in self.roots or name.startswith("_")}:
+        roots = BUILTINS | MODULES | set(self.aliases) | set(self.allow.imports)
+        if hidden := {name for name in self.bound if name in roots or name.startswith("_")}:
             self.never.append(f"gives {', '.join(sorted(hidden))} another meaning")
         self.generic_visit(node)
 
     def generic_visit(self, node: ast.AST) -> None:
-        if not isinstance(node, _FORMS):
+        if not isinstance(node, _FORMS) and not _is_plain(node):
             self.reasons.append(f"{type(node).__name__} isn't in the grammar")
         super().generic_visit(node)
 
@@ -137,16 +129,6 @@ class _Grammar(ast.NodeVisitor):
         self._judge_attribute(node.attr)
         self.visit(node.value)
 
-    def visit_BinOp(self, node: ast.BinOp) -> None:
-        right = node.right
-        if isinstance(node.op, ast.Add) and isinstance(right, ast.Constant) and isinstance(right.value, str):
-            node.right = ast.Constant(right.value.removeprefix("/"))  # @folder + '/name' stays in the folder
-        self.generic_visit(node)
-
-    def visit_Constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, str) and leads_elsewhere(node.value):
-            self.reasons.append(f"{node.value!r} leads out of the bundle")
-
     def visit_Subscript(self, node: ast.Subscript) -> None:
         if isinstance(node.value, ast.Name) and node.value.id == REFERENCES:
             parts = str(getattr(node.slice, "value", "")).split("::")
@@ -155,6 +137,7 @@ class _Grammar(ast.NodeVisitor):
             if any(is_dunder(part) for part in parts):
                 self.never.append("a reference with two underscores")
             return
+        self.reasons.append("takes a part of what a reference stands for")
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
@@ -172,11 +155,15 @@ class _Grammar(ast.NodeVisitor):
     def _judge(self, dotted: str) -> None:
         if reason := forbidden(dotted):
             self.never.append(reason)
-        elif dotted not in self.allow.names:
-            self.reasons.append(f"{dotted} isn't in the allow-list")
+        elif dotted not in _FREE:
+            self.reasons.append(f"{dotted} is from outside")
 
     def _judge_attribute(self, name: str) -> None:
         if is_dunder(name) or name in ATTRIBUTES:
             self.never.append(f".{name} is never allowed")
-        elif name not in self.allow.attributes:
-            self.reasons.append(f".{name} isn't in the allow-list")
+        self.attributes[name] = None
+
+
+def _is_plain(node: ast.AST) -> bool:
+    """Whether a node is a number, True, False or None."""
+    return isinstance(node, ast.Constant) and not isinstance(node.value, str | bytes)

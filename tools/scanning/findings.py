@@ -6,13 +6,17 @@ import json
 import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
 
 DEFAULT_ALLOW = Path(__file__).with_name("allow.json")
-PACKAGES = ("imports", "names", "dunders", "calls", "reviewed")
+PYTHON = ("names", "builtins", "attributes", "dunders", "methods", "reviewed")
+
+
+_BUNDLE = re.compile(r"'bundles/[a-z][a-z0-9_]*'")
 
 
 @dataclass(frozen=True)
@@ -31,29 +35,28 @@ class Finding:
 
 @dataclass(frozen=True)
 class AllowList:
-    """What a bundle may hold. Everything else is refused, and what `scan_forbidden` names is refused even if listed.
+    """What a bundle may hold. Everything else is refused, and what `forbidden` names is refused even if listed.
+
+    What was asked for is kept in `asked`: (kind, name, path), where path is that of a Python file, else "".
 
     Args:
-        targets: full `_target_`s; `torch.optim.*` stands for the classes directly in that module. What begins with
-            `scripts.` needs no entry: it has to be defined in the bundle's own Python.
+        targets: full `_target_`s. What begins with `scripts.` has to be defined in the bundle's own Python besides.
         imports: modules that a config may import, `numpy as np` with its alias.
-        names: builtins and dotted names that an expression may use.
         attributes: attributes that an expression may read from a reference or a result.
-        expressions: whole expressions for which the two lists above would have to be too wide; `<bundle>` stands for a
-            bundle's folder name.
+        expressions: whole expressions that do more than that; `<bundle>` stands for a bundle's folder name.
         readers: strings that MONAI turns into a class: `reader` and `writer` of its transforms.
         logging: handler and formatter classes of logging.conf.
         pickles: classes and functions that the pickles of a .pt file may name.
         files: patterns of paths in the bundle.
         links: path to target.
-        python: `imports` are modules of which all may be used, `names` what may be used of other modules and which of
-            the telling builtins, `dunders` attributes with two underscores, `calls` whole calls with a computed name,
-            `reviewed` names that only one file may use, as long as that file has the sha256 of the review.
+        python: `names` from outside, each by its exact dotted name: module -> names; `name =` may be set, `name(...)`
+            may be called in that form alone. `builtins`; `attributes` of objects that no file of the bundle defines;
+            `dunders`, those with two underscores; `methods`, names with two underscores that a class may define;
+            `reviewed` what only one file may use, as long as it has the sha256 of the review.
     """
 
     targets: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     expressions: tuple[str, ...] = ()
     readers: tuple[str, ...] = ()
@@ -62,18 +65,52 @@ class AllowList:
     files: tuple[str, ...] = ()
     links: dict[str, str] = field(default_factory=dict)
     python: dict[str, Any] = field(default_factory=dict)
+    asked: set[tuple[str, str, str]] = field(default_factory=set, compare=False)
 
-    def permits_target(self, name: str) -> bool:
-        module, _, last = name.rpartition(".")
-        return name in self.targets or (f"{module}.*" in self.targets and last[:1].isupper())
+    def permits(self, kind: str, name: str) -> bool:
+        """Whether a name is in the list of its kind: targets, imports, attributes, readers, logging."""
+        self.asked.add((kind, name, ""))
+        return name in getattr(self, kind)
 
     def permits_expression(self, text: str) -> bool:
-        name = "[a-z][a-z0-9_]*"
-        patterns = (name.join(map(re.escape, entry.split("<bundle>"))) for entry in self.expressions)
-        return any(re.fullmatch(pattern, text) for pattern in patterns)
+        text = _BUNDLE.sub("'bundles/<bundle>'", text)
+        self.asked.add(("expressions", text, ""))
+        return text in self.expressions
 
     def permits_file(self, path: str) -> bool:
         return any(fnmatchcase(path, pattern) for pattern in self.files)
+
+    def permits_python(self, kind: str, name: str, path: str, sha256: str) -> bool:
+        """Whether a Python file may use a name of a kind of `python`; of the kind "reviewed" only after a review."""
+        self.asked.add((kind, name, path))
+        listed = self.names if kind == "names" else self.python.get(kind, ()) if kind != "reviewed" else ()
+        return name in listed or (self.is_reviewed(path, sha256) and name in self.python["reviewed"][path]["names"])
+
+    def lists(self, name: str) -> bool:
+        """Whether any Python file may use a dotted name from outside."""
+        return name in self.names
+
+    def is_reviewed(self, path: str, sha256: str = "") -> bool:
+        """Whether a file may do more than others; with a sha256, whether it is the one that was read."""
+        review = self.python.get("reviewed", {}).get(path)
+        return review is not None and (not sha256 or review["sha256"] == sha256)
+
+    def knows(self, dotted: str, path: str, sha256: str) -> bool:
+        """Whether a Python file may use a name or something in it, so that it may import it."""
+        own = self.python["reviewed"][path]["names"] if self.is_reviewed(path, sha256) else ()
+        return dotted in self._parents or any(f"{name}.".startswith(f"{dotted}.") for name in own)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset(f"{module}.{name}" for module, names in self.python.get("names", {}).items() for name in names)
+
+    @cached_property
+    def _parents(self) -> frozenset[str]:
+        plain = (re.split(r"[ (]", name)[0].split(".") for name in self.names)
+        return frozenset(".".join(parts[:length]) for parts in plain for length in range(1, len(parts) + 1))
+
+
+KEYS = tuple(key for key in AllowList.__dataclass_fields__ if key != "asked")
 
 
 def read_allow_list(path: Path = DEFAULT_ALLOW) -> AllowList:
@@ -92,16 +129,19 @@ def read_allow_list(path: Path = DEFAULT_ALLOW) -> AllowList:
     problems = []
     for key, value in content.items():
         wanted = dict if key in ("links", "python") else list
-        if key not in AllowList.__dataclass_fields__:
-            problems.append(f"{path}: found key {key!r}; wanted one of {', '.join(AllowList.__dataclass_fields__)}")
+        if key not in KEYS:
+            problems.append(f"{path}: found key {key!r}; wanted one of {', '.join(KEYS)}")
         elif not isinstance(value, wanted) or (wanted is list and not all(isinstance(v, str) for v in value)):
             problems.append(f"{path}: {key}: wanted {'an object' if wanted is dict else 'a list of strings'}")
     python = content.get("python", {})
     if isinstance(python, dict):
-        problems += [
-            f"{path}: found python.{key}; wanted one of {', '.join(PACKAGES)}" for key in python.keys() - PACKAGES
-        ]
+        problems += [f"{path}: found python.{key}; wanted one of {', '.join(PYTHON)}" for key in python.keys() - PYTHON]
     if problems:
         raise InputError(problems)
-    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    return as_allow_list(content)
+
+
+def as_allow_list(content: dict[str, Any]) -> AllowList:
+    """Return the list of a content whose keys were checked."""
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k in KEYS}
     return AllowList(**given)

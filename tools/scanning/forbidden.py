@@ -84,7 +84,22 @@ PREFIXES = (
 _ALSO_FUNCTIONS = {"io", "types", "signal", "trace"}  # scipy.signal, torch.trace
 ATTRIBUTES = frozenset(
     "system popen startfile fork kill load_library load_module exec_module load_state_dict_from_url "
-    "f_globals f_locals f_back f_builtins gi_frame gi_code cr_frame ag_frame tb_frame tb_next func_globals".split()
+    "f_globals f_locals f_back f_builtins f_code gi_frame gi_code cr_frame cr_code ag_frame ag_code tb_frame tb_next "
+    "func_globals get_code create_module find_loader show pager ctypes _ctypes".split()
+)
+# methods by which a file is written, moved or read as code: never taken for a bundle's own, whoever defines one
+FILE_METHODS = frozenset(
+    "open write writelines write_text write_bytes unlink touch rename replace mkdir rmdir rmtree remove removedirs "
+    "chmod lchmod symlink_to hardlink_to link_to save save_as savefig savetxt savez tofile to_filename to_file_map "
+    "dump dumps to_csv to_pickle read_pickle loads from_file extract extractall extractfile print_figure print_png "
+    "register_module_backward_hook add_module compile run_path run_module".split()
+)
+# from outside, with arguments that run code or hand out classes: only in files that were reviewed
+REVIEWED_ONLY = frozenset(
+    "monai.transforms.LoadImage monai.transforms.LoadImaged monai.transforms.SaveImage monai.transforms.SaveImaged "
+    "typing.get_type_hints dataclasses.make_dataclass functools.singledispatch string.Formatter operator.attrgetter "
+    "operator.methodcaller subprocess.run os.environ sys.modules importlib.import_module "
+    "importlib.util.module_from_spec tarfile.open zipfile.ZipFile __mro__".split()
 )
 
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from .expression import dotted_name
 from .findings import AllowList, Finding
 
-EVALUATED = ("args", "kwargs")
+EVALUATED = ("args", "kwargs", "defaults")  # of formatters since Python 3.12
+OPTIONS = ("keys", "level", "handlers", "propagate", "qualname", "formatter", "format", "datefmt", "style", "validate")
 _LITERAL = (ast.Expression, ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Load)
 _STREAMS = ("sys.stdout", "sys.stderr")
 
 
 def scan_logging(path: str, text: str, allow: AllowList) -> Iterator[Finding]:
-    """Yield every class and every evaluated text of a logging configuration, of its [DEFAULT] section too."""
+    """Yield every class, every evaluated text and every unknown option of a logging configuration, [DEFAULT] too."""
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(text)
@@ -27,12 +28,14 @@ def scan_logging(path: str, text: str, allow: AllowList) -> Iterator[Finding]:
         for option, value in options.items():
             where = f"{path}::{section}::{option}"
             if option == "class":
-                reason = "" if value in allow.logging else "the class isn't in the allow-list"
+                reason = "" if allow.permits("logging", value) else "the class isn't in the allow-list"
                 yield Finding("logging", where, value, reason)
             elif option in EVALUATED:
                 yield Finding("logging", where, value, _judge_literal(value))
             elif section == parser.default_section:  # would stand in every section, also by interpolation
                 yield Finding("logging", where, value, "[DEFAULT] may hold nothing")
+            elif option not in OPTIONS:
+                yield Finding("logging", where, f"{option}={value}", "an option that isn't known")
 
 
 def _judge_literal(value: str) -> str:

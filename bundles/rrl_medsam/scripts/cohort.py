@@ -14,6 +14,7 @@ from .common.data.checks import require_sound
 from .common.data.cohort import Cohort
 from .common.data.datalist import Case, Datalist
 from .common.data.selection import labeled_cases, one_labeled, strip_labels
+from .common.errors import printable
 from .common.launch.words import optional
 
 
@@ -41,7 +42,7 @@ class OneShotCohort(Cohort):
         **grid: Any,
     ) -> None:
         super().__init__(dataset_dir, datalist, **grid)
-        self.named_atlas = optional(atlas)
+        self.named_atlas = None if optional(atlas) is None else str(atlas)  # `--atlas 0` is a number there
         self.candidates = [case["case"] for case in labeled_cases(self.content)]
         self.images = strip_labels(self.content.training + self.content.unlabeled)
         self.atlas: dict[str, Any] | None = None
@@ -74,7 +75,9 @@ class OneShotCohort(Cohort):
             )
             self.atlas = atlas
             if idist.get_rank() == 0:
-                print(f"atlas: {best}, the label-free medoid of {len(self.candidates)} labelled training cases")
+                print(
+                    f"atlas: {printable(best)}, the label-free medoid of {len(self.candidates)} labelled training cases"
+                )
         return self.atlas
 
     @property

@@ -115,8 +115,8 @@ def lora_parameters(module: nn.Module) -> list[str]:
     """Return the names of all adapters' parameters in `module`, of any depth; none where there are no adapters."""
     names = []
     for prefix, layer in lora_layers(module).items():
-        for kind in ("down", "up"):
-            names += [f"{prefix}.{kind}.{part}".removeprefix(".") for part in getattr(layer, kind)]
+        for kind, parts in (("down", layer.down), ("up", layer.up)):
+            names += [f"{prefix}.{kind}.{part}".removeprefix(".") for part in parts]
     return names
 
 

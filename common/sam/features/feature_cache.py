@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...errors import InputError
+from ...files.atomic_write import replacing
 
 _FORMAT = "1"  # raised when the same inputs would give other features, so that old files are not taken
 _FLOAT16_MAX = torch.finfo(torch.float16).max
@@ -109,15 +108,11 @@ class FeatureCache:
         said = {"key": key, "sha256": _content(feature), "identity": self._identity}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".partial")
-            os.close(handle)
-            try:
+            with replacing(self._file(key)) as temporary:
                 save_file({"feature": feature}, temporary, metadata=said)
-                os.replace(temporary, self._file(key))
-            finally:
-                Path(temporary).unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(f"{self.folder}: found {error.strerror}, wanted a folder to write features to") from error
+        except (OSError, SafetensorError) as error:  # the latter where the disk is full
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{self.folder}: found {reason}, wanted a folder to write features to") from error
 
 
 def _content(feature: Tensor) -> str:

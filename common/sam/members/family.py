@@ -213,3 +213,8 @@ def find_member(name: str, kind: type[Kind]) -> Kind:
         wanted = ", ".join(other for other, member in FAMILY.items() if isinstance(member, kind))
         raise InputError(f"sam: found {name!r}, wanted one of {wanted}")
     return found
+
+
+def slice_members() -> list[str]:
+    """Return the names of the members that see slices."""
+    return [name for name, member in FAMILY.items() if isinstance(member, SliceMember)]

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import IO
 
 from ...errors import InputError
+from ...files.atomic_write import replacing
+from ...files.temporary import remove_leftovers
 
 _CHUNK = 1 << 20
 
@@ -83,23 +85,18 @@ def extract_member(archive: Path, member: str, target: Path, size: int, sha256: 
     Raises:
         InputError: no such regular file in the archive, or another size or sha256 than wanted; `target` is unchanged.
     """
-    with _open_member(archive, member) as source:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            digest, written = hashlib.sha256(), 0
-            with os.fdopen(handle, "wb") as file:
-                # an archive can hold more than its header says: stop as soon as it is too much
-                while written <= size and (chunk := source.read(_CHUNK)):
-                    file.write(chunk)
-                    digest.update(chunk)
-                    written += len(chunk)
-            if written != size or digest.hexdigest() != sha256:
-                found = f"more than {size} bytes" if written > size else f"{written} bytes, sha256 {digest.hexdigest()}"
-                raise InputError(f"{archive.name}: {member}: found {found}, wanted {size} bytes, sha256 {sha256}")
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+    remove_leftovers(target.parent, depth=0)
+    with _open_member(archive, member) as source, replacing(target) as temporary:
+        digest, written = hashlib.sha256(), 0
+        with temporary.open("wb") as file:
+            # an archive can hold more than its header says: stop as soon as it is too much
+            while written <= size and (chunk := source.read(_CHUNK)):
+                file.write(chunk)
+                digest.update(chunk)
+                written += len(chunk)
+        if written != size or digest.hexdigest() != sha256:
+            found = f"more than {size} bytes" if written > size else f"{written} bytes, sha256 {digest.hexdigest()}"
+            raise InputError(f"{archive.name}: {member}: found {found}, wanted {size} bytes, sha256 {sha256}")
 
 
 @contextmanager

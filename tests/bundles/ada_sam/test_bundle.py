@@ -260,9 +260,9 @@ def test_two_processes_train_one_model(tiny_cohort, tmp_path):
     [
         ({"num_label_slices": "null"}, "wanted one of the two"),
         ({"num_label_slices": 0}, "num_label_slices is 0"),
-        ({"sam": "sam2"}, "found 'sam2', wanted one of"),
-        ({"head": "linear"}, "head: found 'linear'"),
-        ({"feedback": "never"}, "feedback is 'never'; wanted true or false"),
+        ({"sam": "sam2"}, "sam is 'sam2'; wanted one of"),
+        ({"head": "linear"}, "head is 'linear'; wanted one of"),
+        ({"feedback": "never"}, "feedback is 'never'; wanted one of evidence, gt, or true or false"),
         ({"passes": 0}, "passes is 0"),
         ({"unet_share": "half"}, "unet_share is 'half'"),
         ({"pseudo_weight": "sure"}, "weight is 'sure'"),

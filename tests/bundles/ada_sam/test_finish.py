@@ -29,7 +29,7 @@ def finished(folder, scored: bool = True, itself: bool = False) -> module.Finish
     plan = SimpleNamespace(
         volume=volume,
         network=volume if itself else nn.Linear(2, 2),
-        run=SimpleNamespace(manifest=RunManifest(folder), bundle_root=folder),
+        run=SimpleNamespace(manifest=RunManifest(folder), bundle_root=folder, release=lambda: None),
         cohort=known,
         adapted=SimpleNamespace(base={"sam": "mobile_sam", "sha256": "ab", "image_size": 256}),
         labeller=None if itself else labeller,

@@ -176,9 +176,10 @@ def test_monai_finds_the_properties_it_needs(bundle, name, properties):
 
 
 @pytest.mark.parametrize("bundle", BUNDLE_NAMES)
-def test_evaluation_asks_for_the_model_first(bundle):
+def test_evaluation_asks_for_the_model_first_and_then_for_cases_to_score(bundle):
     evaluate = read(bundle, "evaluate.json")
     assert evaluate["run"][0]["_target_"].endswith("require_model")
+    assert evaluate["run"][1] == "$@cohort.require_scored()"
     assert evaluate[TRAINING_ONLY[bundle]] is None
 
 

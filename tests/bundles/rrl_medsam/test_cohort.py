@@ -4,6 +4,7 @@ import json
 
 import nibabel
 import numpy as np
+import pytest
 import torch
 
 from support.bundle.path import import_bundle
@@ -60,3 +61,10 @@ def test_cohort_takes_the_medoid_where_no_atlas_is_named(tmp_path, capsys):
     assert cohort.atlas is None
     assert cohort.choose_atlas(seen)["case"] == "image_2" == cohort.choose_atlas(seen)["case"]
     assert capsys.readouterr().out.count("image_2, the label-free medoid of 3") == 1
+
+
+def test_an_atlas_of_the_number_0_is_no_other_case(tmp_path):
+    """The command line reads `--atlas 0` as a number, which Python takes for nothing."""
+    write_cohort(tmp_path)
+    with pytest.raises(ValueError, match="atlas 0 is not a training case; wanted one of image_0"):
+        cohort_module.OneShotCohort(str(tmp_path), atlas=0)

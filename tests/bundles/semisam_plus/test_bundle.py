@@ -226,5 +226,5 @@ def test_switches_work_from_the_command_line(cohort, tmp_path):
     assert process.returncode == 0, complaints + said
     results = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))["results"]
     assert results["labeled"] == 1 and results["unlabeled"] == 4 and results["method"] == "CPS"
-    wrong = command(["configs/train.json"], *SEMISAM.flags(dataset_dir=cohort, num_labeled=9, method="mt"), cwd=bundle)
+    wrong = command(["configs/train.json"], *SEMISAM.flags(dataset_dir=cohort, num_labeled=9), cwd=bundle)
     assert "num_labeled is 9" in errors_of(wrong)[0]

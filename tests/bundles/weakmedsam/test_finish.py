@@ -33,7 +33,7 @@ def finished(folder, scored: bool = True, backbone: str | None = "mobile_sam", *
         extra |= {"slice assd px": {1: 1.0, 4: 2.0}, "slice hd95 px": {1: 1.0, 4: 2.0}}
         table.add("case_9", {v: {"dice": 0.75, "hd95": 1.0, "assd": 1.0} for v in (1, 4)}, **extra)
     plan = SimpleNamespace(
-        run=SimpleNamespace(manifest=RunManifest(folder), bundle_root=folder),
+        run=SimpleNamespace(manifest=RunManifest(folder), bundle_root=folder, release=lambda: None),
         cohort=known,
         labeller=labeller,
         features=SimpleNamespace(name=backbone),

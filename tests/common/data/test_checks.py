@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from common.data.checks import check_cases, require_sound
+from common.data.checks import check_cases, distinct_values, require_sound
 from common.errors import InputError
 from common.volumes.read import read_geometry
 from common.volumes.volume import Unreadable
@@ -155,7 +155,7 @@ def test_singular_and_unfinite_affine(tmp_path):
 
 
 def test_small_voxels_are_not_singular(tmp_path):
-    image = write(tmp_path / "microscopy.nii", noise(), np.diag([1e-4, 1e-4, 1e-4, 1.0]))
+    image = write(tmp_path / "microscopy.nii", noise(), np.diag([0.15, 0.15, 0.15, 1.0]))  # det .003
     assert check(tmp_path, {"image": image}) == []
 
 
@@ -193,6 +193,32 @@ def test_label_values(tmp_path):
     assert "fractional values (0.25, 0.5)" in only(check(tmp_path, make_case(tmp_path, label=label)))
     label[0, 0, 0] = np.nan
     assert "the mask has NaN or Inf" in only(check(tmp_path, make_case(tmp_path, label=label)))
+
+
+def test_a_mask_of_many_values_is_one_short_line(tmp_path):
+    many = np.arange(50 * 50 * 50, dtype=np.int32).reshape(50, 50, 50)
+    line = only(check(tmp_path, make_case(tmp_path, image=noise((50, 50, 50)), label=many)))
+    assert line == "labels/a.nii.gz: the mask has more than 65536 different values; wanted only those declared"
+    assert "fractional values (" in only(
+        check(tmp_path, make_case(tmp_path, image=noise((50, 50, 50)), label=noise((50, 50, 50))))
+    )
+
+
+def test_values_are_those_that_occur():
+    for array in (mask(), noise(), mask().astype(bool), np.asfortranarray(noise())):
+        assert np.array_equal(distinct_values(array), np.unique(array))
+    assert np.isnan(distinct_values(np.full((2, 2, 2), np.nan))).sum() == 1
+
+
+def test_a_scan_whose_place_is_in_doubt_is_said(tmp_path, capsys):
+    case = make_case(tmp_path)
+    image = nibabel.load(case["image"])
+    image.set_qform(image.affine + 9 * np.eye(4, k=3), 1)
+    nibabel.save(image, case["image"])
+    require_sound([case], label_values=[0, 1], dataset_dir=tmp_path)
+    assert capsys.readouterr().out == (
+        "images/a.nii.gz: its qform and sform are up to 9 mm apart; its sform was used, and the result has both\n"
+    )
 
 
 def test_atlas_needs_foreground(tmp_path):
@@ -282,5 +308,5 @@ def test_geometry_is_read_from_the_header(tmp_path):
         assert tuple(shape) == SHAPE and np.allclose(affine, np.diag([1.0, 1.5, 2.0, 1.0]))
     broken = tmp_path / "b.nii.gz"
     broken.write_bytes(b"none")
-    with pytest.raises(Unreadable, match="not a readable NIfTI file"):
+    with pytest.raises(Unreadable, match="not a sound gzip file"):
         read_geometry(broken)

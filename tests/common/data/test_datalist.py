@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
-from common.data.datalist import case_id, read_datalist
-from common.data.selection import few_labeled, labeled_cases, one_labeled, scored_cases
+from common.data.datalist import read_datalist
+from common.data.selection import few_labeled, labeled_cases, one_labeled, require_scored, scored_cases
 from common.errors import InputError
 from support.data.written_datalist import LABELS, files_of, make_dataset, pair, problems_of
 
@@ -65,11 +66,6 @@ def test_relative_dataset_dir_and_datalist_elsewhere(tmp_path, monkeypatch):
     assert [case["case"] for case in read_datalist("data", "fold0.json").training] == ["b"]
 
 
-def test_case_id():
-    names = ["x/a.b.nii.gz", "a.NII", "a.nrrd", "a.mha", "series/", ".nii.gz"]
-    assert [case_id(name) for name in names] == ["a.b", "a", "a", "a", "series", ".nii.gz"]
-
-
 def test_missing_folder_and_file(tmp_path):
     with pytest.raises(InputError, match=r"nowhere: found nothing; wanted a folder"):
         read_datalist(tmp_path / "nowhere")
@@ -94,6 +90,14 @@ def test_missing_folder_and_file(tmp_path):
         ({"labels": {"whole": [1, 2]}, "training": [pair("a")]}, 'labels has {"whole": [1, 2]}'),
         ({"labels": {"1": "liver", "2": "liver"}, "training": [pair("a")]}, "the name liver twice"),
         ({"labels": {"liver": 1, "tumour": 1}, "training": [pair("a")]}, "the value 1 twice"),
+        (
+            {"labels": {str(n): f"x{n}" for n in range(70_000)}, "training": [pair("a")]},
+            "labels has 70000 entries; wanted",
+        ),
+        ({"labels": {"liver": 10**4000}, "training": [pair("a")]}, "labels has"),
+        ('{"labels": {"liver": 1' + "0" * 5000 + "}}", "not valid JSON"),
+        ('{"labels": {"liver": 1e999}, "training": ["imagesTr/a.nii.gz"]}', 'labels has {"liver": Infinity}'),
+        ('{"labels": ' + "[" * 3000 + "]" * 3000 + "}", "nested"),
         ({"labels": LABELS}, "training is missing or empty"),
         ({"labels": LABELS, "training": []}, "training is missing or empty"),
         ({"labels": LABELS, "training": {"image": "a"}}, "training is a dict; wanted a list"),
@@ -113,6 +117,16 @@ def test_wrong_content_gives_one_line(tmp_path, content, expected):
     assert expected in problems[0] and "dataset.json" in problems[0]
     assert len([line for line in problems if "training is missing" not in line]) <= 1
     assert all("\n" not in line for line in problems)
+
+
+def test_many_labels_take_no_time(tmp_path):
+    labels = {str(number): f"region {number}" for number in range(4096)}
+    start = time.perf_counter()
+    assert (
+        len(read_datalist(make_dataset(tmp_path, {"labels": labels, "training": [pair("a")]}, files_of("a"))).labels)
+        == 4096
+    )
+    assert time.perf_counter() - start < 1
 
 
 def test_all_problems_come_together(tmp_path):
@@ -286,3 +300,30 @@ def test_truth_may_be_looked_at_on_test_cases_and_else_on_validation_cases(tmp_p
     assert [case["case"] for case in scored] == ["c"] and set(scored[0]) == {"case", "image", "label"}
     del content["test"][0]
     assert [c["case"] for c in scored_cases(read_datalist(make_dataset(tmp_path / "one", content, files)))] == ["b"]
+
+
+def test_auto3dseg_calls_its_test_list_testing(tmp_path):
+    content = {"labels": LABELS, "training": [pair("a")], "testing": [{"image": "imagesTr/b.nii.gz"}], "test": []}
+    datalist = read_datalist(make_dataset(tmp_path / "x", content, files_of("a", "b", "c")))
+    assert [case["case"] for case in datalist.test] == ["b"] and "testing" not in datalist.other
+    content["test"] = ["imagesTr/c.nii.gz"]
+    problems = problems_of(tmp_path / "y", content, files_of("a", "b", "c"))
+    assert problems == ["dataset.json: has test and testing; wanted one of the two"]
+
+
+@pytest.mark.parametrize("entries", [[pair("b")], ["imagesTr/b.nii.gz"]])
+def test_a_list_of_cases_under_another_name_is_not_dropped(tmp_path, entries):
+    content = {"labels": LABELS, "training": [pair("a")], "val": entries}
+    problems = problems_of(tmp_path, content, files_of("a", "b"))
+    assert len(problems) == 1 and problems[0].startswith(
+        "dataset.json: val is a list of cases; wanted them in training"
+    )
+
+
+def test_nothing_to_score_is_one_line(tmp_path):
+    content = {"labels": LABELS, "training": [pair("a")], "test": ["imagesTr/b.nii.gz"]}
+    datalist = read_datalist(make_dataset(tmp_path / "x", content, files_of("a", "b", "c")))
+    with pytest.raises(InputError, match="nothing to score, of 1 test cases and 0 validation cases none has a label"):
+        require_scored(datalist)
+    content["validation"] = [pair("c")]
+    require_scored(read_datalist(make_dataset(tmp_path / "x", content)))

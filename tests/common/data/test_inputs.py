@@ -10,6 +10,7 @@ import SimpleITK
 
 from common.data.inputs import find_images, read_images
 from common.errors import InputError
+from common.grid.grid import Grid
 
 VOXELS = np.random.default_rng(0).integers(0, 100, (6, 7, 8)).astype(np.int16)
 
@@ -73,18 +74,58 @@ def test_data_set_gives_its_test_images(tmp_path):
     assert [case["case"] for case in find_images(tmp_path)] == ["test"]
 
 
-def test_all_bad_files_are_named_at_once(tmp_path):
-    nifti(tmp_path / "good.nii.gz")
-    nifti(tmp_path / "flat.nii.gz", VOXELS[0])
-    nifti(tmp_path / "constant.nii.gz", np.zeros_like(VOXELS))
-    nifti(tmp_path / "nan.nii.gz", np.where(VOXELS > 50, np.nan, VOXELS).astype(np.float32))
-    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "good.nii.gz").read_bytes()[:-20])
-    (tmp_path / "text.nrrd").write_text("no image")
+def bad_files(folder: Path) -> list[str]:
+    """Write five files that are no usable scan; return their names, sorted."""
+    nifti(folder / "flat.nii.gz", VOXELS[0])
+    nifti(folder / "constant.nii.gz", np.zeros_like(VOXELS))
+    nifti(folder / "nan.nii.gz", np.where(VOXELS > 50, np.nan, VOXELS).astype(np.float32))
+    (folder / "cut.nii.gz").write_bytes(nifti(folder / "cut.nii.gz").read_bytes()[:-20])
+    (folder / "text.nrrd").write_text("no image")
+    return ["constant.nii.gz", "cut.nii.gz", "flat.nii.gz", "nan.nii.gz", "text.nrrd"]
+
+
+def name_of(line: str) -> str:
+    return Path(line.removeprefix("left out: ").split(":")[0]).name
+
+
+def test_all_bad_files_are_named_at_once_where_no_other_is_there(tmp_path):
+    names = bad_files(tmp_path)
     with pytest.raises(InputError) as error:
         read_images(tmp_path)
-    assert sorted(Path(line.split(":")[0]).name for line in error.value.problems) == [
-        "constant.nii.gz", "cut.nii.gz", "flat.nii.gz", "nan.nii.gz", "text.nrrd",
-    ]  # fmt: skip
+    assert [name_of(line) for line in error.value.problems] == names
+
+
+def test_bad_files_among_good_ones_are_named_and_marked(tmp_path, capsys):
+    names = bad_files(tmp_path)
+    nifti(tmp_path / "good.nii.gz")
+    cases = read_images(tmp_path)
+    assert [name_of(line) for line in capsys.readouterr().err.splitlines()] == names
+    marked = {Path(case["image"]).name: case.get("problems") for case in cases}
+    assert sorted(marked) == sorted([*names, "good.nii.gz"]) and marked["good.nii.gz"] is None
+    assert all(len(marked[name]) == 1 and name in marked[name][0] for name in names)
+
+
+def test_a_scan_out_of_all_proportion_to_the_model_is_named(tmp_path):
+    nifti(tmp_path / "a.nii.gz")  # 6 x 14 x 24 mm
+    assert len(read_images(tmp_path, Grid((8, 8, 8), (0.02, 0.02, 0.02), (0, 1)))) == 1  # 252 million voxels
+    with pytest.raises(
+        InputError, match=r"a\.nii\.gz: spans 6 x 14 x 24 mm, at .* of 0.01 x .* 2016 million voxels; wanted 800"
+    ):
+        read_images(tmp_path, Grid((8, 8, 8), (0.01, 0.01, 0.01), (0, 1)))
+
+
+def test_no_memory_for_one_scan_is_a_line(tmp_path, monkeypatch):
+    for name in ("a.nii.gz", "b.nii.gz"):
+        nifti(tmp_path / name)
+
+    def check(cases, *arguments, **options):
+        if cases[0]["case"] == "a":
+            raise MemoryError
+        return []
+
+    monkeypatch.setattr("common.data.inputs.check_cases", check)
+    first, second = read_images(tmp_path)
+    assert "a.nii.gz: not enough memory" in first["problems"][0] and "problems" not in second
 
 
 def test_the_same_scan_twice_is_no_error(tmp_path):

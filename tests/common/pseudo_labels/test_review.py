@@ -8,6 +8,7 @@ import torch
 
 from common.grid.grid import Grid
 from common.pseudo_labels.review import LabelReview
+from common.volumes.nifti_forms import read_forms
 from support.weakmedsam.fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
 
 CASES = ["case_0", "case_1"]
@@ -50,3 +51,17 @@ def test_large_label_values_are_kept(tmp_path):
     made.folder.mkdir()
     written = nibabel.load(made.save_volume(made.images[0]))
     assert written.get_data_dtype() == np.uint16 and np.asarray(written.dataobj).max() == 300
+
+
+def test_a_pseudo_label_lies_where_its_scan_does_for_every_reader(tmp_path):
+    """The unit of the file is kept, and a qform of its own."""
+    made = review(tmp_path)
+    image = made.images[0]["image"]
+    affine = np.asarray(image.meta["original_affine"], dtype=float)
+    scan = nibabel.Nifti1Image(np.zeros(image.meta["spatial_shape"], np.uint8), affine)
+    scan.set_qform(affine + 4 * np.eye(4, k=3), 3)
+    scan.set_sform(affine, 2)
+    image.meta["nifti_forms"] = read_forms(scan.header)
+    made.folder.mkdir()
+    written = nibabel.load(made.save_volume(made.images[0]))
+    assert (read_forms(written.header) == read_forms(scan.header)).all()

@@ -110,3 +110,27 @@ def test_the_first_process_removes_and_the_others_wait_before_they_write(tmp_pat
         act_as(monkeypatch, rank, 2, lambda: left.append(len(files(tmp_path))))
         CaseWork(tmp_path, "one").remove_stale()
     assert left == [5, 0]
+
+
+def test_labels_say_their_run_and_those_of_another_are_made_anew_with_a_line(tmp_path, capsys):
+    folder = tmp_path / "cache" / "labels"
+    (tmp_path / "cache").mkdir()
+    mark = tmp_path / "cache" / "run_id"
+    mark.write_text("first\n")
+    do(CaseWork(folder, "one"))
+    assert do(CaseWork(folder, "one", resume=True)) == []
+    mark.write_text("second\n")
+    bank = CaseWork(folder, "one", resume=True).bank("labels")
+    damaged = bank.path(CASES[0]["case"])
+    damaged.write_bytes(damaged.read_bytes()[:-3])
+    assert not any(item["case"] in bank for item in CASES)
+    assert do(CaseWork(folder, "one", resume=True)) == [item["case"] for item in CASES]
+    said = capsys.readouterr().out
+    assert f"warning: {bank.folder}: made anew for {CASES[0]['case']}, " in said and "of another run" in said
+    assert do(CaseWork(folder, "one", resume=True)) == [] and not capsys.readouterr().out
+
+
+def test_labels_of_an_earlier_version_which_say_no_run_are_gone_on_with(tmp_path):
+    do(CaseWork(tmp_path / "labels", "one"))
+    (tmp_path / "run_id").write_text("first")
+    assert do(CaseWork(tmp_path / "labels", "one", resume=True)) == []

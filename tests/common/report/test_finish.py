@@ -44,7 +44,7 @@ def finished(folder, scored: bool = True) -> Method:
     grid = Grid((8, 8, 8), (1, 1, 1), (0, 1, 2))
     labels = {0: "background", 1: "one"}
     plan = SimpleNamespace(
-        run=SimpleNamespace(manifest=manifest, bundle_root=folder),
+        run=SimpleNamespace(manifest=manifest, bundle_root=folder, release=lambda: None),
         cohort=SimpleNamespace(name="cohort", scored=[1] if scored else [], grid=grid, labels=labels),
         trainers={"train": SimpleNamespace(progress=SimpleNamespace(history={"loss": [(1, 2.0)]}))},
     )

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from common.errors import InputError
-from common.report.overlay import COLOURS, label_colour, overlay_png
+from common.report.overlay import COLOURS, _window, label_colour, overlay_png
 
 NAMES = {0: "background", 1: "liver", 2: "spleen"}
 
@@ -92,3 +92,8 @@ def test_colours_are_told_apart():
 def test_wrong_shapes_are_named(segmentations, message):
     with pytest.raises(InputError, match=message):
         overlay_png(_case()[0], segmentations, NAMES)
+
+
+def test_padding_does_not_darken_the_picture():
+    volume = np.random.default_rng(0).normal(50, 20, (12, 12, 12))
+    assert _window(np.pad(volume, 4, constant_values=-3024)) == _window(volume)

@@ -135,3 +135,18 @@ def test_a_resumed_run_says_which_settings_of_a_part_differ(tmp_path):
     assert again.resumes[-1]["changed"] == ["config.labeller.keep"]  # the other part is not known to differ
     again.note("train", {"max_epochs": 2})
     assert again.resumes[-1]["changed"] == ["config.labeller.keep"]
+
+
+def test_no_folder_reaches_the_file_however_it_is_written(tmp_path):
+    places = [
+        "../patients/Meier",
+        "patients/Hans Meier/scan",
+        "~meier/scan",
+        "s3://meier/scan",
+        "$MEIER/scan",
+        "~meier",
+    ]
+    manifest = RunManifest(tmp_path / "Meier run", config={"run": {"dataset_dir": places[1]}})
+    manifest.note("cohort", {f"{number}_dir": place for number, place in enumerate(places[1:])})
+    manifest.results = {"failed": [f"{places[0]}/a b/c.nii: empty, wanted '{places[1]}'", "C:\\Meier\\scan"]}
+    assert "eier" not in manifest.write().read_text(encoding="utf-8")

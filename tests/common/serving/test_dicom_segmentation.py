@@ -119,7 +119,7 @@ def test_another_grid_is_refused(tmp_path):
     shifted = loaded.affine.numpy().copy()
     shifted[0, 3] += 1
     for voxels, affine in ((loaded.numpy()[:, :, 1:], loaded.affine.numpy()), (loaded.numpy(), shifted)):
-        with pytest.raises(InputError, match="don't lie where"):
+        with pytest.raises(InputError, match="doesn't lie where"):
             write(series, voxels, affine, (0, 1), tmp_path)
     assert not (tmp_path / "a.b_seg.dcm").exists()
 
@@ -135,13 +135,17 @@ def test_bad_series_are_named_all_at_once_and_other_inputs_in_one_line(tmp_path,
     }
     folders["empty"].mkdir()
     (folders["good"] / "notes.txt").write_text("no image")
-    assert len(read_series(folders["good"])) == SIZE[2]
-    with pytest.raises(InputError) as caught:
-        check_series([{"case": name, "image": str(path)} for name, path in folders.items()])
+    assert len(read_series(folders["good"]).headers) == SIZE[2]
     words = ("FrameOfReferenceUID", "2 frames", "same position", "no DICOM slices")
+    cases = [{"case": name, "image": str(path)} for name, path in folders.items()]
+    check_series(cases)
+    assert "problems" not in cases[0]
+    said = capsys.readouterr().err.splitlines()
+    for case, line, word in zip(cases[1:], said, words, strict=True):
+        assert line.startswith("left out: ") and word in line and word in case["problems"][0]
+    with pytest.raises(InputError) as caught:  # no good one
+        check_series([{"case": name, "image": str(path)} for name, path in folders.items() if name != "good"])
     assert len(caught.value.problems) == len(words)
-    for problem, word in zip(caught.value.problems, words, strict=True):
-        assert word in problem
     check_series([{"case": "good", "image": str(folders["good"])}, {"case": "b", "image": "b.nii.gz"}])
     assert capsys.readouterr().out == "dicom_seg: no DICOM series, so NIfTI alone is written for: b\n"
 

@@ -203,7 +203,7 @@ def test_what_is_wrong_is_said(tmp_path):
     gone = {key: value for key, value in item.items() if key not in ("slice_labels", "label")}
     assert "no slice_labels and no label" in problems(lambda: prepare(gone))
     (tmp_path / "label.nii.gz").write_bytes(b"")
-    assert "a: label label.nii.gz: not a readable NIfTI" in problems(lambda: prepare(item))
+    assert "a: label label.nii.gz: the file is empty" in problems(lambda: prepare(item))
 
 
 def test_other_formats_are_cut_too(tmp_path):

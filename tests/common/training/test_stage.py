@@ -12,6 +12,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import PolynomialLR
 
 from common.errors import InputError
+from common.files.tensor_files import atomic_save, load_tensors
 from common.run.run import Run
 from common.training.plan import Plan
 from common.training.stage import Stage
@@ -72,7 +73,7 @@ def test_building_does_nothing_and_running_the_last_does_what_comes_before_once(
     last.run()
     assert plan.cohort.checked == 1 and plan.first.state.epoch == last.state.epoch == 2
     written = {path.name.removesuffix(".previous") for path in (tmp_path / "models").iterdir()}
-    assert written == {"first.checkpoint.pt", "train.checkpoint.pt"}
+    assert written == {"first.checkpoint.pt", "train.checkpoint.pt", "run.lock"}  # a client may let it go on
     last.state.max_epochs = 3  # a further round of a federated training
     last.run()
     assert plan.cohort.checked == 1 and last.state.epoch == 3
@@ -119,3 +120,30 @@ def test_a_clients_handlers_come_last_and_disabled_ones_are_left_out(tmp_path):
 def test_epochs_that_are_none(tmp_path, word):
     with pytest.raises(InputError, match=f"epochs is {word!r}; wanted a whole number of 0 or more"):
         make(make_run(tmp_path), "train", max_epochs=word)
+
+
+def test_every_checkpoint_says_its_run_and_that_of_another_is_refused(tmp_path, capsys):
+    plan, last = built(tmp_path)
+    last.run()
+    path = tmp_path / "models" / "train.checkpoint.pt"
+    content = load_tensors(path)
+    assert content["run"] == plan.run.id == json.loads((tmp_path / "eval" / "run.json").read_text())["id"]
+    assert plan.run.kept == ("train", 2, 2, path)
+    atomic_save({**content, "run": "0123456789ab"}, path)
+    with pytest.raises(InputError, match=rf"train.checkpoint.pt: is of run 0123456789ab; wanted {plan.run.id}"):
+        built(tmp_path, resume=True)[1].run()
+    del content["run"]  # of an earlier version
+    atomic_save(content, path)
+    capsys.readouterr()
+    built(tmp_path, resume=True)[1].run()
+    assert f"warning: {path} says no run, as it is of an earlier version; going on" in capsys.readouterr().out
+
+
+def test_a_resumed_run_with_another_learning_rate_is_refused_before_anything_is_done(tmp_path):
+    _, last = built(tmp_path)
+    last.run()
+    plan, again = built(tmp_path, resume=True)
+    again.optimizer.defaults["lr"] = 0.5
+    with pytest.raises(InputError, match=r"resume: config.train.optimizer.lr is 0.5, was 0.1; wanted"):
+        again.run()
+    assert plan.first.state.epoch == 0

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 import SimpleITK
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.sequence import Sequence as Items
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian
+
+from common.volumes.read import read_geometry, read_volume
+from common.volumes.volume import Unreadable
 
 
 def write_series(folder: Path, voxels: np.ndarray, affine: np.ndarray, **changes) -> Path:
@@ -38,6 +44,79 @@ def write_series(folder: Path, voxels: np.ndarray, affine: np.ndarray, **changes
             delattr(item, name) if value is None else setattr(item, name, value)
         item.save_as(folder / f"{names[index]:03d}.dcm", enforce_file_format=True)
     return folder
+
+
+def edit_series(folder: Path, change: Callable[[int, pydicom.Dataset], object]) -> Path:
+    """Change each slice's file, numbered by where `write_series` has it in the volume."""
+    files = {pydicom.dcmread(path).SOPInstanceUID.rsplit(".")[-1]: path for path in folder.iterdir()}
+    for number, path in files.items():
+        item = pydicom.dcmread(path)
+        change(int(number) - 1, item)
+        item.save_as(path)
+    return folder
+
+
+def move_slices(folder: Path, offsets: Mapping[int, Sequence[float]]) -> Path:
+    """Move slices by mm in LPS; the pixels stay."""
+
+    def change(number: int, item: pydicom.Dataset) -> None:
+        position = np.array(item.ImagePositionPatient, float) + offsets.get(number, (0.0, 0.0, 0.0))
+        item.ImagePositionPatient = [f"{value:.6f}" for value in position]
+
+    return edit_series(folder, change)
+
+
+def set_all(**values: object) -> Callable[[int, pydicom.Dataset], None]:
+    """Set entries of a slice, or delete those that are None; for `edit_series`."""
+
+    def change(number: int, item: pydicom.Dataset) -> None:
+        for name, value in values.items():
+            delattr(item, name) if value is None else setattr(item, name, value)
+
+    return change
+
+
+def write_enhanced(path: Path, voxels: np.ndarray, affine: np.ndarray, order: Sequence[int] | None = None) -> Path:
+    """Write [columns, rows, slices] as one enhanced CT file whose frames stand in the order given."""
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    item = Dataset()
+    item.file_meta = FileMetaDataset()
+    item.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    item.SOPClassUID, item.SOPInstanceUID = EnhancedCTImageStorage, "1.2.826.0.1.3680043.7"
+    item.StudyInstanceUID, item.SeriesInstanceUID = "1.2.826.0.1.3680043.2", "1.2.826.0.1.3680043.3"
+    item.FrameOfReferenceUID, item.Modality, item.InstanceNumber = "1.2.826.0.1.3680043.4", "CT", 1
+    item.Columns, item.Rows, item.NumberOfFrames = voxels.shape
+    item.SamplesPerPixel, item.PhotometricInterpretation, item.PixelRepresentation = 1, "MONOCHROME2", 1
+    item.BitsAllocated, item.BitsStored, item.HighBit = 16, 16, 15
+    shared = {"PixelMeasuresSequence": {"PixelSpacing": [f"{spacing[1]:.6f}", f"{spacing[0]:.6f}"]}}
+    shared["PixelMeasuresSequence"]["SliceThickness"] = f"{spacing[2]:.6f}"
+    cosines = [f"{v:.8f}" for v in (lps[:3, :2] / spacing[:2]).T.ravel()]
+    shared["PlaneOrientationSequence"] = {"ImageOrientationPatient": cosines}
+    shared["PixelValueTransformationSequence"] = {"RescaleSlope": "1", "RescaleIntercept": "0", "RescaleType": "HU"}
+    item.SharedFunctionalGroupsSequence = Items([_groups(shared)])
+    order = range(voxels.shape[2]) if order is None else order
+    frames = []
+    for number, index in enumerate(order, start=1):
+        position = [f"{v:.6f}" for v in (lps @ [0, 0, index, 1])[:3]]
+        content = {"DimensionIndexValues": [1, number], "StackID": "1", "InStackPositionNumber": number}
+        groups = {"PlanePositionSequence": {"ImagePositionPatient": position}, "FrameContentSequence": content}
+        frames.append(_groups(groups))
+    item.PerFrameFunctionalGroupsSequence = Items(frames)
+    item.PixelData = np.ascontiguousarray(voxels[:, :, list(order)].T, dtype="<i2").tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    item.save_as(path, enforce_file_format=True)
+    return path
+
+
+def _groups(groups: Mapping[str, Mapping[str, object]]) -> Dataset:
+    result = Dataset()
+    for name, entries in groups.items():
+        item = Dataset()
+        for key, value in entries.items():
+            setattr(item, key, value)
+        setattr(result, name, Items([item]))
+    return result
 
 
 def read_back(path: Path, series: Path) -> tuple[pydicom.Dataset, dict[int, np.ndarray]]:
@@ -71,5 +150,25 @@ def read_back(path: Path, series: Path) -> tuple[pydicom.Dataset, dict[int, np.n
     return found, masks
 
 
+def masks_by_position(found: pydicom.Dataset) -> dict[tuple[int, tuple[float, ...]], np.ndarray]:
+    """Return the mask [columns, rows] of each segment at each position."""
+    result = {}
+    for frame, group in zip(found.pixel_array, found.PerFrameFunctionalGroupsSequence, strict=True):
+        number = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        result[number, tuple(float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient)] = frame.T > 0
+    return result
+
+
 def itk_series(folder: Path) -> SimpleITK.Image:
     return SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+
+
+def refused(folder: Path) -> str:
+    """Return the line that reading a series ends with, which is the same for its geometry alone."""
+    lines = []
+    for read in (read_volume, read_geometry):
+        with pytest.raises(Unreadable) as caught:
+            read(folder)
+        lines.append(str(caught.value))
+    assert lines[0] == lines[1] and "\n" not in lines[0] and "wanted" in lines[0]
+    return lines[0]

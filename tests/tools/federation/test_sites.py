@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from common.errors import InputError
 from support.bundle.path import BUNDLES, import_bundle
-from tools.federation.sites import Plan, Site, plan, write_model
+from tools.federation.sites import Plan, Site, plan, score, write_model
 
 SETTINGS = {"max_voxels": 8192, "channels": [4, 8], "strides": [2], "num_labeled": None}
 BUNDLE = BUNDLES / "semisam_plus"
@@ -50,6 +51,14 @@ def test_a_model_gives_weights_and_grid(two, tmp_path):
     found = plan(two, SETTINGS, start=tmp_path / "model.pt", seed=5)
     assert found.grid == {"spatial_size": [24, 16, 16], "pixdim": [2.5, 2.5, 3.0]}
     assert all(torch.equal(found.weights[name], value) for name, value in first.weights.items())
+
+
+def test_a_site_that_has_nothing_to_score_gets_no_score_and_is_no_error(two, tmp_path):
+    change(two[1], "test", [])
+    change(two[1], "validation", [])
+    found = plan(two, SETTINGS)
+    assert [site.scored for site in two] == [True, False]
+    assert math.isnan(score(two[1], found, tmp_path / "model.pt", tmp_path / "scores"))
 
 
 def test_sites_that_cannot_learn_together_end_in_one_line_each(two):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import InputError
+from common.errors import InputError, plain_input_errors
 from tools.packing.checksums import as_text
 from tools.signature import make_keys, read_secret_key, sign
 from tools.unpack import main, unpack, verify
@@ -190,6 +190,32 @@ def test_command_line(tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:
             main(wrong)
         assert stopped.value.code == 2
+
+
+FORGED = "x\x1b[2K\rerror: none\n\u202e\x9b1A"
+
+
+@pytest.mark.parametrize("place", ["member", "sums"])
+def test_names_give_a_terminal_no_commands(tmp_path, capsys, place):
+    right = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
+    if place == "member":
+        path = make_zip(tmp_path / "x.zip", {**FILES, FORGED: b"", FORGED.upper(): b"", f"{FORGED}/y": b""})
+    else:
+        path = make_zip(
+            tmp_path / "x.zip", FILES, as_text({**right, FORGED.replace("\n", "").replace("\r", ""): "0" * 64})
+        )
+    with pytest.raises(InputError) as error:
+        verify(path)
+    sys.excepthook, before = sys.__excepthook__, sys.excepthook
+    try:
+        plain_input_errors()
+        sys.excepthook(InputError, error.value, None)
+    finally:
+        sys.excepthook = before
+    lines = capsys.readouterr().err.removesuffix("\n").split("\n")
+    assert len(lines) == len(error.value.problems)
+    assert all(line.startswith("error: x.zip: ") and line.isprintable() for line in lines)
+    assert any("\\x1b[2K" in line for line in lines)
 
 
 def test_it_needs_nothing_but_python_and_says_errors_in_plain_lines(tmp_path):

@@ -12,11 +12,30 @@ def test_a_finding_is_allowed_where_nothing_speaks_against_it():
     assert Finding("target", "here", "x").allowed and not Finding("target", "here", "x", "because").allowed
 
 
-def test_targets_by_name_and_by_module():
-    allow = AllowList(targets=("UNet", "torch.optim.*"))
-    assert [allow.permits_target(name) for name in ("UNet", "torch.optim.SGD")] == [True, True]
-    names = ("VNet", "torch.optim.lr_scheduler.StepLR", "torch.optim.sgd", "torch.optim", "torch.optim.sys.X", ".X")
-    assert not any(allow.permits_target(name) for name in names)
+def test_what_was_asked_is_kept():
+    allow = AllowList(targets=("UNet",), expressions=("$f('bundles/<bundle>')",))
+    assert allow.permits("targets", "UNet") and not allow.permits("targets", "VNet")
+    assert allow.permits_expression("$f('bundles/mine')") and not allow.permits_expression("$f('bundles/../x')")
+    assert {(kind, name) for kind, name, _ in allow.asked} == {
+        *(("targets", "UNet"), ("targets", "VNet")),
+        *(("expressions", "$f('bundles/<bundle>')"), ("expressions", "$f('bundles/../x')")),
+    }
+
+
+def test_python_by_name_and_by_file():
+    review = {"scripts/a.py": {"sha256": "1", "names": ["sys.modules"]}}
+    names = {"torch.nn": ["Linear"], "torch": ["load(weights_only=True)"], "sys": ["excepthook ="]}
+    allow = AllowList(python={"names": names, "reviewed": review})
+    assert allow.permits_python("names", "torch.nn.Linear", "scripts/b.py", "2")
+    assert not allow.permits_python("names", "torch.nn", "scripts/b.py", "2")
+    assert allow.permits_python("names", "sys.modules", "scripts/a.py", "1")
+    assert not allow.permits_python("names", "sys.modules", "scripts/a.py", "2")
+    assert not allow.permits_python("names", "sys.modules", "scripts/b.py", "1")
+    assert not allow.permits_python("reviewed", "torch.nn.Linear", "scripts/b.py", "2")
+    for name in ("torch", "torch.nn", "torch.load", "sys.excepthook"):
+        assert allow.knows(name, "scripts/b.py", "2")
+    assert not allow.knows("torch.n", "scripts/b.py", "2") and not allow.knows("sys.modules", "scripts/b.py", "1")
+    assert allow.knows("sys.modules", "scripts/a.py", "1")
 
 
 def test_files_by_pattern():

@@ -45,6 +45,12 @@ def test_everything_else_is_refused(value):
     assert refused(f"[handler_a]\nkwargs={value}\n") == [value]
 
 
+def test_formatters_evaluate_their_defaults_and_unknown_options_are_refused():
+    assert refused("[formatter_a]\ndefaults={'a': 1}\nformat=%(message)s\nstyle=%\n") == []
+    assert refused("[formatter_a]\nDefaults={'a': f()}\n") == ["{'a': f()}"]
+    assert refused("[handler_a]\ntarget=b\n") == ["target=b"]
+
+
 def test_defaults_and_broken_files_are_refused():
     assert refused("[DEFAULT]\nx=1\n") == ["1"]
     assert refused("[DEFAULT]\nclass=eval\n[handler_a]\n") == ["eval", "eval"]

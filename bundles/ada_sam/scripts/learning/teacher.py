@@ -43,7 +43,7 @@ class TrainableTeacher(nn.Module):
 
     def averages(self) -> dict[str, Tensor]:
         """Return the average of each parameter by its name in the network."""
-        return {name: getattr(self, _key(name)) for name in self.names}
+        return {name: self.get_buffer(_key(name)) for name in self.names}
 
     @torch.no_grad()
     def update(self, network: nn.Module, alpha: float) -> None:
@@ -86,7 +86,7 @@ def _key(name: str) -> str:
 
 def _set(network: nn.Module, name: str, parameter: nn.Parameter) -> None:
     holder, _, last = name.rpartition(".")
-    setattr(network.get_submodule(holder), last, parameter)
+    network.get_submodule(holder).register_parameter(last, parameter)
 
 
 def strong_embedding(

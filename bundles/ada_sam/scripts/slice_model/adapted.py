@@ -45,7 +45,7 @@ class AdaptedModel:
         """Name, sha256 and image size of the frozen weights that the trained ones belong to, and the grid."""
         sha256 = weights.file_sha256(weights.find_weights(self.sam, self.checkpoint))
         buffers = ("spatial_size", "pixdim", "label_values", "slice_axis")
-        grid = {name: getattr(self.volume, name).tolist() for name in buffers}
+        grid = {name: self.volume.get_buffer(name).tolist() for name in buffers}
         return {"sam": self.sam, "sha256": sha256, "image_size": self.image_size, **grid}
 
     def write(self) -> None:

@@ -11,7 +11,7 @@ from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
 from torch import Tensor
 
-from ..common.launch.words import optional
+from ..common.launch.words import optional, optional_number
 from ..common.learning.distillation import FeatureDistillation
 from ..common.processes import own_share, together
 from ..common.sam.build import build_sam
@@ -45,13 +45,14 @@ class SamTeacher:
         device: str | torch.device = "cpu",
     ) -> None:
         sam, checkpoint = optional(sam), optional(checkpoint)
-        self.name, self.slices, self.device = sam, slices, torch.device(device)
+        self.name, self.device = sam, torch.device(device)
+        self.slices = optional_number("sam_slices", slices, whole=True, least=1)
         self.model = None
         self._features: dict[str, Tensor] = {}
         if sam is not None:
             self.model = build_sam(sam, checkpoint, image_size).to(self.device)
             sha256 = file_sha256(find_weights(sam, checkpoint))
-            self.disk = FeatureCache(folder, sam, sha256, image_size=image_size, slices=slices)
+            self.disk = FeatureCache(folder, sam, sha256, image_size=image_size, slices=self.slices)
 
     def encode(self, image: Tensor) -> Tensor:
         """Return the features [T, h, w, d] of an image [1, H, W, D] in [0, 1], from the cache where it has them."""

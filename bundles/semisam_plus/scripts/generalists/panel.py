@@ -171,7 +171,7 @@ class GeneralistPanel:
         for volume, own in zip(image.float(), specialist, strict=True):
             embeddings = [one.embed(volume[None].to(self.device)) for one in self.generalists]
             said.append(self.ask(embeddings, own))
-        answer, disagreement = (torch.stack([getattr(s, part) for s in said]) for part in ("answer", "disagreement"))
+        answer, disagreement = torch.stack([s.answer for s in said]), torch.stack([s.disagreement for s in said])
         return answer, disagreement, answer.new_tensor([s.weight for s in said])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from ..common.errors import InputError
 Box = Sequence[Sequence[float]]
 
 AXES = "RAS"
+LARGEST_NUMBER = 1e300  # to compare with: a whole number of hundreds of digits is no float
 CENTRE = (0.25, 0.75)
 
 
@@ -90,7 +90,7 @@ def _read_volume(volume: Any, where: str, problems: list[str]) -> float | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
 
 
 def _is_interval(pair: Any) -> bool:

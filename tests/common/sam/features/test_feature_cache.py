@@ -90,7 +90,7 @@ def test_a_failed_computation_or_write_leaves_no_file(tmp_path, image, monkeypat
     cache = open_cache(tmp_path)
     with pytest.raises(InputError, match="not finite"):
         cache.get(image, lambda image: image / 0)
-    monkeypatch.setattr("common.sam.features.feature_cache.os.replace", lambda *names: 1 / 0)
+    monkeypatch.setattr("common.files.atomic_write.os.replace", lambda *names: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cache.get(image, Counter())
     assert list(tmp_path.iterdir()) == []

@@ -8,9 +8,10 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from .findings import AllowList, Finding
+from ..findings import AllowList, Finding
+from ..tree import judge_member
 from .pickles import pickled_names
-from .tree import judge_member
+from .torchscript import harmful_operators
 
 ARCHIVES = (".pt", ".pth", ".ts", ".ckpt")
 LARGEST_PICKLE = 64 << 20  # bytes; the names of tensors, not their numbers
@@ -18,10 +19,6 @@ _WEIGHTS = re.compile(
     r"data\.pkl|data/\d+|(\.data/)?version|byteorder|\.data/serialization_id|\.format_version|\.storage_alignment"
 )
 _TORCHSCRIPT = re.compile(r"code/[\w./-]+\.py(\.debug_pkl)?|constants\.pkl|constants/\d+|extra/[\w.-]+")
-# what TorchScript can do to files, and operators that only a library loaded beside it could bring
-_HARMFUL_CODE = re.compile(
-    r"\b(?:torch|aten)\.(?:save|load|from_file|_?save\w*|_?load\w*)\b|\bops\.(?!prim\.|aten\.)\w+\.\w+"
-)
 
 
 def scan_model(
@@ -69,7 +66,7 @@ def _scan_archive(
             if name.endswith("pkl"):
                 yield from _scan_pickle(where, content, allow, scripted)
             elif name.endswith(".py"):
-                for found in dict.fromkeys(_HARMFUL_CODE.findall(content.decode("utf-8", "replace"))):
+                for found in harmful_operators(content):
                     yield Finding("model", where, found, "TorchScript that reads or writes files, or needs a library")
             elif name.endswith((".json", ".yaml", ".yml")):
                 yield from scan_config(where, content.decode("utf-8", "replace"))

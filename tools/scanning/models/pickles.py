@@ -11,6 +11,7 @@ _UNKNOWN = object()
 _PUT = ("PUT", "BINPUT", "LONG_BINPUT")
 _GET = ("GET", "BINGET", "LONG_BINGET")
 _EXTENSIONS = ("EXT1", "EXT2", "EXT4")
+_CALLING = ("REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD")
 
 
 def pickled_names(file: IO[bytes] | bytes) -> tuple[list[str], list[str]]:
@@ -19,7 +20,19 @@ def pickled_names(file: IO[bytes] | bytes) -> tuple[list[str], list[str]]:
     Follows the stack and the memo, so that names put together by STACK_GLOBAL are found as well. A file is read up to
     the end of its first pickle.
     """
-    file = io.BytesIO(file) if isinstance(file, bytes) else file
+    names, problems, _ = _read(io.BytesIO(file) if isinstance(file, bytes) else file)
+    return names, problems
+
+
+def executed_names(content: bytes) -> list[str]:
+    """Return what loading a file as a pickle would call; nothing where it only looks a little like one."""
+    names, _, called = _read(io.BytesIO(content))
+    return [name for name in names if all(map(str.isidentifier, name.split(".")))] if called else []
+
+
+def _read(file: IO[bytes]) -> tuple[list[str], list[str], bool]:
+    """Follow a pickle to its end, or to what is no instruction: all before it would be carried out."""
+    called = False
     names: dict[str, None] = {}
     problems: dict[str, None] = {}
     stack: list[Any] = []
@@ -47,9 +60,10 @@ def pickled_names(file: IO[bytes] | bytes) -> tuple[list[str], list[str]]:
                 stack.append(memo.get(argument, _UNKNOWN))
                 continue
             _follow(stack, operation, argument)
+            called |= name in _CALLING
     except (ValueError, IndexError, AttributeError, TypeError, OverflowError, MemoryError) as error:
         problems[f"no sound pickle ({type(error).__name__})"] = None
-    return list(names), list(problems)
+    return list(names), list(problems), called
 
 
 def _follow(stack: list[Any], operation: pickletools.OpcodeInfo, argument: Any) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 
 from tools.scanning.findings import Finding, read_allow_list
-from tools.scanning.model_file import scan_model
+from tools.scanning.models.model_file import scan_model
 
 EMPTY = b"\x80\x02}."
 

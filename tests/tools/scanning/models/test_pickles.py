@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from tools.scanning.pickles import pickled_names
+from tools.scanning.models.pickles import pickled_names
 
 
 class Payload:

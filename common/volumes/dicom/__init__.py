@@ -1,0 +1,1 @@
+"""A folder of DICOM files, or one of many frames, as one volume."""

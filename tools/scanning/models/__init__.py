@@ -1,0 +1,1 @@
+"""Model files: their pickles, their TorchScript, and what else is in them."""

@@ -1,0 +1,1 @@
+"""Where packages come from: pins with hashes, and sites without a network."""
