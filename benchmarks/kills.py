@@ -32,6 +32,7 @@ from common.data.sample import make_sample_cohort
 from common.files.atomic_write import write_atomic
 from common.files.folder_lock import FILE as LOCK
 from common.files.temporary import PREFIX
+from common.launch.words import place
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED: dict[str, Any] = {"save_every": 1, "device": "cpu", "max_voxels": 8192, "epochs": 8, "epoch_length": 4}
@@ -106,7 +107,7 @@ def kept(folder: Path) -> dict[str, float]:
     return found
 
 
-def place(folder: Path) -> str:
+def whereabouts(folder: Path) -> str:
     """Return where a training was: what run.json says of its stages, and the file that was written last."""
     files = {name: at for name, at in kept(folder).items() if not name.startswith("eval/")}
     last = max(files, key=files.__getitem__, default="")
@@ -134,7 +135,7 @@ def train_killed(bundle: str, data: Path, folder: Path, stretch: float, kills: i
         if process.wait() != -9:
             ended(process, folder)
             return places
-        places.append(place(folder))
+        places.append(whereabouts(folder))
         after = kept(folder)
         reach = (
             stretch if any(before.get(name) != at for name, at in after.items() if "eval" not in name) else 1.5 * reach
@@ -161,9 +162,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", choices=TINY, required=True)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--work", type=Path, required=True, help="folder of the trainings; a new one")
+    parser.add_argument("--work", type=place, required=True, help="folder of the trainings; a new one")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--output", type=Path, help="JSON of what was found")
+    parser.add_argument("--output", type=place, help="JSON of what was found")
     options = parser.parse_args()
     work, draw = options.work.absolute(), random.Random(options.seed)
     counts = {"num_training": 5, "num_validation": 1, "num_test": 1}

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from common.errors import InputError, plain_input_errors
 from common.files.atomic_write import write_atomic
+from common.launch.words import place
 
 from .supply.lock_file import CUDA_LOCK, LOCK, Pin, canonical, lock_text, parse_lock, read_lock, with_other_builds
 
@@ -97,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m tools.lock", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--upgrade", action="store_true", help="newest versions of what requirements.txt doesn't name")
-    parser.add_argument("--build", type=Path, nargs="+", default=[], metavar="WHEEL", help="not of the registry")
+    parser.add_argument("--build", type=place, nargs="+", default=[], metavar="WHEEL", help="not of the registry")
     given = parser.parse_args(arguments)
     pins = renew(ROOT, given.upgrade, given.build)
     print(f"{LOCK}, {CUDA_LOCK}: {len(pins)} packages, {sum(len(pin.hashes) for pin in pins)} files")

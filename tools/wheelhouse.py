@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 from common.errors import InputError, plain_input_errors, printable
+from common.launch.words import place
 from common.sam.weights.known import KNOWN_WEIGHTS, bring_weights, find_weights
 
 from .pack import pack
@@ -126,19 +127,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.wheelhouse", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; must not be there yet")
+    parser.add_argument("out", type=place, metavar="OUT", help="folder to write; must not be there yet")
     parser.add_argument("--platform", choices=PLATFORMS, help="default: this machine's")
     parser.add_argument("--python", metavar="X.Y", help="version of the site's Python, default this one's")
-    parser.add_argument("--bundle", type=Path, nargs="*", metavar="BUNDLE", help="default all of bundles")
+    parser.add_argument("--bundle", type=place, nargs="*", metavar="BUNDLE", help="default all of bundles")
     parser.add_argument("--weights", nargs="*", default=list(CARRIED), choices=CARRIED, help="default all")
-    parser.add_argument("--sign", type=Path, metavar="KEYFILE", help="secret key of minisign, outside the repository")
+    parser.add_argument("--sign", type=place, metavar="KEYFILE", help="secret key of minisign, outside the repository")
     given = parser.parse_args(arguments)
     bundles = sorted(path.parents[1] for path in ROOT.glob("bundles/*/configs/metadata.json"))
     bundles = bundles if given.bundle is None else given.bundle
-    place = target(given.platform, given.python)
+    built = target(given.platform, given.python)
     pins, cuda = read_lock(ROOT / LOCK), read_lock(ROOT / CUDA_LOCK)
-    remarks = build(given.out, pins, cuda, bundles, given.weights, place, given.sign)
-    print(f"{given.out}: for {place.name}{', signed' if given.sign else ''}")
+    remarks = build(given.out, pins, cuda, bundles, given.weights, built, given.sign)
+    print(f"{given.out}: for {built.name}{', signed' if given.sign else ''}")
     print(*(f"  {printable(line)}" for line in remarks), sep="\n")
     return 0
 

@@ -176,10 +176,11 @@ def clean(tmp_path, monkeypatch):
     """A bundle with nothing to find, and an empty current folder in which a payload would leave its mark."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    for name in ("configs", "scripts/common/sam/weights", "docs", "models"):
+    for name in ("configs", "scripts/common/sam/weights", "scripts/common/files", "docs", "models"):
         (tmp_path / "evil" / name).mkdir(parents=True)
     (tmp_path / "evil/scripts/network.py").write_text("import torch\n\n\nclass Segmenter(torch.nn.Module):\n    pass\n")
-    for name in ("common/sam/weights/carrier.py", "common/errors.py"):
+    files = ("atomic_write", "temporary")  # which the carrier of weights writes by
+    for name in ("common/sam/weights/carrier.py", "common/errors.py", *(f"common/files/{file}.py" for file in files)):
         shutil.copy(ROOT / name, tmp_path / "evil/scripts" / name)
     content = {"imports": ["$import os"], "network_def": {"_target_": "scripts.network.Segmenter"}, "device": "cpu"}
     (tmp_path / "evil/configs/inference.json").write_text(json.dumps(content))
@@ -234,20 +235,20 @@ def test_our_list_is_what_our_bundles_use_and_no_more(allow, ours):
 
 
 def test_the_list_that_a_bundle_needs_is_printed(clean, capsys, tmp_path):
-    write(clean, {"scripts/evil.py": "import json, os, weakref\n\nx = json.loads\ny = weakref.ref\nz = os.system\n"})
+    write(clean, {"scripts/evil.py": "import bisect, json, os\n\nx = json.loads\ny = bisect.bisect\nz = os.system\n"})
     assert main([str(clean), "--used"]) == 0
     out, err = capsys.readouterr()
     needed = json.loads(out)
     assert needed["targets"] == ["scripts.network.Segmenter"]
     names = needed["python"]["names"]
-    assert (names["json"], names["torch.nn"], names["weakref"]) == (["loads"], ["Module"], ["ref"])
-    assert "os" not in names and "numpy" not in names
-    assert "+ names: weakref.ref  scripts/evil.py" in err.splitlines()
+    assert (names["json"], names["torch.nn"], names["bisect"]) == (["loads"], ["Module"], ["bisect"])
+    assert "system" not in names["os"] and "numpy" not in names
+    assert "+ names: bisect.bisect  scripts/evil.py" in err.splitlines()
     assert "! names: os.system  scripts/evil.py" in err and "- targets: UNet" in err.splitlines()
     (tmp_path / "own.json").write_text(out)
     assert main([str(clean), "--allow", str(tmp_path / "own.json")]) == 1
     refused_still = [line for line in capsys.readouterr().out.splitlines() if line.startswith("REFUSED")]
-    assert len(refused_still) == 2 and all("os" in line for line in refused_still)
+    assert len(refused_still) == 1 and "os.system" in refused_still[0]
 
 
 def test_a_clean_bundle_is_clean(clean, allow):
