@@ -136,10 +136,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     bundles = sorted(path.parents[1] for path in ROOT.glob("bundles/*/configs/metadata.json"))
     bundles = bundles if given.bundle is None else given.bundle
-    built = target(given.platform, given.python)
+    site = target(given.platform, given.python)
     pins, cuda = read_lock(ROOT / LOCK), read_lock(ROOT / CUDA_LOCK)
-    remarks = build(given.out, pins, cuda, bundles, given.weights, built, given.sign)
-    print(f"{given.out}: for {built.name}{', signed' if given.sign else ''}")
+    remarks = build(given.out, pins, cuda, bundles, given.weights, site, given.sign)
+    print(f"{given.out}: for {site.name}{', signed' if given.sign else ''}")
     print(*(f"  {printable(line)}" for line in remarks), sep="\n")
     return 0
 
