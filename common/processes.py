@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import TypeVar
 
 import ignite.distributed as idist
+import torch
 from rich.progress import track
+from torch import distributed
 
 T = TypeVar("T")
+
+# torch's own 10 to 30 minutes are over while one process registers its share or scores, and the others wait
+PATIENCE = timedelta(days=1)
+
+
+def join_processes(backend: str, device: torch.device | str) -> None:
+    """Make this process one of those that torchrun has started.
+
+    Args:
+        backend: nccl or gloo.
+        device: of this process; a GPU becomes the current one.
+    """
+    distributed.init_process_group(backend=backend, timeout=PATIENCE)
+    if torch.device(device).type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def part_processes() -> None:
+    """Wait until all processes are done, then leave them: torchrun stops all as soon as one of them ends badly."""
+    idist.barrier()
+    distributed.destroy_process_group()
 
 
 def own_share(work: Iterable[T]) -> list[T]:

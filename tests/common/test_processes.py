@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from common.processes import own_share, together
+from common import processes
+from common.processes import own_share, part_processes, together
 from support.process.rank import act_as
 
 
@@ -39,3 +40,11 @@ def test_the_first_process_shows_a_line(rank, monkeypatch, capsys):
     assert list(together(["a"], "features")) == ["a"]
     assert ("features" in capsys.readouterr().out) == (rank == 0)
     assert list(together(["a"])) == ["a"] and capsys.readouterr().out == ""
+
+
+def test_none_leaves_before_the_last_is_done(monkeypatch):
+    events = []
+    act_as(monkeypatch, 1, 2, lambda: events.append("barrier"))
+    monkeypatch.setattr(processes.distributed, "destroy_process_group", lambda: events.append("left"))
+    part_processes()
+    assert events == ["barrier", "left"]
