@@ -35,7 +35,7 @@ def shared_config(bundle: Path, name: str) -> str:
         name: of the file, such as train.json.
 
     Raises:
-        InputError: the file is no JSON object.
+        InputError: the file is no JSON object; or as `merge`.
     """
     path = bundle / "configs" / name
     text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
@@ -51,7 +51,11 @@ def shared_config(bundle: Path, name: str) -> str:
 
 def merge(own: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
     """Return `own` with what is shared: an object is merged, anything else replaced; a new key stands behind the key
-    that comes before it in the template."""
+    that comes before it in the template.
+
+    Raises:
+        InputError: a component is one class in `own` and another in the template: a mixture would be neither.
+    """
     result = dict(own)
     before = None
     for name, value in shared.items():
@@ -60,8 +64,11 @@ def merge(own: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
             before = key
             continue
         if isinstance(value, dict):
-            here = result.get(key)
-            value = merge(here if isinstance(here, dict) else {}, value)
+            here = result[key] if isinstance(result.get(key), dict) else {}
+            classes = [part[COMPONENT] for part in (here, value) if COMPONENT in part]
+            if len(set(classes)) > 1:
+                raise InputError(f"{key}: is a {classes[0]}; wanted the template's {classes[1]}, or {key}? there")
+            value = merge(here, value)
         if key in result:
             result[key] = value
         else:
