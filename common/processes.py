@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import ignite.distributed as idist
 import torch
-from rich.progress import track
 from torch import distributed
 
 T = TypeVar("T")
@@ -48,5 +47,7 @@ def together(own: Iterable[T], description: str | None = None) -> Iterator[T]:
     Args:
         description: of a progress line, which the first process shows; None for no line.
     """
+    from rich.progress import track  # not where a bundle only predicts, as in MONAI Deploy
+
     yield from own if description is None else track(own, description=description, disable=idist.get_rank() > 0)
     idist.barrier()
