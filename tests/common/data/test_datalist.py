@@ -222,6 +222,7 @@ def test_few_labeled_draws_by_seed_and_nested(ten):
             assert len(set(ids(labelled))) == count and all("label" in case for case in labelled)
             assert sorted(ids(labelled) + ids(unlabelled)) == sorted(ids(ten.training + ten.unlabeled))
             assert all(set(case) == {"case", "image"} for case in unlabelled)
+            assert not set(ids(labelled) + ids(unlabelled)) & set(ids(ten.validation + ten.test))
             assert few_labeled(ten, count, seed)[0] == labelled
     assert len({tuple(draw) for draw in draws.values()}) == 5
     assert ids(few_labeled(ten, None, 3)[0]) == draws[3]

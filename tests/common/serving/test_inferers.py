@@ -87,3 +87,18 @@ def test_probabilities_of_overlapping_windows_are_averaged():
     found = VolumeInferer([8, 8, 8], overlap=0.5, amp=False)(torch.zeros(1, 1, 12, 8, 8), network)
     assert seen == [(8, 8, 8)] * 2
     assert found[0, 0, 5, 0, 0].exp() == pytest.approx(0.5, abs=1e-4)
+
+
+def test_windows_at_once_change_nothing_and_a_flipped_image_gives_flipped_labels():
+    kernel = torch.zeros(2, 1, 3, 3, 3)
+    kernel[1] = 1.0
+    kernel[1, 0, 1, 1, 1] = 5.0  # sees its neighbours, every side alike
+
+    def network(image):
+        return F.conv3d(image, kernel, bias=torch.tensor([6.0, 0.0]), padding=1)
+
+    image = blob((16, 16, 16))  # windows of 8 that overlap by half lie alike from both sides
+    one, many = (VolumeInferer([8, 8, 8], 0.5, batch_size=n, amp=False)(image, network) for n in (1, 5))
+    torch.testing.assert_close(many, one)
+    flipped = VolumeInferer([8, 8, 8], 0.5, amp=False)(image.flip(2, 4), network)
+    torch.testing.assert_close(flipped.flip(2, 4), one, atol=1e-4, rtol=1e-3)
