@@ -46,7 +46,7 @@ def make_sample_cohort(
     and renamed, so that processes may race; missing files of a damaged cohort are put back.
 
     Raises:
-        InputError: on counts or sizes that make no cohort, and where the folder holds another data set.
+        InputError: on counts or sizes that make no cohort, where the folder holds another data set or can't be written.
     """
     problems = [
         f"make_sample_cohort: {name} is {value}, wanted {least} or more"
@@ -66,13 +66,15 @@ def make_sample_cohort(
     folder = Path(folder).expanduser().absolute()
     if _is_complete(folder, generator):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder.parent, depth=0)
     building = temporary_beside(folder)
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder.parent, depth=0)
         building.mkdir()
         _write_cohort(building, generator)
         _move_into_place(building, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: can't be written ({error.strerror}); wanted another dataset_dir") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return folder

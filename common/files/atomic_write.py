@@ -87,17 +87,17 @@ def _holds(path: Path, payload: bytes) -> bool:
         return not file.read(1)
 
 
-def require_writable(output_dir: str | os.PathLike) -> None:
+def require_writable(folder: str | os.PathLike) -> None:
     """Make a folder and try to write into it, before hours of work end in front of a locked door.
 
     Raises:
         InputError: it can't be made or written.
     """
     try:
-        Path(output_dir).expanduser().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=Path(output_dir).expanduser()):
+        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=Path(folder).expanduser()):
             pass
     except OSError as error:
         raise InputError(
-            f"output_dir {output_dir}: can't be written ({error.strerror or error}); wanted a folder that can be"
+            f"{folder}: can't be written ({error.strerror or error}); wanted a folder that can be"
         ) from error

@@ -77,7 +77,11 @@ def describe(error: BaseException | None) -> tuple[str | None, int]:
         if isinstance(one, OSError) and one.errno in FULL:
             return f"error: {one.filename or 'a file'}: can't be written ({one.strerror}); wanted room for it", 1
         if isinstance(one, MemoryError) or (isinstance(one, RuntimeError) and _NO_MEMORY.search(said)):
-            return f"error: out of memory ({said}); wanted more, or a smaller grid (max_voxels of a training)", 1
+            slower = ", or device cpu" if "out of memory" in said.lower() else ""  # how GPUs put it
+            return (
+                f"error: out of memory ({said}); wanted more, or a smaller grid (max_voxels of a training){slower}",
+                1,
+            )
     return None, 1
 
 

@@ -82,7 +82,9 @@ def describe_failure(error: BaseException, path: str) -> list[str]:
         return [line if str(path) in line else f"{path}: {line}" for line in found.problems]
     for cause in _causes(error):
         if isinstance(cause, MemoryError) or any(words in str(cause) for words in NO_MEMORY):
-            return [f"{path}: not enough memory ({first_line(cause)}); wanted a smaller scan, or a larger machine"]
+            slower = "device cpu, " if "out of memory" in str(cause) else ""  # how GPUs put it
+            wanted = f"wanted a smaller scan, {slower}or a larger machine"
+            return [f"{path}: not enough memory ({first_line(cause)}); {wanted}"]
         if isinstance(cause, OSError):
             return [f"{path}: {cause.filename or 'a file'} can't be read or written ({cause.strerror or cause})"]
         if "cannot find a suitable writer" in str(cause):  # MONAI puts the traceback of the writer into the text

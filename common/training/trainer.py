@@ -170,5 +170,5 @@ def require_finite(values: Mapping[str, float], batch: Mapping[str, Any], epoch:
         names = cases if isinstance(cases, str) else ", ".join(str(case) for case in cases)
         raise RuntimeError(
             f"{', '.join(wrong)} not finite in epoch {epoch} for case {names}; "
-            "the checkpoint of the epoch before is kept: lower learning_rate, or set amp to false"
+            "what has been saved before is kept: lower learning_rate, or set amp to false"
         )

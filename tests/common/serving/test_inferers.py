@@ -89,16 +89,37 @@ def test_probabilities_of_overlapping_windows_are_averaged():
     assert found[0, 0, 5, 0, 0].exp() == pytest.approx(0.5, abs=1e-4)
 
 
-def test_windows_at_once_change_nothing_and_a_flipped_image_gives_flipped_labels():
-    kernel = torch.zeros(2, 1, 3, 3, 3)
-    kernel[1] = 1.0
-    kernel[1, 0, 1, 1, 1] = 5.0  # sees its neighbours, every side alike
+def body() -> torch.nn.Module:
+    """A network whose answer depends on the surroundings of a voxel, in evaluation mode."""
+    torch.manual_seed(0)
+    norms = torch.nn.BatchNorm3d(4), torch.nn.InstanceNorm3d(4, affine=True)
+    layers = [torch.nn.Conv3d(1, 4, 3, padding=1), *norms, torch.nn.ReLU(), torch.nn.Conv3d(4, 3, 3, padding=1)]
+    return torch.nn.Sequential(*layers).eval()
 
-    def network(image):
-        return F.conv3d(image, kernel, bias=torch.tensor([6.0, 0.0]), padding=1)
 
-    image = blob((16, 16, 16))  # windows of 8 that overlap by half lie alike from both sides
-    one, many = (VolumeInferer([8, 8, 8], 0.5, batch_size=n, amp=False)(image, network) for n in (1, 5))
-    torch.testing.assert_close(many, one)
-    flipped = VolumeInferer([8, 8, 8], 0.5, amp=False)(image.flip(2, 4), network)
-    torch.testing.assert_close(flipped.flip(2, 4), one, atol=1e-4, rtol=1e-3)
+def test_how_many_windows_are_predicted_at_once_changes_nothing():
+    image, network, sizes = torch.rand(1, 1, 20, 18, 16, generator=torch.Generator().manual_seed(1)), body(), []
+    network.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    found = []
+    with torch.no_grad():
+        for batch_size in (1, 2, 5, 100):
+            found.append(VolumeInferer([8, 8, 8], batch_size=batch_size, amp=False)(image, network))
+        whole = VolumeInferer(amp=False)(image, network)
+    windows = sizes.count(1)  # those of the first, and what is left over for the others
+    assert {2, 5} < set(sizes) and max(sizes) > 40 and windows > 40
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=0, atol=1e-5)
+    assert (found[0] - whole).abs().max() > 0.01  # windows do matter to this network
+
+
+@pytest.mark.parametrize("roi_size", [None, [8, 8, 8]])
+def test_a_mirrored_image_of_a_symmetric_network_gives_the_mirrored_answer(roi_size):
+    network, image = body(), blob((20, 12, 16))  # whose windows lie at 0, 4, ... on each axis, from either end
+    with torch.no_grad():
+        for layer in (network[0], network[-1]):
+            for axis in (2, 3, 4):
+                layer.weight.copy_((layer.weight + layer.weight.flip(axis)) / 2)
+        inferer = VolumeInferer(roi_size, overlap=0.5, amp=False)
+        for axes in ([2], [3], [4], [2, 3, 4]):
+            mirrored = inferer(image.flip(axes), network).flip(axes)
+            torch.testing.assert_close(mirrored, inferer(image, network), rtol=0, atol=1e-4)

@@ -183,6 +183,35 @@ def test_a_nan_loss_stops_with_the_cases_and_leaves_weights_and_checkpoint(tmp_p
     assert not (tmp_path / "train.pt").exists()
 
 
+class Poisoned(Objective):
+    """Its loss is no number in one epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch, self.calls = epoch, 0
+
+    def forward(self, batch):
+        losses, self.calls = super().forward(batch), self.calls + 1
+        return losses | {"loss": losses["loss"] * (float("nan") if self.calls == 3 * self.epoch else 1)}
+
+
+def test_a_nan_later_on_keeps_the_last_good_checkpoint_which_can_be_gone_on_from(tmp_path, uninterrupted):
+    torch.manual_seed(0)
+    trainer = make_trainer(tmp_path, objective=Poisoned(epoch=3))
+    cases = []
+    trainer.add_event_handler(Events.ITERATION_STARTED, lambda engine: cases.append(engine.state.batch["case"]))
+    with pytest.raises(
+        RuntimeError, match=r"loss, gradient not finite in epoch 3 for case (.*); what has been "
+    ) as error:
+        trainer.run()
+    assert len(cases) == 9 and f"for case {', '.join(cases[-1])};" in str(error.value)
+    kept = load_tensors(tmp_path / "train.pt")
+    assert kept["epoch"] == 2 and all(value.isfinite().all() for value in kept["objective"].values())
+    resumed = make_trainer(tmp_path, resume=True)
+    resumed.run()
+    assert_equal_states(state_of(resumed), uninterrupted)
+
+
 class SteepObjective(nn.Module):
     """A finite loss whose gradient is not: the square root at zero."""
 
