@@ -70,7 +70,7 @@ def federate(
             env=environment(python, TMPDIR=short),
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=1800,
             check=False,
         )
     return workspace, done.stdout + done.stderr, done.returncode
