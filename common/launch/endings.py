@@ -78,10 +78,8 @@ def describe(error: BaseException | None) -> tuple[str | None, int]:
             return f"error: {one.filename or 'a file'}: can't be written ({one.strerror}); wanted room for it", 1
         if isinstance(one, MemoryError) or (isinstance(one, RuntimeError) and _NO_MEMORY.search(said)):
             slower = ", or device cpu" if "out of memory" in said.lower() else ""  # how GPUs put it
-            return (
-                f"error: out of memory ({said}); wanted more, or a smaller grid (max_voxels of a training){slower}",
-                1,
-            )
+            wanted = f"wanted more, or a smaller grid (max_voxels of a training){slower}"
+            return f"error: out of memory ({said}); {wanted}", 1
     return None, 1
 
 
