@@ -6,11 +6,13 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 # how torch passes on what was raised in a process that loads data: the class, made anew of one text
 _FROM_WORKER = re.compile(r"Caught InputError in .*\nOriginal Traceback.*InputError: (.*)", re.DOTALL)
+
+_NO_MEMORY = re.compile(r"not enough memory|(can't|cannot) allocate memory|out of memory", re.IGNORECASE)
 
 
 def printable(text: object) -> str:
@@ -43,11 +45,27 @@ def find_input_error(error: BaseException | None) -> InputError | None:
     MONAI wraps whatever a config expression raises. The class is compared by name, because a packed bundle and the
     repository import this file under two names.
     """
+    found = (one for one in causes(error) if type(one).__name__ == InputError.__name__)
+    return cast("InputError | None", next(found, None))
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, what that was raised from, and so on."""
     while error is not None:
-        if type(error).__name__ == InputError.__name__:
-            return cast(InputError, error)
+        yield error
         error = error.__cause__ or error.__context__
-    return None
+
+
+def wants_memory(error: BaseException) -> bool:
+    """Return whether an error is one of too little memory: Python's, or torch's for a processor or a GPU."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    )
+
+
+def wants_gpu_memory(error: BaseException) -> bool:
+    """Return whether it is a GPU's: it alone is "out of memory", as torch puts it."""
+    return "out of memory" in str(error).lower()
 
 
 def plain_input_errors() -> None:

@@ -128,6 +128,8 @@ def check_mask(array: np.ndarray, label_values: Collection[int], needs_foregroun
         problems.append(f"the mask has the values {numbers_text(unknown)}; wanted only those declared: {wanted}")
     if needs_foreground and not values.any():
         problems.append("the mask is empty; wanted at least one labelled voxel, since it is learnt from")
+    elif needs_foreground and values.size == 1:
+        problems.append(f"every voxel of the mask is {values[0]:g}; wanted some of another label, or background")
     return problems
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
+from monai.data.utils import compute_shape_offset, zoom_affine
 from monai.transforms import MapTransform, ResizeWithPadOrCrop, Spacing
 from torch import Tensor
 
@@ -25,12 +26,15 @@ class ToGridd(MapTransform):
     """Bring an image [C, H, W, D], a RAS MetaTensor, to a grid: [C, *spatial_size], float32, with its new affine.
 
     It is smoothed as far as the step to a coarser spacing asks, interpolated linearly, then cropped around its centre
-    or padded by its edge: what a Gaussian, MONAI's `Spacingd` and its `ResizeWithPadOrCropd` give, to 1e-6 of the
+    or padded by its edge: what a Gaussian, MONAI's `Spacingd` and its `ResizeWithPadOrCropd` give, to 2e-6 of the
     range, as one matrix product an axis.
 
     Args:
         keys: images.
         grid: size in voxels and spacing in mm.
+
+    Raises:
+        InputError: a scan of a tilted gantry that has too many voxels at the grid's spacing.
     """
 
     def __init__(self, keys: KeysCollection, grid: Grid, allow_missing_keys: bool = False) -> None:
@@ -40,13 +44,16 @@ class ToGridd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            image = result[key]
-            way = WayToGrid(image, self.grid)
-            result[key] = way.placed(way.resample(image.as_tensor()))
+            way = WayToGrid(result[key], self.grid)
+            result[key] = MetaTensor(self.bring(way, result[key].as_tensor()), affine=way.affine, meta=way.meta)
         return result
 
+    def bring(self, way: WayToGrid, values: Tensor) -> Tensor:
+        """Return the values [C, H, W, D] of a scan on the grid."""
+        return way.resample(values)
 
-class LabelToGridd(MapTransform):
+
+class LabelToGridd(ToGridd):
     """Bring a label map [1, H, W, D], a RAS MetaTensor, to a grid as the share of every class in each voxel.
 
     [K, *spatial_size], float32, summing to 1: the K-th class is the K-th of the grid's label values. Each class goes
@@ -57,21 +64,10 @@ class LabelToGridd(MapTransform):
         grid: size in voxels, spacing in mm, values.
     """
 
-    def __init__(self, keys: KeysCollection, grid: Grid, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.grid = grid
-
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            label = result[key]
-            way, values = WayToGrid(label, self.grid), label.as_tensor()
-            shares = torch.zeros((len(self.grid.label_values), *self.grid.spatial_size))
-            for share, value in zip(shares[1:], self.grid.label_values[1:], strict=True):
-                share[:] = way.resample(values == value)[0]
-            shares[0] = (1 - shares[1:].sum(0)).clamp_min(0)
-            result[key] = way.placed(shares)
-        return result
+    def bring(self, way: WayToGrid, values: Tensor) -> Tensor:
+        """Return the classes of a label map [1, H, W, D] on the grid."""
+        others = torch.cat([way.resample(values == value) for value in self.grid.label_values[1:]])
+        return torch.cat([(1 - others.sum(0, keepdim=True)).clamp_min(0), others])
 
 
 class WayToGrid:
@@ -80,61 +76,65 @@ class WayToGrid:
     Args:
         image: [C, H, W, D], RAS, a MetaTensor with its affine.
         grid: the aim.
+
+    Attributes:
+        affine: [4, 4], voxel of the grid to RAS mm.
+        meta: of the scan, without its affine.
     """
 
     def __init__(self, image: MetaTensor, grid: Grid) -> None:
-        self.image, self.grid = image, grid
-        self.sheared = is_sheared(image.affine)
+        self.meta = {key: value for key, value in image.meta.items() if key != "affine"}
+        self.grid, self.native = grid, image.affine.double().cpu()
         shape, spacing = image.shape[1:], image.pixdim.tolist()
         self.ratios = [new / old for new, old in zip(grid.pixdim, spacing, strict=True)]
-        ways = [axis_matrix(n, r, size) for n, r, size in zip(shape, self.ratios, grid.spatial_size, strict=True)]
-        self.matrices = [matrix for matrix, _ in ways]
-        self.starts = [start for _, start in ways]
+        self.sheared = is_sheared(self.native)
+        self.spaced = self.native.numpy() @ np.diag([*self.ratios, 1.0])  # of the scan at the grid's spacing
+        counts: Sequence[int] = [count_voxels(n, ratio) for n, ratio in zip(shape, self.ratios, strict=True)]
+        if self.sheared:
+            self._require_room(shape)
+            # leaves the axes of a tilted gantry for right-angled ones, as MONAI's Spacing does
+            self.spaced = zoom_affine(self.native.numpy(), grid.pixdim, diagonal=False)
+            size, self.spaced[:3, 3] = compute_shape_offset(shape, self.native.numpy(), self.spaced)
+            counts = [int(n) for n in size]
+        firsts = [first_voxel(n, size) for n, size in zip(counts, grid.spatial_size, strict=True)]
+        step = np.eye(4)
+        step[:3, 3] = firsts
+        self.affine = torch.from_numpy(self.spaced @ step)
+        self.matrices = [
+            axis_matrix(*a) for a in zip(shape, self.ratios, counts, firsts, grid.spatial_size, strict=True)
+        ]
 
     def resample(self, maps: Tensor) -> Tensor:
         """Return maps [C, H, W, D] of the scan, of any kind of number, on the grid: [C, *spatial_size], float32."""
         if self.sheared:
-            return self._resample_sheared(maps).as_tensor()
+            return self._resample_sheared(maps)
         box = [slice(0, n) for n in maps.shape[1:]]
         if maps.dtype == torch.bool:  # nothing comes from where nothing is
-            box = filled_box(maps.any(0))
-            if box is None:
-                return torch.zeros((maps.shape[0], *self.grid.spatial_size))
+            found = filled_box(maps.any(0))
+            if found is None:
+                return torch.zeros((maps.shape[0], *self.grid.spatial_size), device=maps.device)
+            box = found
         matrices = [matrix[:, s] for matrix, s in zip(self.matrices, box, strict=True)]
         maps = maps[(slice(None), *box)]
         # what shrinks most goes first
         for axis in sorted(range(3), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1]):
             maps = along_axis(maps, matrices[axis], axis + 1)
-        return maps
+        return maps.contiguous()
 
-    def placed(self, maps: Tensor) -> MetaTensor:
-        """Return maps on the grid with the affine that belongs to them."""
-        meta = {key: value for key, value in self.image.meta.items() if key != "affine"}
-        if self.sheared:
-            affine = self._resample_sheared(torch.zeros((1, *self.image.shape[1:]), dtype=torch.uint8)).affine
-        else:
-            step = np.diag([*self.ratios, 1.0])
-            step[:3, 3] = self.starts
-            affine = self.image.affine.double().cpu() @ torch.from_numpy(step)
-        return MetaTensor(maps.contiguous(), affine=affine, meta=meta)
-
-    def _resample_sheared(self, maps: Tensor) -> MetaTensor:
-        """Leave the axes of a tilted gantry for right-angled ones, which takes the scan's whole size at once.
-
-        Raises:
-            InputError: at the grid's spacing that size is too large.
-        """
-        problem = describe_oversize(maps.shape[1:], self.image.affine.numpy(), self.grid.pixdim)
-        if problem is not None:
-            raise InputError(f"{self.image.meta.get('filename_or_obj', 'the image')}: {problem}")
-        smooth = maps
+    def _resample_sheared(self, maps: Tensor) -> Tensor:
+        """Resample the scan as a whole: no axis goes alone."""
         for axis, ratio in enumerate(self.ratios):
             matrix = smoothing_matrix(maps.shape[axis + 1], ratio)
-            smooth = smooth if matrix is None else along_axis(smooth, matrix.float(), axis + 1)
+            maps = maps if matrix is None else along_axis(maps, matrix.float(), axis + 1)
         spaced = Spacing(self.grid.pixdim, mode="bilinear", padding_mode="border")(
-            MetaTensor(smooth.float(), affine=self.image.affine)
+            MetaTensor(maps.float(), affine=self.native)
         )
-        return ResizeWithPadOrCrop(self.grid.spatial_size, mode="edge")(spaced)
+        return ResizeWithPadOrCrop(self.grid.spatial_size, mode="edge")(spaced).as_tensor()
+
+    def _require_room(self, shape: Sequence[int]) -> None:
+        problem = describe_oversize(shape, self.native.numpy(), self.grid.pixdim)
+        if problem is not None:
+            raise InputError(f"{self.meta.get('filename_or_obj', 'the image')}: {problem}")
 
 
 def is_sheared(affine: Tensor) -> bool:
@@ -144,16 +144,26 @@ def is_sheared(affine: Tensor) -> bool:
     return float((axes.T @ axes - torch.eye(3, dtype=torch.float64)).abs().max()) > SHEAR
 
 
-def axis_matrix(n: int, ratio: float, size: int) -> tuple[Tensor, float]:
-    """Return the matrix [size, n], float32, that takes one axis to the grid, and where the grid begins, in voxels.
+def count_voxels(n: int, ratio: float) -> int:
+    """Return how many voxels of `ratio` times the spacing n voxels are, as MONAI's Spacing counts."""
+    return max(int(np.round((n - 1) / ratio + 1)), 1)
+
+
+def first_voxel(count: int, size: int) -> int:
+    """Return which of `count` voxels is the first of `size`, as MONAI's ResizeWithPadOrCrop cuts; below 0: padded."""
+    return count // 2 - size // 2 if count > size else -((size - count) // 2)
+
+
+def axis_matrix(n: int, ratio: float, count: int, first: int, size: int) -> Tensor:
+    """Return the matrix [size, n], float32, that takes one axis to the grid.
 
     Args:
         n: voxels of the scan along this axis.
         ratio: spacing of the grid over that of the scan.
+        count: voxels of the grid's spacing in the scan.
+        first: which of them is the grid's first.
         size: voxels of the grid.
     """
-    count = max(int(np.round((n - 1) / ratio + 1)), 1)  # voxels of the grid's spacing in the scan, as MONAI counts
-    first = count // 2 - size // 2 if count > size else -((size - count) // 2)
     position = (torch.arange(size, dtype=torch.float64) + first).clamp(0, count - 1) * ratio
     position = position.clamp(0, n - 1)
     low = position.floor().clamp(max=max(n - 2, 0)).long()
@@ -163,7 +173,7 @@ def axis_matrix(n: int, ratio: float, size: int) -> tuple[Tensor, float]:
     matrix[rows, low] += 1 - weight
     matrix[rows, (low + 1).clamp(max=n - 1)] += weight
     smooth = smoothing_matrix(n, ratio)
-    return (matrix if smooth is None else matrix @ smooth).float(), first * ratio
+    return (matrix if smooth is None else matrix @ smooth).float()
 
 
 def smoothing_matrix(n: int, ratio: float) -> Tensor | None:
@@ -187,7 +197,7 @@ def along_axis(maps: Tensor, matrix: Tensor, axis: int) -> Tensor:
     maps = maps.movedim(axis, 0)  # [n, ...]
     rest = maps.shape[1:]
     step = max(SLAB_VOXELS // max(rest.numel(), 1), 1)
-    result = torch.zeros((matrix.shape[0], rest.numel()))
+    result, matrix = torch.zeros((matrix.shape[0], rest.numel()), device=maps.device), matrix.to(maps.device)
     for start in range(0, maps.shape[0], step):
         slab = maps[start : start + step].float().reshape(-1, rest.numel())
         result.addmm_(matrix[:, start : start + step], slab)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import find_input_error
+from ..errors import causes, find_input_error, wants_gpu_memory, wants_memory
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STOPPED, TERMINATED = 130, 143  # 128 and the number of the signal, as shells say it
-_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|cannot allocate memory", re.IGNORECASE)
 _ENDS = "is terminating due to exception"  # what ignite logs of an error that is told here
 
 _tellers: list[Callable[[], str]] = []  # of what is under way in this process: at most one
@@ -65,7 +63,7 @@ def plain_endings() -> None:
 
 def describe(error: BaseException | None) -> tuple[str | None, int]:
     """Return the line of an ending, and the status of the process; None for an error of another kind."""
-    chain = list(_causes(error))
+    chain = list(causes(error))
     if any(isinstance(one, Terminated) for one in chain):
         return "stopped: by SIGTERM", TERMINATED
     if any(isinstance(one, KeyboardInterrupt) for one in chain):
@@ -76,19 +74,11 @@ def describe(error: BaseException | None) -> tuple[str | None, int]:
         said = (str(one) or type(one).__name__).splitlines()[0][:160]
         if isinstance(one, OSError) and one.errno in FULL:
             return f"error: {one.filename or 'a file'}: can't be written ({one.strerror}); wanted room for it", 1
-        if isinstance(one, MemoryError) or (isinstance(one, RuntimeError) and _NO_MEMORY.search(said)):
-            slower = ", or device cpu" if "out of memory" in said.lower() else ""  # how GPUs put it
-            return (
-                f"error: out of memory ({said}); wanted more, or a smaller grid (max_voxels of a training){slower}",
-                1,
-            )
+        if wants_memory(one):
+            slower = ", or device cpu" if wants_gpu_memory(one) else ""
+            wanted = f"wanted more, or a smaller grid (max_voxels of a training){slower}"
+            return f"error: out of memory ({said}); {wanted}", 1
     return None, 1
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _terminate(number: int, frame: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,11 +13,10 @@ from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
 from ..data.inputs import PROBLEMS
-from ..errors import InputError, find_input_error, printable
+from ..errors import InputError, causes, find_input_error, printable, wants_gpu_memory, wants_memory
 from ..volumes.volume import first_line, last_line
 
 SAID = "said"  # whether the problems of a case have been printed
-NO_MEMORY = ("allocate memory", "out of memory")  # as torch puts it
 
 
 class CaseDataset(Dataset):
@@ -80,9 +79,9 @@ def describe_failure(error: BaseException, path: str) -> list[str]:
     found = find_input_error(error)
     if found is not None:
         return [line if str(path) in line else f"{path}: {line}" for line in found.problems]
-    for cause in _causes(error):
-        if isinstance(cause, MemoryError) or any(words in str(cause) for words in NO_MEMORY):
-            slower = "device cpu, " if "out of memory" in str(cause) else ""  # how GPUs put it
+    for cause in causes(error):
+        if wants_memory(cause):
+            slower = "device cpu, " if wants_gpu_memory(cause) else ""
             wanted = f"wanted a smaller scan, {slower}or a larger machine"
             return [f"{path}: not enough memory ({first_line(cause)}); {wanted}"]
         if isinstance(cause, OSError):
@@ -90,14 +89,8 @@ def describe_failure(error: BaseException, path: str) -> list[str]:
         if "cannot find a suitable writer" in str(cause):  # MONAI puts the traceback of the writer into the text
             return [f"{path}: its result can't be written ({last_line(cause)})"]
     logging.getLogger(__name__).error("%s", path, exc_info=error)
-    cause = list(_causes(error))[-1]
+    cause = list(causes(error))[-1]
     return [f"{path}: {type(cause).__name__}: {first_line(cause)}"]
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _path(batchdata: Mapping[str, Any]) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import pytest
 import torch
 
 from common.files.atomic_write import write_atomic
@@ -14,15 +12,6 @@ from common.sam.weights.known import weights_folder
 from support.bundle.run import subset_cohort
 from tools import propose_slices, slice_labels
 from tools.new_bundle import ROOT
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    for name in ("home", "here"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "home"
 
 
 def test_every_path_among_arguments_is_read_so():

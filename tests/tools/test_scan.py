@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from support.bundle.sources import copy_sources
+from support.data.written_files import write_files
 from tools.scan import main, plain, scan
 from tools.scanning.findings import DEFAULT_ALLOW, read_allow_list
 from tools.scanning.used import needed_list, written
@@ -187,12 +188,6 @@ def clean(tmp_path, monkeypatch):
     return tmp_path / "evil"
 
 
-def write(folder: Path, files: dict[str, str | bytes]) -> None:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-
-
 def packed(folder: Path) -> Path:
     path = folder.with_suffix(".zip")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -235,7 +230,9 @@ def test_our_list_is_what_our_bundles_use_and_no_more(allow, ours):
 
 
 def test_the_list_that_a_bundle_needs_is_printed(clean, capsys, tmp_path):
-    write(clean, {"scripts/evil.py": "import bisect, json, os\n\nx = json.loads\ny = bisect.bisect\nz = os.system\n"})
+    write_files(
+        clean, {"scripts/evil.py": "import bisect, json, os\n\nx = json.loads\ny = bisect.bisect\nz = os.system\n"}
+    )
     assert main([str(clean), "--used"]) == 0
     out, err = capsys.readouterr()
     needed = json.loads(out)
@@ -258,7 +255,7 @@ def test_a_clean_bundle_is_clean(clean, allow):
 @pytest.mark.parametrize("form", ["folder", "zip"])
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_malicious_samples_are_refused_and_never_run(sample, form, clean, capsys):
-    write(clean, SAMPLES[sample])
+    write_files(clean, SAMPLES[sample])
     status = main([str(clean if form == "folder" else packed(clean))])
     out = capsys.readouterr().out
     assert status == 1
@@ -298,7 +295,7 @@ def test_what_the_samples_do_in_monai(clean):
 
 
 def test_links_and_special_files_are_refused_and_not_followed(clean, allow, tmp_path):
-    write(tmp_path / "outside", {"evil.py": "import subprocess\n"})
+    write_files(tmp_path / "outside", {"evil.py": "import subprocess\n"})
     (clean / "scripts/linked").symlink_to(tmp_path / "outside")
     (clean / "docs/passwd.txt").symlink_to("/etc/passwd")
     os.mkfifo(clean / "docs/pipe.txt")
@@ -312,7 +309,7 @@ def test_links_and_special_files_are_refused_and_not_followed(clean, allow, tmp_
 
 
 def test_what_is_not_packed_is_left_out_only_when_asked(clean, allow):
-    write(clean, {"scripts/__pycache__/a.pyc": b"x", "eval/run.json": "{}", "models/train.checkpoint.pt": b"x"})
+    write_files(clean, {"scripts/__pycache__/a.pyc": b"x", "eval/run.json": "{}", "models/train.checkpoint.pt": b"x"})
     assert {finding.where for finding in refused(scan(clean, allow))} == {
         *("scripts/__pycache__/a.pyc", "eval/run.json", "models/train.checkpoint.pt")
     }

@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
-from common.errors import InputError
+from common.errors import InputError, find_input_error
 from common.files.tensor_files import atomic_save, load_tensors
 
 from ..unpack import unpack
@@ -161,12 +161,10 @@ def _cohort(parser: ConfigParser, site: Site) -> Any:
         cohort.check()
         return cohort
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not hasattr(cause, "problems"):  # the copy's own InputError is another class
-            cause = cause.__cause__
-        if cause is None:
+        found = find_input_error(error)
+        if found is None:
             raise
-        raise InputError([f"site {site.name}: {line}" for line in cause.problems]) from None
+        raise InputError([f"site {site.name}: {line}" for line in found.problems]) from None
 
 
 def _run(bundle: Path, configs: list[str], settings: Mapping[str, Any], log: Path) -> None:

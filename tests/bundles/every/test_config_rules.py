@@ -249,7 +249,6 @@ def test_building_the_last_trainer_opens_no_label_and_trains_nothing(run, tiny_c
         "dataset_dir": str(tiny_cohort),
     }
     if run is ADA:
-        pytest.importorskip("segment_anything")
         settings |= {"unet_share": 0}
     parser.update(settings)
     import_bundle(run.name)

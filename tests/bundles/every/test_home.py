@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 from monai.bundle import ConfigParser
 
 from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun, subset_cohort
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    """A home folder beside an empty folder, which is where the process stands."""
-    for name in ("home", "here"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "home"
 
 
 @pytest.mark.slow

@@ -90,6 +90,8 @@ def test_metadata_says_what_the_zoo_shows(bundle):
     numbers = [tuple(map(int, version.split("."))) for version in metadata["changelog"]]
     assert numbers == sorted(numbers, reverse=True) and metadata["version"] == next(iter(metadata["changelog"]))
     assert all(text.strip() for text in metadata["changelog"].values())
+    said = (bundle.parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"`bundles/{bundle.name}` {metadata['version']}: " in said
     for side in metadata["network_data_format"].values():
         for tensor in side.values():
             assert set(tensor["channel_def"]) == {str(channel) for channel in range(tensor["num_channels"])}

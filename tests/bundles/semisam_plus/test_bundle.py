@@ -98,6 +98,16 @@ def test_training_leaves_model_scores_and_report(trained):
         assert words in page, words
 
 
+def test_no_file_of_results_or_checkpoints_names_a_folder(trained, cohort):
+    folder = trained["folder"]
+    files = [path for name in ("output", "ckpt") for path in (folder / name).rglob("*") if path.is_file()]
+    contents = {path.name: path.read_bytes() for path in files}
+    assert {"model.pt", "train.checkpoint.pt", "run.json", "report.html", "metrics.csv"} <= contents.keys()
+    assert not [name for name, content in contents.items() if os.fsencode(folder.parent) in content]
+    for place in (folder, cohort, cohort.parent, SEMISAM.folder):
+        assert not [name for name, content in contents.items() if os.fsencode(place) in content], place
+
+
 def test_specialist_learns_from_a_generalist_that_does_not_change(trained):
     history = trained["flow"].parser.get_parsed_content("train#trainer").progress.history
     heard = dict(history["generalist"])

@@ -225,6 +225,11 @@ def test_atlas_needs_foreground(tmp_path):
     case = make_case(tmp_path, label=np.zeros(SHAPE, np.uint8))
     assert check(tmp_path, case) == []
     assert "labels/a.nii.gz: the mask is empty" in only(check(tmp_path, case, needs_foreground=["a"]))
+    case = make_case(tmp_path, label=np.ones(SHAPE, np.uint8))
+    assert check(tmp_path, case) == []
+    assert "labels/a.nii.gz: every voxel of the mask is 1; wanted" in only(
+        check(tmp_path, case, needs_foreground=["a"])
+    )
 
 
 def test_the_same_voxels_twice(tmp_path):

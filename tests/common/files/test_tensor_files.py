@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import argparse
+import fractions
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,15 @@ def test_a_pickle_payload_is_refused_and_not_executed(tmp_path) -> None:
         read_tensors(path)
     assert str(path) in one_line(error) and "nothing was executed" in str(error.value)
     assert not witness.exists()
+
+
+@pytest.mark.parametrize("extra", [argparse.Namespace(lr=0.1), Path("x"), fractions.Fraction(1, 2), print])
+def test_what_training_scripts_save_beside_weights_is_refused(tmp_path, extra) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"model": {"weight": torch.ones(2)}, "args": extra}, path)
+    with pytest.raises(InputError) as error:
+        read_tensors(path)
+    assert str(path) in one_line(error) and "nothing was executed" in str(error.value)
 
 
 @pytest.mark.parametrize("key", [None, "model_state_dict", "model", "state_dict"])

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
+
 import nibabel
 import numpy as np
+import pytest
 import torch
 from monai.data import MetaTensor
 
 from common.grid.grid import Grid
-from common.grid.preprocessing import ImagePreprocessing
+from common.grid.native import ToNativeGridd
+from common.grid.preprocessing import ImagePreprocessing, LabelPreprocessing
+from support.data.ellipsoid import affine_of, axes, dice, oblique, truth
+
+CODES = ["".join(code) for lines in permutations(("LR", "PA", "IS")) for code in product(*lines)]
 
 
 def test_a_client_that_loads_itself_leaves_out_what_loads(tmp_path):
@@ -24,3 +31,23 @@ def test_a_client_that_loads_itself_leaves_out_what_loads(tmp_path):
     for transform in rest:
         item = transform(item)
     assert len(rest) == len(whole.transforms) - 1 and torch.equal(item["image"].as_tensor(), wanted.as_tensor())
+
+
+@pytest.mark.parametrize("turned", [0, 12])
+@pytest.mark.parametrize("codes", CODES)
+def test_the_way_there_and_back_is_right_for_all_48_axis_codes(codes, turned, tmp_path):
+    size = (33, 30, 27)
+    affine = affine_of(oblique(turned) @ axes(codes, (2.5, 3.0, 3.5)), size)
+    organ = truth(affine, size)
+    nibabel.save(nibabel.Nifti1Image((100 + 400 * organ).astype(np.int16), affine), tmp_path / "image.nii")
+    nibabel.save(nibabel.Nifti1Image(7 * organ.astype(np.uint8), affine), tmp_path / "label.nii")
+    grid = Grid((32, 32, 32), (3.0, 3.0, 3.0), (0, 7))
+    item = ImagePreprocessing(grid)({"image": str(tmp_path / "image.nii")})
+    item |= LabelPreprocessing(grid)({"label": str(tmp_path / "label.nii")})
+    seen, label = item["image"][0].as_tensor(), item["label"][1].as_tensor()
+    assert (seen - label).abs().mean() < 0.01  # both have come to the same place
+    assert nibabel.aff2axcodes(item["image"].affine) == ("R", "A", "S")
+    found = ToNativeGridd("pred", [0, 7])({"image": item["image"], "pred": torch.stack([1 - seen, seen])})["pred"]
+    assert found.shape == (1, *size) and np.allclose(found.affine, affine, atol=1e-5)
+    assert set(found.unique().tolist()) == {0, 7}
+    assert dice(found[0].numpy() == 7, organ) > 0.95

@@ -200,11 +200,10 @@ def test_a_nan_later_on_keeps_the_last_good_checkpoint_which_can_be_gone_on_from
     trainer = make_trainer(tmp_path, objective=Poisoned(epoch=3))
     cases = []
     trainer.add_event_handler(Events.ITERATION_STARTED, lambda engine: cases.append(engine.state.batch["case"]))
-    with pytest.raises(
-        RuntimeError, match=r"loss, gradient not finite in epoch 3 for case (.*); what has been "
-    ) as error:
+    with pytest.raises(RuntimeError) as error:
         trainer.run()
-    assert len(cases) == 9 and f"for case {', '.join(cases[-1])};" in str(error.value)
+    where = f"loss, gradient not finite in epoch 3 for case {', '.join(cases[-1])}; what has been saved before is kept"
+    assert len(cases) == 9 and str(error.value).startswith(where)
     kept = load_tensors(tmp_path / "train.pt")
     assert kept["epoch"] == 2 and all(value.isfinite().all() for value in kept["objective"].values())
     resumed = make_trainer(tmp_path, resume=True)

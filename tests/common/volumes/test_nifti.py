@@ -57,6 +57,16 @@ def test_voxels_are_those_of_nibabel(tmp_path, name, kind, scale):
     assert read_nifti_geometry(tmp_path / name)[0] == (5, 6, 7)
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_slope_of_0_is_none(tmp_path, name):
+    """The standard's word for voxels that are not scaled; taken as a factor, it would make all of them 0."""
+    content = bytearray(written(tmp_path / "b.nii").read_bytes())
+    struct.pack_into("<ff", content, 112, 0.0, 7.0)  # scl_slope, scl_inter
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert nibabel.Nifti1Header(bytes(content[:348]), check=False)["scl_slope"] == 0
+    assert np.array_equal(read_volume(tmp_path / name).array, VOXELS)
+
+
 @pytest.mark.parametrize("image_class", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 @pytest.mark.parametrize(("unit", "factor"), [("meter", 1e-3), ("mm", 1), ("micron", 1e3), ("unknown", 1)])
 def test_units_become_mm(tmp_path, unit, factor, image_class):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from common.errors import InputError
 from support.bundle.packable import NAME, make_bundle
-from support.bundle.run import subset_cohort, weights
+from support.bundle.run import WEAK, subset_cohort, weights
 from tools.pack import main, pack
 from tools.packing.checksums import FILE as SUMS
 from tools.packing.checksums import parse_sums, sums_of
@@ -100,6 +100,18 @@ def test_it_runs_in_an_empty_folder_without_the_repository_and_offline(packed, e
     flags = ["--bundle_root", str(root), "--dataset_dir", str(data / "imagesTs"), "--output_dir", "results"]
     bundle_command("run", "--config_file", str(root / "configs" / "inference.json"), *flags, folder=elsewhere)
     assert len(list((elsewhere / "results").rglob("*_seg.nii.gz"))) == 1
+
+
+@pytest.mark.slow
+def test_it_trains_there_too(packed, elsewhere, tiny_cohort):
+    unpack(packed, elsewhere / "bundles")
+    data, root = subset_cohort(tiny_cohort, elsewhere / "data", training=3, test=1), elsewhere / "bundles" / NAME
+    before = weights(root / "models" / "model.pt")
+    flags = WEAK.flags(dataset_dir=data, bundle_root=root, rounds=1, epochs=1, epoch_length=2)
+    said = bundle_command("run", "--config_file", str(root / "configs" / "train.json"), *flags, folder=elsewhere)
+    after = weights(root / "models" / "model.pt")
+    assert "epoch 1/1" in said and (root / "eval" / "report.html").is_file()
+    assert before.keys() == after.keys() and not all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_monai_installs_it_as_it_was_packed(packed, elsewhere):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.data.written_files import write_files
 from tools.scan import scan
 from tools.scanning.findings import read_allow_list
 
@@ -263,9 +264,7 @@ def clean(tmp_path) -> Path:
 
 
 def refused(folder: Path, files: dict[str, str | bytes]) -> list:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    write_files(folder, files)
     return [finding for finding in scan(folder, ALLOW) if not finding.allowed]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import nibabel
 import numpy as np
@@ -44,6 +45,18 @@ def test_any_format_of_a_scan_gives_the_same(run, scans):
     size = pred["series"].shape
     assert np.asarray(pred["series"].dataobj).sum() == pytest.approx(wanted.sum(), rel=0.01)
     assert dice(np.asarray(pred["series"].dataobj) == 1, truth(pred["series"].affine, size)) > 0.93
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere file names are text")
+@pytest.mark.parametrize("name", [b"a scan (1)", "Schädel".encode(), b"scan\xff", b"scan\n2"])
+def test_any_file_name_of_a_scan(run, scans, tmp_path, capsys, name):
+    folder, case = tmp_path / "scans", os.fsdecode(name)
+    folder.mkdir()
+    (folder / f"{case}.nii.gz").write_bytes((scans / "RAS.nii.gz").read_bytes())
+    written = run(folder) / case / f"{case}_seg.nii.gz"
+    assert written.read_bytes() == (run(scans / "RAS.nii.gz") / "RAS" / "RAS_seg.nii.gz").read_bytes()
+    said = capsys.readouterr().out.splitlines()
+    assert sum("_seg.nii.gz  label 1: " in line for line in said) == 2 and all(line.isprintable() for line in said)
 
 
 @pytest.mark.parametrize(("values", "kind"), [([0, 200], np.uint8), ([0, 300], np.uint16)])

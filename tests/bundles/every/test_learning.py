@@ -1,0 +1,71 @@
+"""Each bundle learns: an ellipsoid in noise, whose place and size no case shares with another, within a minute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from support.ada_sam.fake import use_tiny_sam
+from support.bundle.resumed import curves
+from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun, scores
+
+SIDE, TRAINING, TEST = 32, 4, 2
+# what a user would say of it: half of the scan about its middle, 16 ml
+LOCATIONS = {"1": {"box": [[0.2, 0.8]] * 3, "volume_ml": 16.0}}
+WHOLE = {"epoch_length": 10, "learning_rate": 0.01}
+LEARNING = {
+    "rrl_medsam": (RRL, {**WHOLE, "max_voxels": 8192, "epochs": 6, "register_epochs": 2, "rounds": 1}),
+    "semisam_plus": (SEMISAM, {**WHOLE, "epochs": 4}),
+    "ada_sam": (
+        ADA,
+        {**WHOLE, "epochs": 8, "num_label_slices": 8, "unet_epochs": 6, "unet_length": 10, "unet_rate": 0.01},
+    ),
+    "weakmedsam": (WEAK, {**WHOLE, "epochs": 4, "appearance_epochs": 4, "prior": "box"}),
+}
+PARAMETERS = [pytest.param(name, marks=() if name == "semisam_plus" else pytest.mark.slow) for name in LEARNING]
+
+
+def make_case(folder: Path, number: int, kind: str, random: np.random.Generator) -> dict[str, Any]:
+    """Write an image (organ 250, else 100, noise of 40) and its label, voxels of 2 mm; return its entry."""
+    place = np.stack(np.meshgrid(*[np.linspace(-1, 1, SIDE)] * 3, indexing="ij"), -1)
+    centre, radii = random.uniform(-0.3, 0.3, 3), random.uniform(0.4, 0.6, 3)
+    organ = (((place - centre) / radii) ** 2).sum(-1) < 1
+    image = (100 + 150 * organ + 40 * random.standard_normal(organ.shape)).astype(np.int16)
+    case: dict[str, Any] = {}
+    for key, voxels in (("image", image), ("label", organ.astype(np.uint8))):
+        case[key] = f"{key}s{kind}/case_{number}.nii.gz"
+        (folder / case[key]).parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(voxels, np.diag([2.0, 2.0, 2.0, 1.0])), folder / case[key])
+    bits = organ.any((0, 1)).astype(int).tolist()
+    return case | ({"slice_labels": {"axis": 2, "labels": {"1": bits}}} if kind == "Tr" else {})
+
+
+@pytest.fixture(scope="module")
+def ellipsoids(tmp_path_factory) -> Path:
+    folder, random = tmp_path_factory.mktemp("ellipsoids"), np.random.default_rng(0)
+    content = {
+        "name": "ellipsoids",
+        "labels": {"0": "background", "1": "organ"},
+        "locations": LOCATIONS,
+        "training": [make_case(folder, number, "Tr", random) for number in range(TRAINING)],
+        "test": [make_case(folder, TRAINING + number, "Ts", random) for number in range(TEST)],
+    }
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_an_ellipsoid(name, ellipsoids, tmp_path, monkeypatch):
+    run: BundleRun = LEARNING[name][0]
+    if run is ADA:
+        use_tiny_sam(monkeypatch, tmp_path / "weights")
+    flow, _ = run.run(["train.json"], tmp_path, ellipsoids, **LEARNING[name][1])
+    loss = [value for _, value in curves(flow)["train"]["loss"]]
+    assert loss[-1] < 0.7 * loss[0], loss
+    dice = [row["dice"] for row in scores(tmp_path / "output" / "metrics.json")]
+    assert len(dice) == TEST and np.mean(dice) > 0.8, dice
