@@ -87,6 +87,7 @@ def find_frames(paths: Iterable[Path]) -> list[Frame]:
 
 
 def frame_count(header: Dataset) -> int:
+    """Return how many frames a file holds; single slices don't say."""
     return int(header.get("NumberOfFrames") or 1)
 
 
