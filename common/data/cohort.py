@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
-from ..grid.grid import Grid, plan_grid
-from ..launch.words import number, per_axis
+from ..grid.grid import Grid
+from ..grid.plan import plan_grid
+from ..grid.plan_summary import describe_grid, describe_kept, kept_by_levels
+from ..launch.words import number, optional, optional_number, per_axis
 from .checks import require_sound
 from .datalist import Case, Datalist, read_datalist
 from .selection import require_scored, scored_cases
 
 T = TypeVar("T")
+LOOKED_AT = 2  # labels that are brought to the grid and back before training
 
 
 class Cohort:
@@ -24,7 +27,8 @@ class Cohort:
     Args:
         dataset_dir: folder with a `dataset.json` in MSD layout; None where a client has given the cases.
         datalist: its file name; or what a client has given (`client_datalist`).
-        spatial_size, pixdim, max_voxels, divisor: see `plan_grid`; one number stands for all axes.
+        spatial_size, pixdim, max_voxels, divisor, strides, levels, fine_pixdim: see `plan_grid`; one number stands for
+            all axes.
 
     Attributes:
         content: the datalist.
@@ -48,6 +52,9 @@ class Cohort:
         pixdim: Sequence[float] | None = None,
         max_voxels: int = 98304,
         divisor: int = 8,
+        strides: Sequence[Any] | None = None,
+        levels: int | None = None,
+        fine_pixdim: Sequence[float] | None = None,
     ) -> None:
         self.content = read_datalist(dataset_dir, datalist)
         self.name, self.labels = self.content.name, self.content.labels
@@ -55,6 +62,9 @@ class Cohort:
         self.spatial_size, self.pixdim = per_axis("spatial_size", spatial_size, True), per_axis("pixdim", pixdim)
         self.max_voxels = number("max_voxels", max_voxels, whole=True, least=1)
         self.divisor = number("divisor", divisor, whole=True, least=1)
+        self.strides, self.fine_pixdim = optional(strides), per_axis("fine_pixdim", fine_pixdim)
+        self.levels = optional_number("levels", levels, whole=True, least=1)
+        self.kept: dict[int, dict[int, float]] = {}
         self._checked = False
 
     @cached_property
@@ -68,6 +78,9 @@ class Cohort:
                 self.pixdim,
                 self.max_voxels,
                 self.divisor,
+                self.strides,
+                self.levels,
+                self.fine_pixdim,
                 self.content.grid,
             )
         )
@@ -82,6 +95,18 @@ class Cohort:
             self._check_files()
             self.check_further()
             self._checked = True
+
+    @property
+    def whole_cases(self) -> list[Case]:
+        """What a fine level learns from: case and image, and `label` where all of the mask may be opened."""
+        return [{key: case[key] for key in ("case", "image", "label") if key in case} for case in self.cases]
+
+    def describe_plan(self) -> list[str]:
+        """Return what the grid means for this data set, a line each, and remember what labels keep on it (`kept`)."""
+        lines = list(describe_grid(self.grid, self.cases))
+        labels = [case["label"] for case in self.whole_cases if "label" in case]
+        self.kept = kept_by_levels(self.grid, labels[:LOOKED_AT])
+        return [*lines, *describe_kept(self.kept, self.labels)]
 
     def require_scored(self) -> None:
         """Raise an InputError where there is no case to score by."""
@@ -115,5 +140,5 @@ class Cohort:
     @property
     def settings(self) -> dict[str, Any]:
         """What was asked for, for run.json."""
-        names = ("spatial_size", "pixdim", "max_voxels", "divisor")
+        names = ("spatial_size", "pixdim", "max_voxels", "divisor", "strides", "levels", "fine_pixdim")
         return {name: vars(self)[name] for name in names}

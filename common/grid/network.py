@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +15,28 @@ class GridNetwork(nn.Module):
     """Base of whatever is deployed: the grid travels as buffers, so that model.pt alone is enough to serve it.
 
     Args:
-        spatial_size, pixdim, label_values: see `Grid`; K = len(label_values).
+        spatial_size, pixdim, label_values, strides: see `Grid`; K = len(label_values). Strides that are no list an axis
+            are not kept: a model.pt of before there were such has none.
+
+    Attributes:
+        window: voxels that the network sees at once.
 
     Raises:
         ValueError: see `Grid`.
     """
 
-    def __init__(self, spatial_size: Sequence[int], pixdim: Sequence[float], label_values: Sequence[int]) -> None:
+    def __init__(
+        self,
+        spatial_size: Sequence[int],
+        pixdim: Sequence[float],
+        label_values: Sequence[int],
+        strides: Sequence[Any] | None = None,
+    ) -> None:
         super().__init__()
         Grid(tuple(spatial_size), tuple(pixdim), tuple(label_values))  # refuses what is no grid
-        self.classes = len(label_values)
+        self.classes, self.window = len(label_values), [int(n) for n in spatial_size]
+        if strides is not None and all(isinstance(step, Sequence) for step in strides):
+            self.register_buffer("strides", torch.tensor([[float(n) for n in step] for step in strides]))
         self.register_buffer("spatial_size", torch.tensor([float(n) for n in spatial_size]))
         self.register_buffer("pixdim", torch.tensor([float(p) for p in pixdim]))
         self.register_buffer("label_values", torch.tensor([float(v) for v in label_values]))
@@ -36,15 +49,20 @@ class BodyNetwork(GridNetwork):
         body: image [B, 1, H, W, D] -> [B, C, H, W, D] with C >= K, or, under deep supervision, several of these, the
             finest first: a list, or a tensor [B, n, C, H, W, D]. Channels beyond K belong to a method and are left out
             of the answer.
-        spatial_size, pixdim, label_values: see `GridNetwork`.
+        spatial_size, pixdim, label_values, strides: see `GridNetwork`.
 
     forward: image [B, 1, H, W, D] in [0, 1] -> logits [B, K, H, W, D].
     """
 
     def __init__(
-        self, body: nn.Module, spatial_size: Sequence[int], pixdim: Sequence[float], label_values: Sequence[int]
+        self,
+        body: nn.Module,
+        spatial_size: Sequence[int],
+        pixdim: Sequence[float],
+        label_values: Sequence[int],
+        strides: Sequence[Any] | None = None,
     ) -> None:
-        super().__init__(spatial_size, pixdim, label_values)
+        super().__init__(spatial_size, pixdim, label_values, strides)
         self.body = body
 
     def forward(self, image: Tensor) -> Tensor:

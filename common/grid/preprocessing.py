@@ -16,7 +16,7 @@ from ..volumes.image_reader import LoadImageVolumed
 from ..volumes.label import LoadLabelVolumed
 from .grid import Grid
 from .intensity import ScaleScannedPercentilesd
-from .to_grid import LabelToGridd, ToGridd
+from .to_grid import LabelToGridd, ToFinestd, ToGridd
 
 
 class ImagePreprocessing(Compose):
@@ -26,6 +26,8 @@ class ImagePreprocessing(Compose):
         grid: of the network.
         percentiles: of the intensities of what was scanned that become 0 and 1; what lies beyond is clipped.
     """
+
+    resample: type[ToGridd] = ToGridd
 
     def __init__(self, grid: Grid, percentiles: Sequence[float] = (1, 99)) -> None:
         self.percentiles = [float(p) for p in percentiles]
@@ -37,9 +39,19 @@ class ImagePreprocessing(Compose):
                 EnsureTyped("image", dtype=torch.float32),
                 Orientationd("image", axcodes="RAS", labels=None),
                 ScaleScannedPercentilesd("image", lower, upper),
-                ToGridd("image", grid),
+                self.resample("image", grid),
             ]
         )
+
+
+class ScanPreprocessing(ImagePreprocessing):
+    """`image`, a path, as a trained model is given it: the whole scan at the spacing of the finest level, never cut.
+
+    [1, H, W, D], RAS, intensities in [0, 1], float32; where a single window takes all of it, what `ImagePreprocessing`
+    gives.
+    """
+
+    resample = ToFinestd
 
 
 class LabelPreprocessing(Compose):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from .grid import Grid
 SLAB_VOXELS = 32_000_000  # turned into float32 at once
 SHEAR = 1e-3  # cosine of the angle between two axes that still counts as a right one
 BLUR = 0.42  # standard deviation of a Gaussian whose full width at half maximum is 1
+BLOCK = 16  # voxels, by which no network makes an axis coarser than to 1
 TRUNCATED = 3.0  # standard deviations
 
 
@@ -44,13 +46,28 @@ class ToGridd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            way = WayToGrid(result[key], self.grid)
+            way = self.find_way(result[key])
             result[key] = MetaTensor(self.bring(way, result[key].as_tensor()), affine=way.affine, meta=way.meta)
         return result
+
+    def find_way(self, image: MetaTensor) -> WayToGrid:
+        """Return how this scan comes to the grid."""
+        return WayToGrid(image, self.grid.pixdim, self.grid.spatial_size)
 
     def bring(self, way: WayToGrid, values: Tensor) -> Tensor:
         """Return the values [C, H, W, D] of a scan on the grid."""
         return way.resample(values)
+
+
+class ToFinestd(ToGridd):
+    """Bring a whole image [C, H, W, D], a RAS MetaTensor, to the spacing of a grid's finest level; nothing is cut.
+
+    Along an axis on which the scan is shorter than the window of an only level it is padded to that by its edge, as in
+    `ToGridd`; on a longer one it is padded to whole blocks of `BLOCK` voxels or what the window is a multiple of.
+    """
+
+    def find_way(self, image: MetaTensor) -> WayToGrid:
+        return WayToGrid(image, self.grid.finest.pixdim, None if self.grid.fine else self.grid.spatial_size, whole=True)
 
 
 class LabelToGridd(ToGridd):
@@ -75,33 +92,40 @@ class WayToGrid:
 
     Args:
         image: [C, H, W, D], RAS, a MetaTensor with its affine.
-        grid: the aim.
+        pixdim: of the grid, mm.
+        spatial_size: of the grid, voxels; None: what the scan has at that spacing.
+        whole: the grid grows where the scan is longer.
 
     Attributes:
+        spatial_size: of the grid, voxels.
         affine: [4, 4], voxel of the grid to RAS mm.
         meta: of the scan, without its affine.
     """
 
-    def __init__(self, image: MetaTensor, grid: Grid) -> None:
+    def __init__(
+        self, image: MetaTensor, pixdim: Sequence[float], spatial_size: Sequence[int] | None, whole: bool = False
+    ) -> None:
         self.meta = {key: value for key, value in image.meta.items() if key != "affine"}
-        self.grid, self.native = grid, image.affine.double().cpu()
+        self.pixdim, self.native = tuple(pixdim), image.affine.double().cpu()
         shape, spacing = image.shape[1:], image.pixdim.tolist()
-        self.ratios = [new / old for new, old in zip(grid.pixdim, spacing, strict=True)]
+        self.ratios = [new / old for new, old in zip(pixdim, spacing, strict=True)]
         self.sheared = is_sheared(self.native)
         self.spaced = self.native.numpy() @ np.diag([*self.ratios, 1.0])  # of the scan at the grid's spacing
         counts: Sequence[int] = [count_voxels(n, ratio) for n, ratio in zip(shape, self.ratios, strict=True)]
         if self.sheared:
             self._require_room(shape)
             # leaves the axes of a tilted gantry for right-angled ones, as MONAI's Spacing does
-            self.spaced = zoom_affine(self.native.numpy(), grid.pixdim, diagonal=False)
+            self.spaced = zoom_affine(self.native.numpy(), pixdim, diagonal=False)
             size, self.spaced[:3, 3] = compute_shape_offset(shape, self.native.numpy(), self.spaced)
             counts = [int(n) for n in size]
-        firsts = [first_voxel(n, size) for n, size in zip(counts, grid.spatial_size, strict=True)]
+        wanted = counts if spatial_size is None else spatial_size
+        self.spatial_size = whole_size(counts, wanted) if whole else tuple(wanted)
+        firsts = [first_voxel(n, size) for n, size in zip(counts, self.spatial_size, strict=True)]
         step = np.eye(4)
         step[:3, 3] = firsts
         self.affine = torch.from_numpy(self.spaced @ step)
         self.matrices = [
-            axis_matrix(*a) for a in zip(shape, self.ratios, counts, firsts, grid.spatial_size, strict=True)
+            axis_matrix(*a) for a in zip(shape, self.ratios, counts, firsts, self.spatial_size, strict=True)
         ]
 
     def resample(self, maps: Tensor) -> Tensor:
@@ -112,7 +136,7 @@ class WayToGrid:
         if maps.dtype == torch.bool:  # nothing comes from where nothing is
             found = filled_box(maps.any(0))
             if found is None:
-                return torch.zeros((maps.shape[0], *self.grid.spatial_size), device=maps.device)
+                return torch.zeros((maps.shape[0], *self.spatial_size), device=maps.device)
             box = found
         matrices = [matrix[:, s] for matrix, s in zip(self.matrices, box, strict=True)]
         maps = maps[(slice(None), *box)]
@@ -126,13 +150,13 @@ class WayToGrid:
         for axis, ratio in enumerate(self.ratios):
             matrix = smoothing_matrix(maps.shape[axis + 1], ratio)
             maps = maps if matrix is None else along_axis(maps, matrix.float(), axis + 1)
-        spaced = Spacing(self.grid.pixdim, mode="bilinear", padding_mode="border")(
+        spaced = Spacing(self.pixdim, mode="bilinear", padding_mode="border")(
             MetaTensor(maps.float(), affine=self.native)
         )
-        return ResizeWithPadOrCrop(self.grid.spatial_size, mode="edge")(spaced).as_tensor()
+        return ResizeWithPadOrCrop(self.spatial_size, mode="edge")(spaced).as_tensor()
 
     def _require_room(self, shape: Sequence[int]) -> None:
-        problem = describe_oversize(shape, self.native.numpy(), self.grid.pixdim)
+        problem = describe_oversize(shape, self.native.numpy(), self.pixdim)
         if problem is not None:
             raise InputError(f"{self.meta.get('filename_or_obj', 'the image')}: {problem}")
 
@@ -152,6 +176,14 @@ def count_voxels(n: int, ratio: float) -> int:
 def first_voxel(count: int, size: int) -> int:
     """Return which of `count` voxels is the first of `size`, as MONAI's ResizeWithPadOrCrop cuts; below 0: padded."""
     return count // 2 - size // 2 if count > size else -((size - count) // 2)
+
+
+def whole_size(counts: Sequence[int], window: Sequence[int]) -> tuple[int, ...]:
+    """Return the size of what a window slides over: its own, or whole blocks of it where there are more voxels."""
+    blocks = [math.gcd(size, BLOCK) for size in window]
+    return tuple(
+        size if n <= size else -(-n // block) * block for n, size, block in zip(counts, window, blocks, strict=True)
+    )
 
 
 def axis_matrix(n: int, ratio: float, count: int, first: int, size: int) -> Tensor:

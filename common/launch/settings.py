@@ -53,7 +53,11 @@ SHARED: dict[str, Kind] = {
     "resume": TRUTH,
     "seed": SEED,
     "channels": CHANNELS,
-    "strides": STRIDES,
+    "strides": STRIDES | NULL,
+    "levels": whole(1, 2) | NULL,
+    "fine_pixdim": MM | NULL,
+    "fine_epochs": COUNT,
+    "fine_rate": RATE,
     "norm": NORM,
     "dropout": number(least=0, below=1),
     "epochs": COUNT,
@@ -116,7 +120,11 @@ def check_settings(kinds: Mapping[str, Kind], fits: Sequence[Fit] = (), argv: Se
 
 def unet_fits(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield where settings of a U-Net don't fit: strides are one fewer than channels, and sizes their multiples."""
-    if {"channels", "strides"} <= values.keys() and len(values["strides"]) != len(values["channels"]) - 1:
+    if values.get("strides", ()) is None:
+        steps = len(values["channels"]) - 1 if "channels" in values else None
+        if steps is not None and "divisor" in values and values["divisor"] != 2**steps:
+            yield f"divisor is {values['divisor']}; wanted {2**steps}, for {steps + 1} channels, or strides"
+    elif {"channels", "strides"} <= values.keys() and len(values["strides"]) != len(values["channels"]) - 1:
         yield f"strides is {values['strides']}; wanted one fewer than channels, which is {values['channels']}"
     else:
         yield from sizes_fit(values)
@@ -124,7 +132,7 @@ def unet_fits(values: Mapping[str, Any]) -> Iterator[str]:
 
 def sizes_fit(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield which sizes the strides of a network don't divide; a planned one is a multiple of `divisor`, else of 8."""
-    if "strides" not in values:
+    if values.get("strides") is None:
         return
     factor = math.prod(values["strides"])
     for name in ("spatial_size", "roi_size"):

@@ -17,6 +17,7 @@ from ..data.label_names import compare_names
 from ..errors import printable
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
+from ..levels.evaluation import COARSE
 from ..run.manifest import RunManifest
 from ..scoring.compared import Compared
 from ..scoring.handler import NativeGridMetrics
@@ -102,12 +103,16 @@ class Finish:
 
     # --- what all have in common
 
+    def columns(self) -> list[Compared]:
+        """Return what is compared, and the first level by itself where there are two."""
+        return [*self.compared(), *([COARSE] if self.cohort.grid.fine is not None else [])]
+
     def scores(self) -> dict[str, dict[str, float]]:
         """Return the mean Dice of each compared column by label name and overall, {} where nothing could be scored."""
         if not self.metrics.table.rows:
             return {}
         return {
-            name: {c.name: columns.get(c.column, {}).get("mean", math.nan) for c in self.compared() if c.column}
+            name: {c.name: columns.get(c.column, {}).get("mean", math.nan) for c in self.columns() if c.column}
             for name, columns in self.metrics.table.summary().items()
         }
 
@@ -116,7 +121,7 @@ class Finish:
         rows = []
         for name, scores in self.scores().items():
             row: dict[str, Any] = {"label": name}
-            for c in self.compared():
+            for c in self.columns():
                 row[c.title] = scores[c.name] if c.column else scores["method"] - scores[c.against]
             rows.append(row)
         return rows
@@ -129,7 +134,7 @@ class Finish:
             return
         count = len({row["case"] for row in self.metrics.table.rows})
         table = Table(title=f"Dice, mean of {count} cases never seen in training, native grid")
-        signed = {c.title for c in self.compared() if c.against}
+        signed = {c.title for c in self.columns() if c.against}
         for column in rows[0]:
             table.add_column(column, justify="left" if column == "label" else "right")
         for row in rows:

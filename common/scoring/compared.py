@@ -68,7 +68,7 @@ class AddComparedd(MapTransform):
             scores: dict[int, dict[str, float]] = {}
             for volume, values in self._label_maps(found, data["image"]):
                 if data.get("label") is not None:
-                    scores |= _score(volume, data["label"], values)
+                    scores |= score(volume, data["label"], values)
                 if len(found) == len(self.label_values):
                     result[what.name] = volume
             for column, metric in ((what.column, "dice"), (what.hd95, "hd95")):
@@ -91,6 +91,7 @@ class AddComparedd(MapTransform):
             yield ToNativeGridd("found", values)({"found": probabilities, "image": image})["found"], values
 
 
-def _score(volume: Tensor, label: Tensor, values: Sequence[int]) -> dict[int, dict[str, float]]:
+def score(volume: Tensor, label: Tensor, values: Sequence[int]) -> dict[int, dict[str, float]]:
+    """Return the metrics of a label map against a label, both [1, H, W, D] on the same voxels, by value."""
     spacing = affine_to_spacing(np.asarray(label.affine.cpu()), r=3)
     return case_metrics(plain(volume)[0], plain(label)[0], spacing, values)

@@ -12,14 +12,17 @@ from torch import Tensor
 
 from ..imaging.registration import total_ddf, warp
 from ..launch.words import optional, per_axis, truth
+from ..levels.windows import windowed
 from ..precision import bf16_autocast
+
+LEAST = 1e-7  # probability
 
 
 class AffineTTAInferer(Inferer):
     """Predict a volume as it is and in `views` slightly turned, scaled, shifted forms, and average the probabilities.
 
-    The transformations are fixed (a seeded draw), so the same input gives the same output. One pass over the whole
-    grid: there is no sliding window, because the network was trained on whole volumes.
+    The transformations are fixed (a seeded draw), so the same input gives the same output. A volume that fits the
+    network's window is seen at once, as in training.
 
     Args:
         views: number of additional passes; 0 predicts once.
@@ -72,21 +75,21 @@ class AffineTTAInferer(Inferer):
                 logits = network(x, *args, **kwargs)
             return torch.softmax(logits.float(), dim=1)
 
-        total = probabilities(image)
+        total = scan_probabilities(image, network, probabilities)
         for matrix in self.matrices():
             forward = matrix.to(image.device)[None].expand(image.shape[0], -1, -1)
             linear = torch.linalg.inv(forward[:, :, :3])
             backward = torch.cat([linear, -linear @ forward[:, :, 3:]], dim=2)
             view = warp(image, total_ddf(forward, None, size))
-            total = total + warp(probabilities(view), total_ddf(backward, None, size))
-        return torch.log((total / (1 + self.views)).clamp_min(1e-7))
+            total = total + warp(scan_probabilities(view, network, probabilities), total_ddf(backward, None, size))
+        return (total / (1 + self.views)).clamp_min_(LEAST).log_()
 
 
 class VolumeInferer(Inferer):
-    """Predict a volume at once, or window by window with the plain mean of the windows' probabilities.
+    """Predict a volume at once, or window by window where it is larger than what the network sees (`windowed`).
 
     Args:
-        roi_size: voxels of a window, cut to the volume where it is smaller; None: the whole volume.
+        roi_size: voxels of a window, cut to the volume where it is smaller; None: the network's own (`window`).
         overlap: share of a window that the next one covers again.
         batch_size: windows at once.
         amp: bfloat16 autocast; None follows the device.
@@ -114,11 +117,21 @@ class VolumeInferer(Inferer):
             return torch.softmax(logits.float(), dim=1)
 
         if self.roi_size is None:
-            found = probabilities(image)
+            found = scan_probabilities(image, network, probabilities, self.overlap, self.batch_size)
         else:
             window = [min(n, size) for n, size in zip(self.roi_size, image.shape[2:], strict=True)]
             found = sliding_window_inference(image, window, self.batch_size, probabilities, self.overlap)
-        return torch.log(found.clamp_min(1e-7))
+        return found.clamp_min_(LEAST).log_()
+
+
+def scan_probabilities(
+    image: Tensor, network: Any, predictor: Callable[[Tensor], Tensor], overlap: float = 0.5, batch_size: int = 1
+) -> Tensor:
+    """Return the probabilities of an image [B, 1, H, W, D], in windows where it is larger than the network's own."""
+    window = getattr(network, "window", None)
+    if not window:  # a network of two levels looks for itself, and one that is none of ours says nothing
+        return predictor(image)
+    return windowed(image, predictor, window, overlap, batch_size)
 
 
 def _amp(word: Any) -> bool | None:

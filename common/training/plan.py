@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ignite.distributed as idist
+
 from ..data.cohort import Cohort
+from ..errors import printable
 from ..run.manifest import settings_of
 from ..run.run import Run
 from .stage import Stage
@@ -43,6 +46,11 @@ class Plan:
         if self._prepared:
             return
         self.cohort.check()
+        lines = self.cohort.describe_plan()
+        if idist.get_rank() == 0:
+            for line in lines:
+                print(f"plan: {printable(line)}", flush=True)
+        self.run.manifest.note("kept by the grid", self.cohort.kept)
         for name, part in {"run": self.run, **self.parts, **self.trainers}.items():
             self.run.manifest.note(name, settings_of(part))
         self.run.begin()

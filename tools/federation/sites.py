@@ -69,7 +69,7 @@ def plan(sites: list[Site], settings: Mapping[str, Any], start: Path | None = No
     Raises:
         InputError: a data set that the bundle refuses, sites whose labels differ, no site with a label.
     """
-    shared = dict(settings)
+    shared = {**settings, "levels": 1}  # one network goes from site to site
     tensors = None if start is None else load_tensors(start)
     if tensors is not None:
         shared |= {key: [round(float(v), 6) for v in tensors[key]] for key in GRID}

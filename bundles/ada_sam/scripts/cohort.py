@@ -10,7 +10,7 @@ import numpy as np
 
 from .common.data.datalist import Case, Datalist
 from .common.data.presence import foreground_values
-from .common.data.selection import given_label_slices, labeled_cases
+from .common.data.selection import given_label_slices, labeled_cases, strip_labels
 from .common.errors import InputError
 from .common.launch.words import optional_number
 from .common.slices.cohort import PresenceCohort
@@ -73,6 +73,10 @@ class FewSlicesCohort(PresenceCohort):
         # only now, so that no mask is opened but on the chosen slices
         self.cases = [self._with_masks(case) for case in self.cases]
         self._masks_show = self._check_masks()
+
+    @property
+    def whole_cases(self) -> list[Case]:
+        return strip_labels(self.cases)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -54,6 +54,11 @@ class OneShotCohort(Cohort):
     def needs_foreground(self, case: Case) -> bool:
         return "label" in case
 
+    @property
+    def whole_cases(self) -> list[Case]:
+        atlas = [] if self.atlas is None else [{key: self.atlas[key] for key in ("case", "image", "label")}]
+        return [*atlas, *(case for case in self.images if not atlas or case["case"] != atlas[0]["case"])]
+
     def choose_atlas(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         """Return the atlas case, choosing the label-free medoid of the candidates where none was named.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .common.data.datalist import Datalist
+from .common.data.datalist import Case, Datalist
+from .common.data.selection import strip_labels
 from .common.errors import InputError
 from .common.slices.cohort import PresenceCohort
 from .prior.location import Location, read_locations
@@ -23,6 +24,10 @@ class WeakCohort(PresenceCohort):
 
     locations: dict[int, Location]
     reject: list[str]
+
+    @property
+    def whole_cases(self) -> list[Case]:
+        return strip_labels(case for case in self.cases if case["case"] not in self.reject)
 
     def read_further(self, content: Datalist, name: str) -> None:
         self.locations = read_locations(content.other, self.labels, name)

@@ -83,7 +83,7 @@ def test_labels_and_grid_are_those_of_the_sample_cohort(bundle):
 @pytest.mark.slow
 def test_default_grid_is_what_training_plans_for_the_sample_cohort(tmp_path):
     from common.data.datalist import read_datalist
-    from common.grid.grid import plan_grid
+    from common.grid.plan import plan_grid
 
     content = read_datalist(make_sample_cohort(tmp_path / "sample"))
     planned = plan_grid(content.training, content.labels).as_dict()

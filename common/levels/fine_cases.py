@@ -1,0 +1,192 @@
+"""What the fine network learns from: each case's region on fine voxels, with its label or what stands for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.networks.utils import eval_mode
+from monai.transforms import Compose, Orientationd
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from ..data.cohort import Cohort
+from ..grid.native import sample_probabilities
+from ..grid.to_grid import WayToGrid, filled_box
+from ..pseudo_labels.work import CaseWork, settings_digest
+from ..tensors import plain
+from ..volumes.label import LoadLabelVolumed
+from .network import MARGIN, CoarseView
+from .regions import Box, find_regions, merge_all
+from .windows import probabilities, windowed
+
+UNKNOWN = 255  # in a label: neither background nor any structure, it teaches nothing
+SURE = 0.6  # probability from which on what the coarse network says stands for a label
+POINTS = 2000  # places of a class that patches are drawn around
+
+
+class FineCases:
+    """Bring each case to fine voxels once, cut to its region, and keep it on disk: memory doesn't grow with cases.
+
+    The label of a case that has one is the truth. For any other case stands what the trained coarse network says, where
+    it is sure of it (with one label the fine network learnt better from that than from labels warped on fine voxels).
+
+    Args:
+        cohort: its `whole_cases` have a `label` only where a regime may open all of it.
+        preprocessing: of a path to the whole scan on fine voxels.
+        network: the coarse one, trained by the time of `prepare`.
+        folder: where the cases lie; those of an interrupted run are used again where `resume`.
+        unlabeled: also cases without a label.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        preprocessing: Compose,
+        network: nn.Module,
+        folder: str,
+        unlabeled: bool = True,
+        device: str | torch.device = "cpu",
+        resume: bool = False,
+    ) -> None:
+        self.cohort, self.preprocessing, self.network = cohort, preprocessing, network
+        self.folder, self.unlabeled, self.resume = folder, unlabeled, resume
+        self.device = torch.device(device)
+        self.cases: list[dict[str, Any]] = []
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.cohort.grid.label_values)
+
+    @property
+    def work(self) -> CaseWork:
+        """What is kept of these cases at these levels."""
+        identity = settings_digest((self.cohort.grid.as_dict(), [case["case"] for case in self.wanted()]))
+        return CaseWork(Path(self.folder).expanduser(), identity, self.resume)
+
+    def wanted(self) -> list[Mapping[str, Any]]:
+        """Return the cases that are learnt from, as far as is known before they are seen; the labelled ones first."""
+        cases = [case for case in self.cohort.whole_cases if self.unlabeled or "label" in case]
+        return sorted(cases, key=lambda case: "label" not in case)
+
+    def prepare(self) -> None:
+        """Make what is missing; then `cases` are those of which there is a region."""
+        work = self.work
+        work.remove_stale(of_all_settings=True)
+        bank = work.bank()
+        for case in work.each(self.wanted(), bank, "fine regions"):
+            found = self.cut(case)
+            bank.save(case["case"], found, count=len(found["points"]))
+        self.cases = [
+            {"case": case["case"], "path": str(bank.path(case["case"])), "labeled": "label" in case}
+            for case in self.wanted()
+            if bank.judgement(case["case"])["count"] > 0
+        ]
+
+    @property
+    def labeled(self) -> list[int]:
+        """Indices of the cases whose label is the truth."""
+        return [index for index, case in enumerate(self.cases) if case["labeled"]]
+
+    def cut(self, case: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the region of a case: `image` [1, h, w, d] half, `label` [1, h, w, d] uint8 (class or 255), `points`.
+
+        `points` [n, 4] int16: class, and a voxel of it, at most 2000 of each class. None where there is no region.
+        """
+        image = self.preprocessing({"image": case["image"]})["image"]
+        if "label" in case:
+            label = self.truth(case, image)
+            box = self.around(label)
+        else:
+            label, box = self.guess(image)
+        if box is None:
+            empty = torch.zeros((1, 0, 0, 0))
+            return {"image": empty.half(), "label": empty.byte(), "points": torch.zeros((0, 4), dtype=torch.int16)}
+        if label.shape[1:] == image.shape[1:]:
+            label = label[(slice(None), *box)]
+        values = plain(image)[(slice(None), *box)]
+        return {"image": values.half(), "label": label, "points": find_points(label[0], self.classes)}
+
+    def truth(self, case: Mapping[str, Any], image: MetaTensor) -> Tensor:
+        """Return the true label of a case on the image's voxels, [1, H, W, D] uint8."""
+        loaded = Compose([LoadLabelVolumed("label"), Orientationd("label", axcodes="RAS", labels=None)])
+        label = loaded({"label": case["label"]})["label"]
+        return on_voxels(label, image, self.cohort.grid.label_values)
+
+    def around(self, label: Tensor) -> Box | None:
+        """Return the box of a label's structures and half a window around, from which background is learnt."""
+        found = filled_box((label[0] > 0) & (label[0] != UNKNOWN))
+        if found is None:
+            return None
+        fine = self.cohort.grid.finest
+        sides = zip(found, fine.spatial_size, label.shape[1:], strict=True)
+        return tuple(slice(max(s.start - w // 2, 0), min(s.stop + w // 2, n)) for s, w, n in sides)  # type: ignore
+
+    @torch.no_grad()
+    def guess(self, image: MetaTensor) -> tuple[Tensor, Box | None]:
+        """Return what the coarse network says in the box of what it finds, [1, h, w, d] uint8, and the box."""
+        grid, fine = self.cohort.grid, self.cohort.grid.finest
+        seen = CoarseView(image.shape[1:], fine.pixdim, grid.pixdim, grid.spatial_size)
+        small = seen.resample(plain(image))[None].to(self.device)
+        with eval_mode(self.network):
+            found = windowed(small, probabilities(self.network), grid.spatial_size)[0].cpu()
+        boxes = find_regions(found, [MARGIN / p for p in grid.pixdim])
+        if not boxes:
+            return torch.zeros((1, 0, 0, 0), dtype=torch.uint8), None
+        box = seen.to_image(merge_all(boxes), fine.spatial_size)
+        pred = sample_probabilities(found, seen.to_coarse(), box)
+        sure, label = pred.max(0)
+        label = label.to(torch.uint8).masked_fill_(sure < SURE, UNKNOWN)
+        return label[None], box
+
+
+def on_voxels(label: Tensor, image: MetaTensor, values: Sequence[int]) -> Tensor:
+    """Return a label map [1, H', W', D'], RAS, as classes on an image's voxels, [1, H, W, D] uint8: class by class."""
+    way = WayToGrid(label, image.pixdim.tolist(), image.shape[1:])
+    best, result = None, torch.zeros(way.spatial_size, dtype=torch.uint8)
+    total = torch.zeros(way.spatial_size)
+    for number, value in enumerate(values[1:], start=1):
+        share = way.resample(plain(label) == value)[0]
+        total += share
+        best = torch.zeros_like(share) if best is None else best
+        larger = share > best
+        result[larger], best = number, torch.maximum(best, share)
+    if best is not None:
+        result[best <= 1 - total] = 0
+    return result[None]
+
+
+def find_points(label: Tensor, classes: int) -> Tensor:
+    """Return [n, 4] int16: for each class of a label [H, W, D] up to `POINTS` of its voxels, evenly spread."""
+    found = []
+    for number in range(classes):
+        where = (label == number).nonzero()
+        if len(where) > POINTS:
+            where = where[torch.from_numpy(np.linspace(0, len(where) - 1, POINTS).astype(np.int64))]
+        found.append(torch.cat([torch.full((len(where), 1), number), where], dim=1))
+    return torch.cat(found).to(torch.int16)
+
+
+def read_patch(path: str, centre: Sequence[int], size: Sequence[int]) -> dict[str, Tensor]:
+    """Return `image` float32 and `label` [1, *size] of a kept case around a voxel; only the patch is read.
+
+    Beyond the region the image repeats its edge, and the label is unknown.
+    """
+    with safe_open(path, framework="pt") as file:
+        whole = file.get_slice("image")
+        shape = whole.get_shape()[1:]
+        starts = [min(max(c - s // 2, 0), max(n - s, 0)) for c, s, n in zip(centre, size, shape, strict=True)]
+        inner = tuple(slice(a, min(a + s, n)) for a, s, n in zip(starts, size, shape, strict=True))
+        image = whole[(slice(None), *inner)].float()
+        label = file.get_slice("label")[(slice(None), *inner)]
+    missing = [s - m for s, m in zip(size, image.shape[1:], strict=True)]
+    if any(missing):
+        padding = [n for m in reversed(missing) for n in (m // 2, m - m // 2)]
+        image = torch.nn.functional.pad(image[None], padding, mode="replicate")[0]
+        label = torch.nn.functional.pad(label, padding, value=UNKNOWN)
+    return {"image": image, "label": label}

@@ -1,0 +1,78 @@
+"""The stage in which the fine network learns, after the coarse one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai.data import Dataset
+from monai.transforms import Compose
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import PolynomialLR
+
+from ..launch.words import number
+from ..pseudo_labels.objective import SegmentObjective
+from ..run.run import Run
+from ..training.loaders import two_stream_loader
+from ..training.stage import Stage
+from .fine_cases import FineCases
+from .patches import PatchPreprocessing
+
+NAME = "fine"
+
+
+class FineTraining:
+    """Train the fine network on patches of fine cases by Dice and cross entropy; without one nothing is done.
+
+    Args:
+        run: of the config.
+        plan: where the stage is listed.
+        cases: what is learnt from.
+        network: image [B, 1, *window] -> logits [B, K, *window]; None: the coarse level is the only one.
+        augmentation: of a patch's `image` and `label`.
+        epochs, epoch_length, learning_rate: of the stage.
+        labeled_batch, unlabeled_batch: patches of a step from cases with and without a label.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        plan: Any,
+        cases: FineCases,
+        network: nn.Module | None,
+        augmentation: Compose | None,
+        epochs: int,
+        epoch_length: int,
+        learning_rate: float,
+        labeled_batch: int = 2,
+        unlabeled_batch: int = 0,
+        amp: bool = False,
+    ) -> None:
+        self.training_run, self.plan, self.cases, self.network = run, plan, cases, network
+        self.augmentation, self.learning_rate, self.amp = augmentation, learning_rate, amp
+        self.epochs = int(number("fine_epochs", epochs, whole=True, least=0))
+        self.epoch_length, self.batch = epoch_length, (labeled_batch, unlabeled_batch)
+
+    def run(self) -> None:
+        """Bring the cases to fine voxels, then train."""
+        if self.network is None:
+            return
+        self.training_run.measure("fine regions", self.cases.prepare)
+        self.stage().run()
+
+    def stage(self) -> Stage:
+        """Return the trainer, once the cases are there."""
+        size = self.network.window
+        preprocessing = PatchPreprocessing(size, self.cases.classes, self.augmentation)
+        dataset = Dataset(self.cases.cases, preprocessing)
+        loader = two_stream_loader(
+            self.training_run, dataset, self.cases.labeled, self.epoch_length, *self.batch, stream=5
+        )
+        optimizer = AdamW(self.network.parameters(), lr=self.learning_rate)
+        falling = PolynomialLR(optimizer, total_iters=max(1, self.epochs * len(loader)), power=0.9)
+        stage = Stage(
+            self.training_run, NAME, self.epochs, loader, self.network, SegmentObjective(self.network), optimizer,
+            falling, self.amp,
+        )  # fmt: skip
+        self.plan.trainers[NAME] = stage
+        return stage
