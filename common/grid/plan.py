@@ -128,6 +128,7 @@ def _first_level(
     spacing = _spread(extent, native, max_voxels) if pixdim is None else np.asarray(pixdim, dtype=float)
     counts = _at_least(extent / spacing, spacing, divisor)
     shrink = np.prod(given or plan_strides(counts, spacing, divisor), axis=0)
+    shrink = shrink if given is None else np.lcm(shrink, divisor)
     blocks = extent / spacing / shrink
     # a wanted spacing is kept, as thick slices are, and the grid spans all; else the spacing gives way a little
     kept = np.full(3, pixdim is not None) | ((spacing == native) & _is_thick(spacing))

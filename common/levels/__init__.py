@@ -1,1 +1,1 @@
-"""Locate, then segment: a coarse network finds where to look, a fine one looks there; and what the fine one learns."""
+"""Locate, then segment: a coarse network finds where to look, a fine one looks there."""

@@ -17,9 +17,8 @@ from ..data.label_names import compare_names
 from ..errors import printable
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
-from ..levels.evaluation import COARSE
 from ..run.manifest import RunManifest
-from ..scoring.compared import Compared
+from ..scoring.compared import COARSE, Compared
 from ..scoring.handler import NativeGridMetrics
 from ..training.plan import Plan
 from .gallery import Gallery

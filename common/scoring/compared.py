@@ -35,6 +35,9 @@ class Compared:
     hd95: str = ""
 
 
+COARSE = Compared("coarse", "coarse level alone", "coarse dice")
+
+
 class AddComparedd(MapTransform):
     """Score other answers for a scan beside its prediction, on the voxels of its label; none learns from the scores.
 

@@ -87,7 +87,7 @@ def test_default_grid_is_what_training_plans_for_the_sample_cohort(tmp_path):
 
     content = read_datalist(make_sample_cohort(tmp_path / "sample"))
     planned = plan_grid(content.training, content.labels).as_dict()
-    assert all(planned == default_grid(bundle) for bundle in BUNDLES)
+    assert all(planned.items() >= default_grid(bundle).items() for bundle in BUNDLES)
 
 
 def test_network_is_made_without_any_file_and_fits_the_metadata(inside_bundle, tmp_path):

@@ -98,7 +98,7 @@ def test_an_expression_is_left_to_monai(bundle, monkeypatch):
     ("flags", "key"),
     [
         (["--strides=[2,2,2,2,2]"], "strides"),
-        (["--spatial_size=50,44,30"], "spatial_size"),
+        (["--spatial_size=0,44,30"], "spatial_size"),
         (["--train::trainer::max_epochs=0"], "train::trainer::max_epochs"),
         (["--train::optimizer::lr=-1"], "train::optimizer::lr"),
         (["--train::dataloader=3"], "train::dataloader"),
@@ -114,11 +114,11 @@ def test_what_does_not_fit_and_what_is_nested(bundle, flags, key, monkeypatch):
     ("bundle", "flags", "found", "wanted"),
     [
         ("ada_sam", ["--head=mlp", "--hidden=0"], "hidden is 0", "1 or more where head is mlp"),
-        ("ada_sam", ["--channels=8,16"], "strides is [2, 2, 2]", "one fewer than channels, which is [8, 16]"),
+        ("ada_sam", ["--channels=8,16"], "divisor is 8", "2, for 2 channels, or strides"),
         ("rrl_medsam", ["--channels=8,16"], "strides is [2, 2, 2, 1]", "one for each of channels, which is [8, 16]"),
         ("rrl_medsam", ["--strides=2,2,2,2"], "strides is [2, 2, 2, 2]", "a product that divides 8, or a spatial_size"),
-        ("semisam_plus", ["--divisor=4"], "divisor is 4", "a multiple of 8, the product of strides"),
-        ("weakmedsam", ["--roi_size=8"], "roi_size is [8, 8, 8]", ALONE),
+        ("semisam_plus", ["--divisor=4"], "divisor is 4", "8, for 4 channels, or strides"),
+        ("weakmedsam", ["--roi_size=8", "--strides=2,2,2"], "roi_size is [8, 8, 8]", ALONE),
     ],
 )
 def test_what_only_together_is_wrong(bundle, flags, found, wanted, monkeypatch):

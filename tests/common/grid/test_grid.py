@@ -76,9 +76,11 @@ def test_the_spacing_is_never_finer_than_the_scans(tmp_path):
 
 def test_what_is_given_is_kept(tmp_path):
     cases = [volume(tmp_path / "a.nii", (50, 50, 50), (1, 1, 1))]
-    assert plan_grid(cases, VALUES, [16, 24, 32], [3.0, 2.0, 2.0]) == Grid((16, 24, 32), (3, 2, 2), VALUES)
+    assert plan_grid(cases, VALUES, [16, 24, 32], [3.0, 2.0, 2.0]) == make_grid(
+        (16, 24, 32), (3, 2, 2), VALUES, ((2, 2, 2), (2, 2, 2), (1, 1, 2))
+    )
     grid = plan_grid(cases, VALUES, pixdim=[2.1, 1.5, 3.0])
-    assert grid == Grid((24, 40, 24), (2.1, 1.5, 3), VALUES)  # all 50 mm are inside
+    assert grid.spatial_size == (24, 40, 20) and grid.pixdim == (2.1, 1.5, 3)  # all 50 mm are inside
     assert plan_grid(cases, VALUES, spatial_size=[16, 24, 32]).pixdim == (3.125, 2.0833, 1.5625)
 
 

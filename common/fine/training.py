@@ -15,7 +15,7 @@ from ..pseudo_labels.objective import SegmentObjective
 from ..run.run import Run
 from ..training.loaders import two_stream_loader
 from ..training.stage import Stage
-from .fine_cases import FineCases
+from .cases import FineCases
 from .patches import PatchPreprocessing
 
 NAME = "fine"

@@ -11,10 +11,8 @@ from monai.transforms import Compose, MapTransform
 from torch import Tensor, nn
 
 from ..grid.native import ToNativeGridd
-from ..scoring.compared import COLUMNS, Compared, score
-from .network import LocateThenSegment
-
-COARSE = Compared("coarse", "coarse level alone", "coarse dice")
+from ..levels.network import LocateThenSegment
+from ..scoring.compared import COARSE, COLUMNS, score
 
 
 class SegmentScand(MapTransform):

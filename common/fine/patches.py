@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from .fine_cases import UNKNOWN, read_patch
+from .cases import UNKNOWN, read_patch
 
 FOREGROUND = 0.75  # share of patches drawn around a structure, every structure as often as any other
 WIDER = 1.2  # times the window that is read, so that turning it brings in what lies beside it

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from ..data.cohort import Cohort
 from ..grid.native import sample_probabilities
 from ..grid.to_grid import WayToGrid, filled_box
+from ..levels.network import MARGIN, CoarseView
+from ..levels.regions import Box, find_regions, merge_all
+from ..levels.windows import probabilities, windowed
 from ..pseudo_labels.work import CaseWork, settings_digest
 from ..tensors import plain
 from ..volumes.label import LoadLabelVolumed
-from .network import MARGIN, CoarseView
-from .regions import Box, find_regions, merge_all
-from .windows import probabilities, windowed
 
 UNKNOWN = 255  # in a label: neither background nor any structure, it teaches nothing
 SURE = 0.6  # probability from which on what the coarse network says stands for a label
