@@ -41,6 +41,11 @@ def mean_where(values: Tensor, share: Tensor | None) -> Tensor:
     return (values * share).mean() / share.mean().clamp_min(1e-6)
 
 
+def unless_all(share: Tensor) -> Tensor | None:
+    """Return the share to which voxels count; None where all of them do, as for whoever needs no mask then."""
+    return None if bool((share == 1).all()) else share
+
+
 def match_grid(features: Tensor, spatial_size: torch.Size | tuple[int, ...]) -> Tensor:
     """Average (where finer) or interpolate (where coarser) features [B, C, ...] to a grid."""
     coarser = [min(have, want) for have, want in zip(features.shape[2:], spatial_size, strict=True)]

@@ -259,8 +259,8 @@ def register_velocity(
         warped, known = warp_known(source, ddf, fixed_known, moving_known)
         loss = local.per_case(warped[:, :1], fixed, known) + smooth_weight * smoothness(velocity)
         if guided:
-            guide = fixed_probabilities if known is None else fixed_probabilities * known
-            loss = loss + guide_weight * foreground_dice_loss(warped[:, 1:], guide)
+            scanned = 1.0 if known is None else known
+            loss = loss + guide_weight * foreground_dice_loss(warped[:, 1:] * scanned, fixed_probabilities * scanned)
         optimizer.zero_grad()
         loss.sum().backward()
         optimizer.step()
