@@ -46,6 +46,15 @@ def unless_all(share: Tensor) -> Tensor | None:
     return None if bool((share == 1).all()) else share
 
 
+def background_beyond(probabilities: Tensor, inside: Tensor) -> Tensor:
+    """Return probabilities [B, K, ...] that are all of the background, the first class, where `inside` [B, 1, ...] is
+    0."""
+    inside = inside.to(probabilities.device) > 0.5
+    nothing = torch.zeros_like(probabilities)
+    nothing[:, 0] = 1.0
+    return torch.where(inside, probabilities, nothing)
+
+
 def match_grid(features: Tensor, spatial_size: torch.Size | tuple[int, ...]) -> Tensor:
     """Average (where finer) or interpolate (where coarser) features [B, C, ...] to a grid."""
     coarser = [min(have, want) for have, want in zip(features.shape[2:], spatial_size, strict=True)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.transforms import MapTransform
 from torch import Tensor
 
 from ..volumes.volume import LARGEST_VOXELS, too_many
@@ -37,6 +39,17 @@ def inside_scan(image: Tensor) -> Tensor:
         return torch.ones((1, *size), dtype=torch.bool, device=image.device)
     to_scan, scan_size = found
     return within(to_scan, size, scan_size)[None].to(image.device)
+
+
+class AddInsided(MapTransform):
+    """Add `inside` [1, H, W, D], 1 where the image was scanned and 0 where the grid goes on beyond; see `inside_scan`.
+
+    Args:
+        keys: the image, on the grid, before whatever augments it.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, "inside": inside_scan(data[self.first_key(dict(data))]).float()}
 
 
 def scan_geometry(image: Tensor) -> tuple[Tensor, tuple[int, ...]] | None:

@@ -226,7 +226,8 @@ class AtlasLabeller:
         return chosen
 
     def velocities(self, fixed: Tensor, affine: Tensor, inside: Tensor) -> dict[str, Tensor]:
-        """Return the velocity [3, h, w, d] of each registration of the atlas to an image [1, 1, H, W, D] where it is `inside`."""
+        """Return the velocity [3, h, w, d] of each registration of the atlas to an image [1, 1, H, W, D], of which
+        `inside` was scanned."""
         found = {}
         moving = self.atlas["image"]
         if self.registration is not None:

@@ -55,11 +55,11 @@ class TrainPreprocessing(Compose):
     """
 
     def __init__(self, labeller: AtlasLabeller, teacher: SamTeacher, online: bool = False) -> None:
-        maps = ["pseudo_label", "moving", "moving_label", "inside"]
+        maps = ["pseudo_label", "moving", "moving_label"]
         steps = [
             AddTargetsd(labeller, online),
             AddTeacherd(teacher),
             *Augmentation(maps).transforms,
-            EnsureTyped(["image", *maps], track_meta=False, allow_missing_keys=True),
+            EnsureTyped(["image", "inside", *maps], track_meta=False, allow_missing_keys=True),
         ]
         super().__init__(steps)
