@@ -32,7 +32,7 @@ sys.path[:0] = [str(BUNDLE)]
 
 from scripts.common.files.atomic_write import write_atomic  # noqa: E402
 from scripts.common.grid.native import ToNativeGridd  # noqa: E402
-from scripts.common.imaging.registration import folding_percent, register_affine, total_ddf, warp  # noqa: E402
+from scripts.common.imaging.registration import folding_percent, total_ddf, warp  # noqa: E402
 from scripts.common.pseudo_labels.opinions import fuse  # noqa: E402
 from scripts.common.pseudo_labels.refine import refine_by_intensity  # noqa: E402
 from scripts.common.serving.inferers import AffineTTAInferer  # noqa: E402
@@ -229,20 +229,20 @@ class Benchmark:
         spent = {"affine": 0.0, "network": 0.0, "instance": 0.0, "bridges": 0.0}
         bridges, steps = self.labeller.bridge_volumes(), self.labeller.bridge_steps
         for item in self.tests():
-            fixed = plain(item["image"]).float()[None]
+            fixed, inside = plain(item["image"]).float()[None], self.labeller.inside(item["image"])
             start = time.process_time()
-            affine = register_affine(fixed, atlas["image"])
+            affine = self.labeller.find_affine(fixed, inside)
             spent["affine"] += time.process_time() - start
             start = time.process_time()
-            velocities = self.labeller.velocities(fixed, affine)
+            velocities = self.labeller.velocities(fixed, affine, inside)
             spent["instance"] += time.process_time() - start
             labels = {"copy": atlas["label"][0], "affine": warp(atlas["label"], total_ddf(affine, None, size))[0]}
             folding = {}
             for name, velocity in velocities.items():
-                labels[name], ddf = self.labeller.propagate(affine, velocity)
+                labels[name], ddf = self.labeller.propagate(affine, velocity, inside)
                 folding[name] = float(folding_percent(ddf))
             start = time.process_time()
-            handed = [hand_on(fixed, image, label, steps) for _, image, label in bridges]
+            handed = [hand_on(fixed, image, label, steps, inside=inside) for _, image, label in bridges]
             labels["bridges"] = fuse([labels["instance"], *handed])
             spent["bridges"] += time.process_time() - start
             for name, label in labels.items():
@@ -270,9 +270,11 @@ class Benchmark:
                     views = AffineTTAInferer(4)(image, network).exp()[0]
                 row["dice+tta"] = self.score(item, views, distances=False)["dice"]
                 row["dice+tta+intensity"] = self.score(item, refine_by_intensity(image[0], views), False)["dice"]
-                affine = register_affine(image, self.labeller.atlas["image"])
-                velocity = self.labeller.velocities(image, affine)["instance"]
-                label, _ = self.labeller.propagate(affine, self.labeller.guide(image, affine, velocity, once, 60))
+                inside = self.labeller.inside(item["image"])
+                affine = self.labeller.find_affine(image, inside)
+                velocity = self.labeller.velocities(image, affine, inside)["instance"]
+                guided_velocity = self.labeller.guide(image, affine, velocity, once, 60, inside)
+                label, _ = self.labeller.propagate(affine, guided_velocity, inside)
                 row["dice of guided propagation"] = self.score(item, label, distances=False)["dice"]
             scores.append(row)
         return scores

@@ -9,6 +9,8 @@ from monai.data import MetaTensor
 from torch import Tensor
 from torch.nn import functional as F
 
+ALL_KNOWN = 0.99  # half precision parts a sum of probabilities from 1, too
+
 
 def plain(tensor: Tensor) -> Tensor:
     """Return a MetaTensor's values as a plain tensor."""
@@ -20,6 +22,37 @@ def to_plain(value: Any, device: torch.device) -> Any:
     if not torch.is_tensor(value):
         return value
     return (value.as_tensor() if isinstance(value, MetaTensor) else value).to(device, non_blocking=True)
+
+
+def known_share(label: Tensor, axis: int = 1) -> Tensor:
+    """Return how far a label's voxels are known: the sum over its classes, [B, K, ...] -> [B, 1, ...] float32.
+
+    Outside the scan all classes are 0. Where rounding alone parts the sum from 1 it is 1.
+    """
+    share = label.float().sum(axis, keepdim=True)
+    return torch.where(share > ALL_KNOWN, 1.0, share)
+
+
+def mean_where(values: Tensor, share: Tensor | None) -> Tensor:
+    """Return the mean of values [B, C, ...] over the voxels that count, by their share [B, 1, ...]; None: all."""
+    if share is None:
+        return values.mean()
+    share = share.to(values)
+    return (values * share).mean() / share.mean().clamp_min(1e-6)
+
+
+def unless_all(share: Tensor) -> Tensor | None:
+    """Return the share to which voxels count; None where all of them do, as for whoever needs no mask then."""
+    return None if bool((share == 1).all()) else share
+
+
+def background_beyond(probabilities: Tensor, inside: Tensor) -> Tensor:
+    """Return probabilities [B, K, ...] that are all of the background, the first class, where `inside` [B, 1, ...] is
+    0."""
+    inside = inside.to(probabilities.device) > 0.5
+    nothing = torch.zeros_like(probabilities)
+    nothing[:, 0] = 1.0
+    return torch.where(inside, probabilities, nothing)
 
 
 def match_grid(features: Tensor, spatial_size: torch.Size | tuple[int, ...]) -> Tensor:

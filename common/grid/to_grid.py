@@ -14,7 +14,7 @@ from monai.transforms import MapTransform, ResizeWithPadOrCrop, Spacing
 from torch import Tensor
 
 from ..errors import InputError
-from .field_of_view import describe_oversize
+from .field_of_view import describe_oversize, filled_box, within
 from .grid import Grid
 
 SLAB_VOXELS = 32_000_000  # turned into float32 at once
@@ -73,8 +73,9 @@ class ToFinestd(ToGridd):
 class LabelToGridd(ToGridd):
     """Bring a label map [1, H, W, D], a RAS MetaTensor, to a grid as the share of every class in each voxel.
 
-    [K, *spatial_size], float32, summing to 1: the K-th class is the K-th of the grid's label values. Each class goes
-    its way alone, within the box that it fills: K copies of the scan's size never exist.
+    [K, *spatial_size], float32, summing to 1: the K-th class is the K-th of the grid's label values. Where the grid
+    goes on beyond the scan nothing is known, and all classes are 0. Each class goes its way alone, within the box that
+    it fills: K copies of the scan's size never exist.
 
     Args:
         keys: label maps of the grid's label values.
@@ -84,7 +85,9 @@ class LabelToGridd(ToGridd):
     def bring(self, way: WayToGrid, values: Tensor) -> Tensor:
         """Return the classes of a label map [1, H, W, D] on the grid."""
         others = torch.cat([way.resample(values == value) for value in self.grid.label_values[1:]])
-        return torch.cat([(1 - others.sum(0, keepdim=True)).clamp_min(0), others])
+        label = torch.cat([(1 - others.sum(0, keepdim=True)).clamp_min(0), others])
+        to_scan = torch.linalg.inv(way.native) @ way.affine
+        return label * within(to_scan, self.grid.spatial_size, values.shape[1:]).to(label.device)
 
 
 class WayToGrid:
@@ -234,15 +237,3 @@ def along_axis(maps: Tensor, matrix: Tensor, axis: int) -> Tensor:
         slab = maps[start : start + step].float().reshape(-1, rest.numel())
         result.addmm_(matrix[:, start : start + step], slab)
     return result.reshape(-1, *rest).movedim(0, axis)
-
-
-def filled_box(mask: Tensor) -> list[slice] | None:
-    """Return the smallest box [slice, slice, slice] around a boolean mask [H, W, D]; None where it is empty."""
-    box = []
-    for axis in range(3):
-        filled = mask.amax(dim=[a for a in range(3) if a != axis])
-        where = filled.nonzero()[:, 0]
-        if not len(where):
-            return None
-        box.append(slice(int(where[0]), int(where[-1]) + 1))
-    return box

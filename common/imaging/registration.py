@@ -44,28 +44,43 @@ class LocalNCCLoss(nn.Module):
         maps = self._band(w, maps.device) @ maps
         return (self._band(h, maps.device) @ maps.reshape(n, h, w * d)).reshape(n, h, w, d)
 
-    def per_case(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of each case, [B]; pred and target are [B, 1, H, W, D]."""
+    def per_case(self, pred: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return the loss of each case, [B]; pred and target are [B, 1, H, W, D].
+
+        Args:
+            known: [B, 1, H, W, D] in [0, 1], 0 where a volume was not scanned: neither windows nor the mean see it.
+                None: all was.
+        """
         pred, target = pred.float()[:, 0], target.float()[:, 0]
-        maps = torch.cat([target, pred, target * target, pred * pred, target * pred])
+        maps = [target, pred, target * target, pred * pred, target * pred]
+        if known is not None:
+            known = known.float()[:, 0]
+            maps = [one * known for one in maps] + [known]
         # autocast would take the products in bfloat16, and the differences below would be noise
-        with torch.autocast(maps.device.type, enabled=False):
-            t, p, t2, p2, tp = self._box_sum(maps).chunk(5)
-        volume = float(self.kernel_size**3)
+        with torch.autocast(pred.device.type, enabled=False):
+            t, p, t2, p2, tp, *counted = self._box_sum(torch.cat(maps)).chunk(len(maps))
+        volume = counted[0].clamp_min(1.0) if counted else float(self.kernel_size**3)
         cross = tp - p * t / volume
         t_var = (t2 - t * t / volume).clamp_min(self.smooth_dr)
         p_var = (p2 - p * p / volume).clamp_min(self.smooth_dr)
         ncc = (cross * cross + self.smooth_nr) / (t_var * p_var + self.smooth_dr)
+        if known is not None:
+            return -(ncc * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1.0)
         return -ncc.flatten(1).mean(1)
 
-    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        return self.per_case(pred, target).mean()
+    def forward(self, pred: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+        return self.per_case(pred, target, known).mean()
 
 
-def global_ncc(pred: Tensor, target: Tensor) -> Tensor:
-    """Return the correlation of each case over the whole volume, [B]; inputs [B, 1, H, W, D]."""
+def global_ncc(pred: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+    """Return the correlation of each case over the whole volume, or where it is known, [B]; all [B, 1, H, W, D]."""
     pred, target = pred.flatten(1).float(), target.flatten(1).float()
-    pred, target = pred - pred.mean(1, keepdim=True), target - target.mean(1, keepdim=True)
+    if known is None:
+        pred, target = pred - pred.mean(1, keepdim=True), target - target.mean(1, keepdim=True)
+    else:
+        known = known.flatten(1).float()
+        share = known / known.sum(1, keepdim=True).clamp_min(1.0)
+        pred, target = ((one - (one * share).sum(1, keepdim=True)) * known for one in (pred, target))
     return (pred * target).sum(1) / (pred.norm(dim=1) * target.norm(dim=1) + 1e-6)
 
 
@@ -105,6 +120,22 @@ def warp(image: Tensor, ddf: Tensor, mode: str = "bilinear") -> Tensor:
     return Warp(mode=mode, padding_mode="border")(image.float(), ddf.float())
 
 
+def warp_known(image: Tensor, ddf: Tensor, fixed: Tensor | None, moving: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return an image [B, C, H, W, D] warped by ddf, and where it and the fixed volume were both scanned, detached.
+
+    Args:
+        fixed, moving: [B, 1, H, W, D] in [0, 1], what was scanned of both volumes; None: all.
+
+    Returns:
+        [B, C, H, W, D], and [B, 1, H, W, D] of 0 and 1; None: all.
+    """
+    if moving is None:
+        return warp(image, ddf), fixed
+    both = warp(torch.cat([image, moving.to(image)], dim=1), ddf)
+    known = (both[:, -1:].detach() > 0.5).float()
+    return both[:, :-1], known if fixed is None else known * fixed
+
+
 def integrate(velocity: Tensor, spatial_size: tuple[int, ...], num_steps: int = 6) -> Tensor:
     """Return the ddf [B, 3, H, W, D] (voxels) of a stationary velocity field given on the same or a coarser grid.
 
@@ -136,7 +167,13 @@ def folding_percent(ddf: Tensor) -> Tensor:
 
 @torch.enable_grad()  # also inside an evaluation
 def register_affine(
-    fixed: Tensor, moving: Tensor, steps: int = 60, learning_rate: float = 0.02, kernel_size: int = 7
+    fixed: Tensor,
+    moving: Tensor,
+    steps: int = 60,
+    learning_rate: float = 0.02,
+    kernel_size: int = 7,
+    fixed_known: Tensor | None = None,
+    moving_known: Tensor | None = None,
 ) -> Tensor:
     """Return the affine [B, 3, 4] that brings moving to fixed: global plus local correlation, Adam, two coarse levels.
 
@@ -145,6 +182,7 @@ def register_affine(
     Args:
         fixed, moving: [B, 1, H, W, D] in [0, 1], same grid.
         steps: per level (a quarter of the resolution, then half).
+        fixed_known, moving_known: [B, 1, H, W, D], 0 where a volume was not scanned, which has no say; None: all was.
     """
     b, size = fixed.shape[0], torch.tensor(fixed.shape[2:], dtype=torch.float32, device=fixed.device)
     identity = torch.eye(3, 4, device=fixed.device).expand(b, 3, 4)
@@ -152,13 +190,14 @@ def register_affine(
     local = LocalNCCLoss(kernel_size)
     for factor in (4, 2):
         f, m = (F.avg_pool3d(x.float(), factor) for x in (fixed, moving))
+        f_known, m_known = (_pooled(known, factor) for known in (fixed_known, moving_known))
         level = tuple(f.shape[2:])
         # a unit of `delta` moves the border of the volume about as far in the linear part as in the translation
         reach = torch.cat([torch.ones(3, 3, device=f.device), size[:, None] / (2 * factor)], dim=1)
         optimizer = torch.optim.Adam([delta], lr=learning_rate / (1 if factor > 2 else 2))
         for _ in range(steps):
-            warped = warp(m, total_ddf(identity + delta * reach, None, level))
-            loss = (-global_ncc(warped, f) + 0.5 * local.per_case(warped, f)).sum()
+            warped, known = warp_known(m, total_ddf(identity + delta * reach, None, level), f_known, m_known)
+            loss = (-global_ncc(warped, f, known) + 0.5 * local.per_case(warped, f, known)).sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -180,6 +219,8 @@ def register_velocity(
     moving_probabilities: Tensor | None = None,
     guide_weight: float = 1.0,
     coarse_steps: int = 80,
+    fixed_known: Tensor | None = None,
+    moving_known: Tensor | None = None,
 ) -> Tensor:
     """Return the half-resolution stationary velocity [B, 3, h, w, d] that brings the affinely aligned moving to fixed.
 
@@ -192,6 +233,7 @@ def register_velocity(
         steps: of Adam on the full grid.
         velocity: where to start from; None for zero and `coarse_steps` on half the grid first, which cost an eighth
             each and reach further (hippocampus, a distant atlas: Dice .68 with 60 full steps, .73 with 80 and 30).
+        fixed_known, moving_known: see `register_affine`.
     """
     size = tuple(fixed.shape[2:])
     if affine is None:
@@ -202,6 +244,7 @@ def register_velocity(
         velocity = register_velocity(
             F.avg_pool3d(fixed.float(), 2), F.avg_pool3d(moving.float(), 2), affine * scale, coarse_steps,
             learning_rate, smooth_weight, kernel_size, coarse_steps=0,
+            fixed_known=_pooled(fixed_known, 2), moving_known=_pooled(moving_known, 2),
         )  # fmt: skip
         half = [(n + 1) // 2 for n in size]
         velocity = 2 * F.interpolate(velocity, size=half, mode="trilinear", align_corners=True)
@@ -212,14 +255,20 @@ def register_velocity(
     guided = fixed_probabilities is not None and moving_probabilities is not None
     source = torch.cat([moving, moving_probabilities], dim=1).float() if guided else moving.float()
     for _ in range(steps):
-        warped = warp(source, total_ddf(affine, integrate(velocity, size), size))
-        loss = local.per_case(warped[:, :1], fixed) + smooth_weight * smoothness(velocity)
+        ddf = total_ddf(affine, integrate(velocity, size), size)
+        warped, known = warp_known(source, ddf, fixed_known, moving_known)
+        loss = local.per_case(warped[:, :1], fixed, known) + smooth_weight * smoothness(velocity)
         if guided:
-            loss = loss + guide_weight * foreground_dice_loss(warped[:, 1:], fixed_probabilities)
+            scanned = 1.0 if known is None else known
+            loss = loss + guide_weight * foreground_dice_loss(warped[:, 1:] * scanned, fixed_probabilities * scanned)
         optimizer.zero_grad()
         loss.sum().backward()
         optimizer.step()
     return velocity.detach()
+
+
+def _pooled(known: Tensor | None, factor: int) -> Tensor | None:
+    return None if known is None else (F.avg_pool3d(known.float(), factor) > 0.5).float()
 
 
 def foreground_dice_loss(pred: Tensor, target: Tensor) -> Tensor:

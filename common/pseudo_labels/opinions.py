@@ -7,10 +7,19 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..tensors import known_share
+
 
 def fuse(opinions: Sequence[Tensor]) -> Tensor:
-    """Return the mean of probabilities [K, H, W, D] of the same case."""
-    return torch.stack([o.float() for o in opinions]).mean(0)
+    """Return the mean of probabilities [K, H, W, D] of the same case.
+
+    An opinion whose classes are all 0, as beyond the scan it comes from, has no say there; where none has one all
+    classes of the result are 0.
+    """
+    mean = torch.stack([o.float() for o in opinions]).mean(0)
+    share = known_share(mean, 0)
+    least = 0.5 / len(opinions)
+    return torch.where(share > least, mean / share.clamp_min(least), 0.0)
 
 
 def agreement(first: Tensor, second: Tensor) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..imaging.morphology import dilate, erode, gaussian_smooth
-from ..tensors import plain
+from ..tensors import known_share, plain
 
 
 def refine_by_intensity(
@@ -29,7 +29,7 @@ def refine_by_intensity(
 
     Args:
         image: [1, H, W, D] in [0, 1].
-        probabilities: [K, H, W, D].
+        probabilities: [K, H, W, D]; where all are 0, as beyond the scan, they stay so.
         weight: of the log-likelihood; 0 returns the input.
         outer, inner: voxels of the band outside and inside the foreground.
         sigma: of the spatial smoothing, voxels.
@@ -62,7 +62,7 @@ def refine_by_intensity(
     for label in range(1, k):
         reach = dilate(hard == label, outer)
         updated[label] = torch.where(reach, updated[label], torch.log(probabilities[label].float().clamp_min(1e-6)))
-    return torch.softmax(updated, dim=0)
+    return torch.softmax(updated, dim=0) * known_share(probabilities, 0)
 
 
 class RefineIntensityd(MapTransform):

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import printable
 from ..grid.native import ToNativeGridd
 from ..processes import own_share
-from ..report.overlay import overlay_png
+from ..report.overlay import grid_overlay
 from ..report.page import SUMMARY, Report
 from ..serving.prediction_files import ScanNibabelWriter
 from ..tensors import plain
@@ -126,5 +126,4 @@ class LabelReview:
         """Draw a case's pseudo label, beside it the voxels that teach nothing."""
         known, names = self.labeller.load(item["case"]), dict(enumerate([*self.cohort.labels.values(), COLUMNS[1]]))
         maps = (known["target"].argmax(0), (known["weight"][0] == 0) * (len(names) - 1))
-        columns = {title: volume.int().numpy() for title, volume in zip(COLUMNS, maps, strict=True)}
-        return overlay_png(plain(item["image"])[0].float().numpy(), columns, names, self.cohort.grid.pixdim)
+        return grid_overlay(item["image"], dict(zip(COLUMNS, maps, strict=True)), names, self.cohort.grid.pixdim)

@@ -13,9 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from PIL import Image
+from torch import Tensor
 
 from ..errors import InputError
+from ..grid.field_of_view import scan_box
 from ..imaging.scanned import find_padding
+from ..tensors import plain
 
 # Okabe and Ito's colours, told apart by the colour-blind, without black; a label keeps its colour in every picture
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
@@ -96,6 +99,21 @@ def overlay_png(
     # opaque, so three channels do; PIL itself packs tighter than savefig
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(png, format="png", optimize=True)
     return png.getvalue()
+
+
+def grid_overlay(
+    image: Tensor, maps: Mapping[str, Tensor], label_names: Mapping[Any, str], spacing: Sequence[float]
+) -> bytes:
+    """Draw label maps of the network's grid as `overlay_png` does, cut to the scan: what lies beyond is no picture.
+
+    Args:
+        image: [1, H, W, D] on the grid, see `inside_scan`.
+        maps: title -> [H, W, D], class or value of each voxel.
+        spacing: of the grid, mm.
+    """
+    box = scan_box(image)
+    cut = {title: volume[box].cpu().int().numpy() for title, volume in maps.items()}
+    return overlay_png(plain(image)[0][box].cpu().float().numpy(), cut, label_names, spacing)
 
 
 def label_colour(value: int) -> str:

@@ -7,22 +7,22 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from torch import Tensor
 
 from ..data.checks import Geometry, check_mask, compare_grids
-from ..data.presence import ras_axes, read_slice_labels
+from ..data.presence import read_slice_labels
 from ..errors import InputError
+from ..grid.field_of_view import TIE, inside_scan
 from ..volumes.label import round_labels
 from ..volumes.read import read_geometry, read_volume
 from ..volumes.volume import Unreadable
+from .presence_volume import ScanSlices
 
 SHOWN_SLICES = 8
-TIE = 1e-3  # voxels: a sample this close to the middle of two slices may be taken from either
 
 
 def draw_label_slices(
@@ -130,21 +130,18 @@ def read_label_slices(
 
 
 class AddLabelSlicesd(MapTransform):
-    """Add the masks of the labelled slices: `label` and `annotated`, both [1, H, W, D].
+    """Add the masks of the labelled slices on the image's grid: `label` and `annotated`, both [1, H, W, D] uint8.
 
-    `label` is the class index on the labelled slices and 0 elsewhere; `annotated` is 1 on these slices and 0 elsewhere.
-    It stands behind `LoadImaged`, where the image's axes are still those of the file, and before `AddPresenced`, which
-    takes `slice_labels` out of the item. Whatever moves, flips or resamples the image (mode nearest, border padding) is
-    to be applied to both. An item without labelled slices gets zeros, and no file is opened. `label_slices` is taken
-    out of the item.
+    `label` is the class index on the labelled slices and 0 elsewhere (int32 for over 255 classes); `annotated` is 1 on
+    these slices and 0 elsewhere. It stands behind what brings the image to its grid, and before `AddPresenced`, which
+    takes `slice_labels` out of the item. Voxels are the nearest of the scan; a labelled slice is on the nearest slice
+    of the grid, however coarse that is, once, and never on one beyond the scan. An item without labelled slices gets
+    zeros, and no file is opened. `label_slices` is taken out of the item.
 
     Args:
-        keys: the image [1, H, W, D], a MetaTensor whose affine and meta both take.
+        keys: the image [1, H, W, D] on the grid, see `inside_scan`; one that knows no scan is the scan itself.
         label_values: value of each class in the mask, background first.
         labelled: case -> indices of its labelled slices; None takes those of the item, `label_slices`.
-        pixdim: mm, of the RAS grid to come, as `Orientationd` and `Spacingd` make it. Where it is coarser along the
-            slices, nearest sampling would lose labelled slices; each is then repeated on the neighbour that the grid
-            takes in its place, half a step away at most.
 
     Raises:
         InputError: see `read_label_slices`; labelled slices without `slice_labels` or `label`.
@@ -155,12 +152,10 @@ class AddLabelSlicesd(MapTransform):
         keys: KeysCollection,
         label_values: Iterable[int],
         labelled: Mapping[str, Sequence[int]] | None = None,
-        pixdim: Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.label_values = [int(value) for value in label_values]
-        self.labelled, self.pixdim = labelled, pixdim
+        self.label_values, self.labelled = [int(value) for value in label_values], labelled
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -168,47 +163,37 @@ class AddLabelSlicesd(MapTransform):
         own = result.pop("label_slices", None)
         indices = own if self.labelled is None else self.labelled.get(result.get("case"))
         path = result.pop("label", None)
-        meta = dict(image.meta) if isinstance(image, MetaTensor) else {}
-        shape = tuple(int(n) for n in image.shape[1:])
-        label = torch.zeros((1, *shape), dtype=torch.uint8 if len(self.label_values) < 256 else torch.int32)
-        annotated = torch.zeros((1, *shape), dtype=torch.uint8)
         if indices is not None and len(indices):
-            self._fill(label, annotated, sorted(indices), path, image, result)
-        result["label"], result["annotated"] = MetaTensor(label, meta=meta), MetaTensor(annotated, meta=meta)
+            result["label"], result["annotated"] = self._read(sorted(indices), path, image, result)
+        else:
+            shape = (1, *image.shape[1:])
+            result["label"], result["annotated"] = (torch.zeros(shape, dtype=torch.uint8) for _ in range(2))
         return result
 
-    def _fill(self, label: torch.Tensor, annotated: torch.Tensor, indices: list[int], path: str | None, image: Any,
-              data: Mapping[Hashable, Any]) -> None:  # fmt: skip
-        name, shape = str(data.get("case", "image")), tuple(label.shape[1:])
+    def _read(self, indices: list[int], path: str | None, image: Any, data: Mapping[Hashable, Any]) -> list[Tensor]:
+        name = str(data.get("case", "image"))
         lacking = [key for key, value in (("slice_labels", data.get("slice_labels")), ("label", path)) if value is None]
         if lacking:
             raise InputError(f"{name}: has labelled slices but no {' and no '.join(lacking)}; wanted both")
+        shape = ScanSlices(image, 0).shape
         axis = read_slice_labels(data["slice_labels"], shape, self.label_values, name).axis
+        slices = ScanSlices(image, axis)
         affine = np.asarray(image.meta.get("original_affine", image.affine), dtype=float)
-        masks = read_label_slices(path, axis, indices, self.label_values, (shape, affine), name)
-        target, source = self._spread(np.asarray(indices), shape[axis], affine, axis)
-        label[0].index_copy_(axis, target, torch.from_numpy(masks).index_select(axis, source))
-        annotated[0].index_fill_(axis, target, 1)
+        masks = torch.from_numpy(read_label_slices(path, axis, indices, self.label_values, (shape, affine), name))
+        number, drawn = self._nearest(slices, indices)
+        voxels = [number if own == axis else slices.nearest(own) for own in range(3)]
+        label = masks[voxels[0], voxels[1], voxels[2]] * (drawn & inside_scan(image)[0].cpu())
+        annotated = drawn.expand(image.shape[1:]).to(torch.uint8)
+        return [label[None].contiguous(), annotated[None].contiguous()]
 
-    def _spread(self, indices: np.ndarray, count: int, affine: np.ndarray, axis: int) -> tuple[torch.Tensor, ...]:
-        """Return the stored slices that carry a mask, and for each which of the labelled slices it is from."""
-        ratio = 1.0
-        if self.pixdim is not None:
-            ratio = float(self.pixdim[ras_axes(affine)[axis]]) / float(np.linalg.norm(affine[:3, axis]))
-        nearest: dict[int, tuple[float, int]] = {}  # stored slice -> distance, number of the labelled slice
-        for number, index in enumerate(indices):
-            candidates = {int(index): 0.0}
-            if ratio > 1:
-                backwards = nibabel.io_orientation(affine)[axis, 1] < 0
-                own = count - 1 - index if backwards else index  # counted as the grid counts
-                place = min(round(own / ratio), round((count - 1) / ratio)) * ratio
-                for met in {math.floor(place + 0.5 - TIE), math.floor(place + 0.5 + TIE)}:
-                    met = min(met, count - 1)
-                    candidates.setdefault(count - 1 - met if backwards else met, abs(place - own))
-            for slice_, distance in candidates.items():
-                nearest[slice_] = min(nearest.get(slice_, (math.inf, 0)), (distance, number))
-        target = sorted(nearest)
-        return torch.tensor(target), torch.tensor([nearest[slice_][1] for slice_ in target])
+    def _nearest(self, slices: ScanSlices, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Return which of the labelled slices each slice of the grid has, and whether it has one; as `slices.place`."""
+        away = (slices.place[..., None] - torch.tensor(indices)) * math.copysign(1, slices.step)
+        number = away.abs().argmin(-1)
+        nearest = away.gather(-1, number[..., None])[..., 0]
+        half = max(abs(slices.step), 1.0) / 2
+        # in the middle of two slices of the grid a labelled one is on the first
+        return number, (nearest >= -half - TIE) & (nearest < half - TIE) & slices.inside
 
 
 def _listed(indices: Sequence[int]) -> str:

@@ -19,6 +19,8 @@ from ..launch.words import per_axis
 class Augmentation(Compose):
     """Turn, scale and shift `image` and the maps beside it alike, then change the image's contrast and noise.
 
+    `inside`, where the image was scanned, is one of the maps wherever an item has it.
+
     Args:
         maps: keys of the maps; those that an item lacks are passed over.
         nearest: of these, the ones that are not interpolated.
@@ -44,7 +46,7 @@ class Augmentation(Compose):
         noise: float = 0.05,
         noise_prob: float = 0.3,
     ) -> None:
-        keys = ["image", *maps]
+        keys = ["image", *dict.fromkeys([*maps, "inside"])]
         self.roi_size = per_axis("roi_size", roi_size, whole=True)
         self.rotate, self.scale, self.translate, self.prob = rotate, scale, translate, prob
         self.contrast, self.brightness, self.noise, self.noise_prob = contrast, brightness, noise, noise_prob

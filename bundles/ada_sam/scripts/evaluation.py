@@ -14,6 +14,7 @@ from .common.tensors import plain
 from .learning.slice_unet import segment_slices
 from .network import AdaSamVolume
 from .volume.volume_inference import VolumeInference
+from .volume.within_scan import segment_scan
 
 ITSELF = Compared("itself", "ADA-SAM itself", "itself dice")
 SLICES = Compared("slices", "ADA-SAM slice by slice", "slices dice")
@@ -54,7 +55,7 @@ class AddAdaSamd(AddComparedd):
         image = plain(data["image"])
         embeddings = self.volume.embed(image)
         for way, inference in self.inferences.items():
-            found[way] = inference(embeddings, tuple(image.shape[1:]), None).probabilities.cpu()
+            found[way] = segment_scan(inference, embeddings, data["image"]).probabilities.cpu()
         if self.unet is not None:
             axis = self.volume.inference.slice_axis
             planes = context_planes(image, axis, self.volume.context)

@@ -22,5 +22,5 @@ class Images(CacheDataset):
     def __init__(self, cohort: FewSlicesCohort, preprocessing: ImagePreprocessing, num_workers: int = 2) -> None:
         # flat: MONAI's cache ends at the first transform that could draw, and a Compose is one
         self.settings = {"percentiles": preprocessing.percentiles}  # for run.json
-        steps = [*SlicePreprocessing(cohort, masks=True).transforms, *preprocessing.transforms]
+        steps = [*preprocessing.transforms, *SlicePreprocessing(cohort, masks=True).transforms]
         super().__init__([], Compose(steps), num_workers=num_workers, progress=False, copy_cache=False)

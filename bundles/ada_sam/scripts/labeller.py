@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .common.errors import InputError
+from .common.grid.field_of_view import inside_scan
 from .common.launch.words import truth
 from .common.pseudo_labels.store import PseudoLabelBank
 from .common.pseudo_labels.work import CaseWork, settings_digest
@@ -20,6 +21,7 @@ from .learning.slice_unet import SliceUNetTeacher
 from .slice_model.ada_sam import AdaSam
 from .volume.quality import check, measure
 from .volume.volume_inference import VolumeAnswer, VolumeInference
+from .volume.within_scan import scanned_slices, segment_scan
 
 CONFIDENCE = "confidence"
 
@@ -100,22 +102,23 @@ class PseudoLabeller:
         return bank
 
     def label(self, item: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return {"target", "weight"} of a case, and what can be said of them."""
+        """Return {"target", "weight"} of a case, both 0 beyond the scan, and what can be said of them."""
         axis = self.cohort.slice_axis
         bits = slice_bits(plain(item["presence"]), axis)
         size = tuple(item["image"].shape[1:])
-        answer = self.inference(self.features.embedding(item["case"]), size, bits)
+        answer = segment_scan(self.inference, self.features.embedding(item["case"]), item["image"], bits)
         answer = VolumeAnswer(*(tensor.cpu() for tensor in answer))
         true = F.one_hot(plain(item["label"])[0].long().cpu(), len(self.names) + 1).movedim(-1, 0).float()
-        drawn = plain(item["annotated"]).cpu() > 0.5  # [1, H, W, D]
+        inside = inside_scan(item["image"]).cpu()
+        drawn = (plain(item["annotated"]).cpu() > 0.5) & inside  # [1, H, W, D]
         probabilities, judged = answer.probabilities, {}
         if self.second is not None:
-            other = self.second.probabilities(item["case"], answer.gate, axis)
+            other = self.second.probabilities(item["case"], answer.gate, axis) * inside
             probabilities = torch.lerp(probabilities, other, self.second.share)
             judged["teachers"] = self._by_label(map(_dice, _one_hot(answer.probabilities), _one_hot(other)))
-        target = torch.where(drawn, true, probabilities)
-        weight = torch.where(drawn, self.mask_weight, self._trust(answer, size))
-        return {"target": target, "weight": weight}, self._judge(answer, target, true, drawn, bits) | judged
+        target = torch.where(drawn, true, probabilities) * inside
+        weight = torch.where(drawn, self.mask_weight, self._trust(answer, size)) * inside
+        return {"target": target, "weight": weight}, self._judge(answer, target, true, drawn, bits, inside) | judged
 
     def load(self, case: str) -> dict[str, Tensor]:
         """Return `target` [K, H, W, D] and `weight` [1, H, W, D] of a case, float32."""
@@ -129,7 +132,8 @@ class PseudoLabeller:
         true masks on the slices that have one, which it has learnt from, None where there is none; "teachers", where
         there are two, the Dice of their answers; "presence", the
         share of slices on which the network itself would have seen what the bits say; and what `check` says of the own
-        answer. "annotated" is the number of slices with a mask, "sentences" those of `check`.
+        answer. Slices are those of the grid that the scan has, counted from its first one. "annotated" is the number of
+        slices with a mask, "sentences" those of `check`.
         """
         return self._made().judgement(case)
 
@@ -169,23 +173,31 @@ class PseudoLabeller:
         around[self.cohort.slice_axis + 1] = len(count)
         return torch.where(count > 0, mean, 1.0).view(around).expand(1, *size)
 
-    def _judge(self, answer: VolumeAnswer, target: Tensor, true: Tensor, drawn: Tensor, bits: Tensor) -> dict[str, Any]:
+    def _judge(
+        self, answer: VolumeAnswer, target: Tensor, true: Tensor, drawn: Tensor, bits: Tensor, inside: Tensor
+    ) -> dict[str, Any]:
         axis, pixdim = self.cohort.slice_axis, self.cohort.grid.pixdim
-        own = _one_hot(answer.probabilities)
+        there = scanned_slices(inside[0], axis).nonzero()[:, 0]  # the scan's slices
+        target, true, drawn = (maps.index_select(axis + 1, there) for maps in (target, true, drawn))
+        own = _one_hot(answer.probabilities.index_select(axis + 1, there))
+        presence, gate, confidence, boxes, bits = (
+            rows.index_select(1, there)
+            for rows in (answer.presence, answer.gate, answer.confidence, answer.boxes, bits.cpu())
+        )
         by_label: dict[str, list[Any]] = {
             "confidence": [
                 float(sure[there].mean()) if bool(there.any()) else 1.0
-                for sure, there in zip(answer.confidence, answer.gate, strict=True)
+                for sure, there in zip(confidence, gate, strict=True)
             ],
             "agreement": [
                 _dice(found & drawn[0], mask & drawn[0]) for found, mask in zip(own, true[1:] > 0.5, strict=True)
             ],
-            "presence": ((answer.presence > 0.5) == bits.cpu()).float().mean(1).tolist(),
+            "presence": ((presence > 0.5) == bits).float().mean(1).tolist(),
         }
         return {
             **measure(_one_hot(target), list(self.names), pixdim, axis),
             **{name: self._by_label(row) for name, row in by_label.items()},
-            **check(own, answer.boxes, answer.gate, answer.runs.tolist(), self.names, axis),
+            **check(own, boxes, gate, answer.runs.tolist(), self.names, axis),
             "annotated": int(drawn[0].movedim(axis, 0).flatten(1).any(1).sum()),
         }
 

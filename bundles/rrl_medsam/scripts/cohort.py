@@ -15,7 +15,9 @@ from .common.data.cohort import Cohort
 from .common.data.datalist import Case, Datalist
 from .common.data.selection import labeled_cases, one_labeled, strip_labels
 from .common.errors import printable
+from .common.grid.field_of_view import inside_scan
 from .common.launch.words import optional
+from .common.tensors import plain
 
 
 class OneShotCohort(Cohort):
@@ -68,8 +70,10 @@ class OneShotCohort(Cohort):
             images: items {"case", "image" [1, H, W, D]} in the order of `self.images`.
         """
         if self.atlas is None:
-            small = torch.stack([F.avg_pool3d(item["image"].float(), 2).flatten() for item in images])
-            small = small - small.mean(1, keepdim=True)
+            inside = torch.stack([F.avg_pool3d(inside_scan(item["image"]).float(), 2).flatten() for item in images])
+            small = torch.stack([F.avg_pool3d(plain(item["image"]).float(), 2).flatten() for item in images])
+            mean = (small * inside).mean(1, keepdim=True) / inside.mean(1, keepdim=True).clamp_min(1e-6)
+            small = (small - mean) * inside  # what was not scanned correlates with nothing
             small = small / small.norm(dim=1, keepdim=True).clamp_min(1e-6)
             scores = (small @ small.sum(0)) - 1
             rank = {item["case"]: float(score) for item, score in zip(images, scores, strict=True)}

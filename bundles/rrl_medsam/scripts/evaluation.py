@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .common.imaging.registration import folding_percent, register_affine
+from .common.imaging.registration import folding_percent
 from .common.pseudo_labels.refine import refine_by_intensity
 from .common.scoring.compared import AddComparedd, Compared
 from .common.tensors import plain
@@ -30,12 +30,13 @@ class AddPropagatedd(AddComparedd):
 
     def opinions(self, data: Mapping[str, Any]) -> dict[Compared | str, Any]:
         fixed = plain(data["image"]).float()[None].to(self.labeller.device)
-        affine = register_affine(fixed, self.labeller.atlas["image"])
-        velocities = self.labeller.velocities(fixed, affine)
+        inside = self.labeller.inside(data["image"])
+        affine = self.labeller.find_affine(fixed, inside)
+        velocities = self.labeller.velocities(fixed, affine, inside)
         velocity = velocities.get("instance", velocities.get("network"))
         if self.labeller.guided_steps:
             prediction = plain(data["pred"]).float().to(self.labeller.device)
-            velocity = self.labeller.guide(fixed, affine, velocity, prediction, self.labeller.guided_steps)
-        label, ddf = self.labeller.propagate(affine, velocity)
+            velocity = self.labeller.guide(fixed, affine, velocity, prediction, self.labeller.guided_steps, inside)
+        label, ddf = self.labeller.propagate(affine, velocity, inside)
         refined = refine_by_intensity(fixed[0], label, self.refine_intensity)
         return {PROPAGATION: refined, "folding_percent": float(folding_percent(ddf))}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .common.report.finish import Finish as CommonFinish
-from .common.report.overlay import overlay_png
+from .common.report.overlay import grid_overlay
 from .common.report.page import LABELS, Report
 from .common.scoring.compared import Compared
-from .common.tensors import plain
 from .evaluation import PROPAGATION
 from .plan import OneShotPlan
 
@@ -59,12 +58,11 @@ class Finish(CommonFinish):
         labeller, names = self.labeller, dict(enumerate(self.labeller.cohort.labels.values()))
         spacing = labeller.cohort.grid.pixdim
         atlas = labeller.atlas
-        hard = atlas["label"][0].argmax(0).cpu().int().numpy()
+        images = {item["case"]: item["image"] for item in labeller.images}
         page.add_overlay(
             f"atlas {atlas['case']}, the one label learnt from",
-            overlay_png(atlas["image"][0, 0].cpu().numpy(), {"atlas": hard}, names, spacing),
+            grid_overlay(images[atlas["case"]], {"atlas": atlas["label"][0].argmax(0)}, names, spacing),
         )
-        images = {item["case"]: item["image"] for item in labeller.images}
         judged = {case: labeller.labels.judgement(case) for case in images if case != atlas["case"]}
         ranked = sorted(judged, key=lambda case: -judged[case]["quality"])
         rows = [
@@ -76,6 +74,6 @@ class Finish(CommonFinish):
         last = len(ranked) - 1  # -1 where the atlas is the only case
         for word, place in {"best": 0, "median": len(ranked) // 2, "worst": last}.items() if ranked else ():
             case = ranked[place]
-            label = labeller.labels.load(case)["label"].argmax(0).int().numpy()
-            picture = overlay_png(plain(images[case])[0].float().numpy(), {"pseudo label": label}, names, spacing)
+            label = labeller.labels.load(case)["label"].argmax(0)
+            picture = grid_overlay(images[case], {"pseudo label": label}, names, spacing)
             page.add_overlay(f"pseudo label of {case}, {word} agreement ({judged[case]['quality']:.2f})", picture)

@@ -12,6 +12,7 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from .cohort import OneShotCohort
+from .common.grid.field_of_view import inside_scan
 from .common.imaging.registration import (
     LocalNCCLoss,
     folding_percent,
@@ -20,6 +21,7 @@ from .common.imaging.registration import (
     register_velocity,
     total_ddf,
     warp,
+    warp_known,
 )
 from .common.launch.words import truth
 from .common.processes import own_share, together
@@ -27,7 +29,7 @@ from .common.pseudo_labels.opinions import agreement, fuse, select_by_quality
 from .common.pseudo_labels.refine import refine_by_intensity
 from .common.pseudo_labels.store import PseudoLabelBank
 from .common.pseudo_labels.work import CaseWork, settings_digest
-from .common.tensors import plain
+from .common.tensors import known_share, plain, unless_all
 from .labelling.bridges import choose_bridges, hand_on, vote
 
 
@@ -100,7 +102,8 @@ class AtlasLabeller:
 
     @property
     def atlas(self) -> dict[str, Any]:
-        """{"case", "image" [1, 1, H, W, D], "label" [1, K, H, W, D]}; the only training label that is ever opened."""
+        """{"case", "image" [1, 1, H, W, D], "label" [1, K, H, W, D], "known" [1, 1, H, W, D] or None}; the only
+        training label that is ever opened. Where "known" is 0 the grid goes on beyond the scan; None: nowhere."""
         if self._atlas is None:
             case = self.cohort.choose_atlas(self.images)
             label = plain(self.label_transform({"label": case["label"]})["label"]).float()
@@ -110,6 +113,7 @@ class AtlasLabeller:
                 "case": case["case"],
                 "image": image[None].to(self.device),
                 "label": label[None].to(self.device),
+                "known": unless_all(known_share(label[None].to(self.device))),
             }
         return self._atlas
 
@@ -135,6 +139,10 @@ class AtlasLabeller:
         """Return the image of a case as registrations take it, [1, 1, H, W, D]."""
         return plain(item["image"]).float()[None].to(self.device)
 
+    def inside(self, image: Tensor) -> Tensor:
+        """Return 1 where a case's image [1, H, W, D] was scanned, 0 where the grid goes on beyond, [1, 1, H, W, D]."""
+        return inside_scan(image)[None].float().to(self.device)
+
     def align(self) -> None:
         """Find the affine of every unlabelled case; those on disk from an interrupted run are kept."""
         # what was registered from another atlas or grid must not be gone on with
@@ -142,8 +150,13 @@ class AtlasLabeller:
         self.work = CaseWork(self.work.root, identity, self.resume)
         self.work.remove_stale()
         for item in self.work.each(self._unlabeled(), self.registrations):
-            affine = register_affine(self._fixed(item), self.atlas["image"])[0]
+            affine = self.find_affine(self._fixed(item), self.inside(item["image"]))[0]
             self.registrations.save(item["case"], {"affine": affine})
+
+    def find_affine(self, fixed: Tensor, inside: Tensor) -> Tensor:
+        """Return the affine [1, 3, 4] of the atlas to an image [1, 1, H, W, D], of which `inside` was scanned."""
+        known = {"fixed_known": unless_all(inside), "moving_known": self.atlas["known"]}
+        return register_affine(fixed, self.atlas["image"], **known)
 
     def affine(self, case: str) -> Tensor:
         """Return the affine [1, 3, 4] of the atlas to a case."""
@@ -160,12 +173,12 @@ class AtlasLabeller:
     def register(self) -> None:
         """Register the atlas to every unlabelled case, by network and by instance optimisation, and make round 1."""
         for item in together(own_share(self._unlabeled())):
-            case, fixed = item["case"], self._fixed(item)
+            case, fixed, inside = item["case"], self._fixed(item), self.inside(item["image"])
             known = self.registrations.load(case)
             if not (self.resume and "similarity" in self.registrations.judgement(case)):
                 affine = known["affine"][None].to(self.device)
-                found = self.velocities(fixed, affine)
-                similarity = self._similarity(fixed, affine, self._trusted(found))
+                found = self.velocities(fixed, affine, inside)
+                similarity = self._similarity(fixed, affine, self._trusted(found), inside)
                 self.registrations.save(case, {**known, **found}, similarity=similarity)
         self.hand_on()
         self.label(1)
@@ -174,13 +187,16 @@ class AtlasLabeller:
         """Let the bridges vote on every other case; `handed` keeps the mean of their labels and how far they agree."""
         bridges = self.bridge_volumes()
         for item in self.work.each(self._unlabeled(), self.handed):
-            case, fixed = item["case"], self._fixed(item)
+            case, fixed, inside = item["case"], self._fixed(item), self.inside(item["image"])
             others = [bridge for bridge in bridges if bridge[0] != case]
             if not others:
                 continue
-            handed = [hand_on(fixed, image, label, self.bridge_steps, self.smooth_weight) for _, image, label in others]
+            handed = [
+                hand_on(fixed, image, label, self.bridge_steps, self.smooth_weight, inside)
+                for _, image, label in others
+            ]
             known = self.registrations.load(case)
-            direct, _ = self.propagate(known["affine"][None].to(self.device), self._trusted(known))
+            direct, _ = self.propagate(known["affine"][None].to(self.device), self._trusted(known), inside)
             _, agreed = vote([direct, *handed])
             self.handed.save(case, {"label": fuse(handed).half()}, voters=len(handed), agreement=agreed)
 
@@ -188,11 +204,12 @@ class AtlasLabeller:
         """Return the instance-optimised velocity where there is one, else the network's."""
         return velocities.get("instance", velocities.get("network"))
 
-    def _similarity(self, fixed: Tensor, affine: Tensor, velocity: Tensor) -> float:
+    def _similarity(self, fixed: Tensor, affine: Tensor, velocity: Tensor, inside: Tensor) -> float:
         """Return the mean local correlation of the registered atlas with an image [1, 1, H, W, D]."""
         size = tuple(fixed.shape[2:])
         ddf = total_ddf(affine, integrate(velocity[None].to(self.device), size), size)
-        return -float(LocalNCCLoss()(warp(self.atlas["image"], ddf), fixed))
+        warped, known = warp_known(self.atlas["image"], ddf, unless_all(inside), self.atlas["known"])
+        return -float(LocalNCCLoss()(warped, fixed, known))
 
     def bridge_volumes(self) -> list[tuple[str, Tensor, Tensor]]:
         """Return (case, image [1, 1, H, W, D], label [1, K, H, W, D] from the atlas) of each bridge."""
@@ -203,12 +220,14 @@ class AtlasLabeller:
         chosen = []
         for case in choose_bridges(similarity, self.bridges):
             known = self.registrations.load(case)
-            label, _ = self.propagate(known["affine"][None].to(self.device), self._trusted(known))
+            inside = self.inside(items[case]["image"])
+            label, _ = self.propagate(known["affine"][None].to(self.device), self._trusted(known), inside)
             chosen.append((case, self._fixed(items[case]), label[None]))
         return chosen
 
-    def velocities(self, fixed: Tensor, affine: Tensor) -> dict[str, Tensor]:
-        """Return the velocity [3, h, w, d] of each registration of the atlas to an image [1, 1, H, W, D]."""
+    def velocities(self, fixed: Tensor, affine: Tensor, inside: Tensor) -> dict[str, Tensor]:
+        """Return the velocity [3, h, w, d] of each registration of the atlas to an image [1, 1, H, W, D], of which
+        `inside` was scanned."""
         found = {}
         moving = self.atlas["image"]
         if self.registration is not None:
@@ -224,20 +243,28 @@ class AtlasLabeller:
                 steps=self.instance_steps,
                 coarse_steps=self.coarse_steps,
                 smooth_weight=self.smooth_weight,
+                fixed_known=unless_all(inside),
+                moving_known=self.atlas["known"],
             )[0]
         return found
 
-    def propagate(self, affine: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the atlas label [K, H, W, D] under an affine [1, 3, 4] and a velocity [3, h, w, d], and the ddf."""
+    def propagate(self, affine: Tensor, velocity: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the atlas label [K, H, W, D] under an affine [1, 3, 4] and a velocity [3, h, w, d], and the ddf.
+
+        All classes are 0 where the case was not scanned (`inside`, of that name), or where the atlas was not.
+        """
         size = tuple(self.atlas["label"].shape[2:])
         ddf = integrate(velocity[None].to(self.device), size)
-        return warp(self.atlas["label"], total_ddf(affine, ddf, size))[0], ddf
+        return (warp(self.atlas["label"], total_ddf(affine, ddf, size)) * inside)[0], ddf
 
-    def guide(self, fixed: Tensor, affine: Tensor, velocity: Tensor, prediction: Tensor, steps: int) -> Tensor:
+    def guide(
+        self, fixed: Tensor, affine: Tensor, velocity: Tensor, prediction: Tensor, steps: int, inside: Tensor
+    ) -> Tensor:
         """Return a velocity that goes on from `velocity` with the prediction [K, H, W, D] as a guide."""
         return register_velocity(
             fixed, self.atlas["image"], affine, steps, smooth_weight=self.smooth_weight, velocity=velocity[None],
             fixed_probabilities=prediction[None], moving_probabilities=self.atlas["label"],
+            fixed_known=unless_all(inside), moving_known=self.atlas["known"],
         )[0]  # fmt: skip
 
     def predict(self, image: Tensor) -> Tensor:
@@ -256,16 +283,16 @@ class AtlasLabeller:
             truth = {"label": self.atlas["label"][0].half()}
             self.labels.save(self.atlas["case"], truth, quality=1.0, folding_percent=0.0)
         for item in self.work.each(self._unlabeled(), self.labels):
-            case, fixed = item["case"], self._fixed(item)
+            case, fixed, inside = item["case"], self._fixed(item), self.inside(item["image"])
             known = self.registrations.load(case)
             similarity = self.registrations.judgement(case)["similarity"]
             affine = known.pop("affine")[None].to(self.device)
             if "instance" in known and not self.fuse_network:
                 known.pop("network", None)
-            own = self.predict(fixed) if number > 1 else None
+            own = self.predict(fixed) * inside[0] if number > 1 else None
             if own is not None and self.guided_steps and "instance" in known:
-                known["instance"] = self.guide(fixed, affine, known["instance"], own, self.guided_steps)
-            propagated = {name: self.propagate(affine, velocity) for name, velocity in known.items()}
+                known["instance"] = self.guide(fixed, affine, known["instance"], own, self.guided_steps, inside)
+            propagated = {name: self.propagate(affine, velocity, inside) for name, velocity in known.items()}
             opinions = [label for label, _ in propagated.values()]
             folding = max(float(folding_percent(ddf)) for _, ddf in propagated.values())
             quality = agreement(*opinions[:2]) if len(opinions) > 1 else similarity
@@ -275,7 +302,8 @@ class AtlasLabeller:
                 judged, handed = self.handed.judgement(case), self.handed.load(case)["label"].to(self.device)
                 quality = judged["agreement"]
                 if agreement(fused, handed) < self.confirmation:
-                    fused = torch.lerp(fused, handed, judged["voters"] / (judged["voters"] + len(opinions)))
+                    mixed = torch.lerp(fused, handed, judged["voters"] / (judged["voters"] + len(opinions)))
+                    fused = fuse([mixed])
                     sharpen = 0.0  # a vote's soft rim is wide, and intensities make it wider
             if own is not None:
                 quality = agreement(own, fused)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .common.report.finish import Finish as CommonFinish
-from .common.report.overlay import overlay_png
+from .common.report.overlay import grid_overlay
 from .common.report.page import Report
 from .common.scoring.compared import Compared
-from .common.tensors import plain
 from .evaluation import CLEANED, generalist_column
 from .plan import FewLabelPlan
 
@@ -111,8 +110,7 @@ class Finish(CommonFinish):
         images = {item["case"]: item["image"] for item in answers.images}
         spacing = self.cohort.grid.pixdim
         for word, case in dict.fromkeys([("most", ranked[0]), ("least", ranked[-1])]):
-            answer = answers.load(case)["answer"].argmax(0).int().numpy()
-            image = plain(images[case])[0].float().numpy()
-            picture = overlay_png(image, {"answer": answer}, names, spacing)
+            answer = answers.load(case)["answer"].argmax(0)
+            picture = grid_overlay(images[case], {"answer": answer}, names, spacing)
             caption = f"answer on {case}, {word} agreement ({judged[case]['agreement']:.2f})"
             page.add_overlay(caption, picture, section=ANSWERS)

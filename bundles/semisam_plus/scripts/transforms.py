@@ -9,6 +9,7 @@ import torch
 from monai.transforms import Compose, EnsureTyped, MapTransform
 from monai.transforms.traits import RandomizableTrait
 
+from .common.grid.field_of_view import AddInsided
 from .generalists.answers import GeneralistAnswers
 
 
@@ -58,11 +59,12 @@ class TrainPreprocessing(Compose):
 
     Args:
         answers: see `AddAnswersd`; left out where they don't come in rounds.
-        augmentation: of `image`, `label`, `answer` and `disagreement`.
+        augmentation: of `image`, `inside`, `label`, `answer` and `disagreement`.
     """
 
     def __init__(self, answers: GeneralistAnswers, augmentation: Compose) -> None:
         classes = len(answers.cohort.grid.label_values)
         heard = [AddAnswersd(answers, classes)] if answers.in_rounds else []
-        plain = EnsureTyped(["image", "label", "answer", "disagreement"], track_meta=False, allow_missing_keys=True)
-        super().__init__([AddLabeledd(classes), *heard, augmentation, plain])
+        maps = ["image", "inside", "label", "answer", "disagreement"]
+        plain = EnsureTyped(maps, track_meta=False, allow_missing_keys=True)
+        super().__init__([AddInsided("image"), AddLabeledd(classes), *heard, augmentation, plain])

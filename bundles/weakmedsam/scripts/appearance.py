@@ -12,6 +12,7 @@ from monai.transforms.traits import RandomizableTrait
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .common.grid.field_of_view import inside_scan
 from .labeller import PseudoLabeller
 from .prior.organs import merge
 
@@ -52,8 +53,9 @@ class AppearanceObjective(nn.Module):
         network: image -> logits [B, G, H, W, D].
         groups: of each label the number of its group, of `choose_groups`.
 
-    forward: batch with `image` [B, 1, H, W, D], `presence` [B, P, H, W, D] and `target` [B, P, H, W, D] in [0, 1], 0 in
-        negative slices -> {"loss", "cross_entropy", "dice"}.
+    forward: batch with `image` [B, 1, H, W, D], `presence` [B, P, H, W, D], `target` [B, P, H, W, D] in [0, 1], 0 in
+        negative slices, and `inside` [B, 1, H, W, D], 0 beyond the scan (without it all is
+        scanned) -> {"loss", "cross_entropy", "dice"}.
     """
 
     def __init__(self, network: nn.Module, groups: Sequence[int]) -> None:
@@ -63,8 +65,9 @@ class AppearanceObjective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         logits = self.network(batch["image"]).float()
         target, presence = (merge(batch[name].float(), self.groups) for name in ("target", "presence"))
-        weight = 1 - (1 - presence) * others(target)
-        entropy = F.binary_cross_entropy_with_logits(logits, target, weight)
+        inside = batch.get("inside", torch.ones_like(batch["image"][:, :1])).float()
+        weight = (1 - (1 - presence) * others(target)) * inside
+        entropy = F.binary_cross_entropy_with_logits(logits, target, weight) / inside.mean()
         probability, axes = logits.sigmoid() * weight, (0, 2, 3, 4)
         overlap, total = (probability * target).sum(axes), (probability + target * weight).sum(axes)
         dice = (1 - (2 * overlap + 1) / (total + 1)).mean()
@@ -81,14 +84,15 @@ def others(target: Tensor) -> Tensor:
 
 
 class AddTargetd(MapTransform, RandomizableTrait):
-    """Add the soft labels of the current round as `target` [P, H, W, D]; not cached, since they change."""
+    """Add the soft labels of the current round as `target` [P, H, W, D], not cached, since they change; and `inside`
+    [1, H, W, D], 0 beyond the scan."""
 
     def __init__(self, labeller: PseudoLabeller) -> None:
         super().__init__(["case"])
         self.labeller = labeller
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        return {**data, "target": self.labeller.target(data["case"])}
+        return {**data, "target": self.labeller.target(data["case"]), "inside": inside_scan(data["image"])}
 
 
 class AppearanceRounds:

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .cohort import WeakCohort
+from .common.grid.field_of_view import inside_scan
 from .common.scoring.compared import AddComparedd, Compared
 from .common.scoring.table import MetricsTable
+from .common.slices.presence_volume import bits_on_grid
 from .common.tensors import plain
 from .labeller import PseudoLabeller
 from .prior.location import centre_prior
@@ -50,10 +53,8 @@ class AddControlsd(AddComparedd):
             name: {v: presence_auc(*pair) for v, *pair in zip(self.foreground, scores, bits, strict=True)}
             for name, scores in told.items()
         }
-        known = slices.bits_on_grid(bits, grid_affine, image.shape[self.axis + 1])  # bool [P, n]
-        along = [-1 if axis == self.axis else 1 for axis in range(3)]
-        presence = known.float().reshape(len(known), *along).expand(-1, *image.shape[1:]).contiguous()
-        found[CENTRE] = centre_prior(image, self.axis) * presence
+        presence = bits_on_grid(torch.from_numpy(bits), slices.axis, image)
+        found[CENTRE] = centre_prior(image, self.axis) * presence * inside_scan(image).cpu()
         if self.labeller is not None:
             found[PRIOR] = self._prior(image, presence)
         return found
@@ -62,8 +63,8 @@ class AddControlsd(AddComparedd):
         """Return the prior by itself, cut at its threshold: soft masks [P, H, W, D]."""
         if self.labeller.needs_classifier:  # the prior is an activation map
             self.labeller.features.note(SCORED, image)
-        maps = self.labeller.make_prior({"case": SCORED, "image": image, "presence": presence})
-        return self.labeller.calibrate(maps, presence)
+        item = {"case": SCORED, "image": image, "presence": presence}
+        return self.labeller.calibrate(self.labeller.make_prior(item), self.labeller.presence(item))
 
     def _slices(self, label: Tensor) -> NativeSlices:
         return NativeSlices(label.shape[1:], np.asarray(label.affine.cpu(), dtype=float), self.axis)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .cohort import WeakCohort
 from .common.errors import InputError
+from .common.grid.field_of_view import inside_scan
 from .common.imaging.cam import SCOPES, cam_volume
 from .common.imaging.thresholds import above, area_thresholds, fixed_thresholds, otsu_thresholds
 from .common.launch.words import optional_number, truth
@@ -37,7 +38,8 @@ class PseudoLabeller:
     A map of where a label may be (the prior) comes from a typical box, from the classifier's activation map or from
     nothing but the centre. Rounds of an appearance network add what the tissue there looks like, and the mean label of
     all cases becomes the next round's location. A walk spreads the result along what looks alike, a threshold cuts it.
-    Slices whose bit is 0 are exact background throughout.
+    Slices whose bit is 0 are exact background throughout. Where the grid goes on beyond the scan no label is, and
+    nothing is learnt.
 
     Args:
         cohort: of the training cases.
@@ -160,9 +162,8 @@ class PseudoLabeller:
 
     @torch.no_grad()
     def make_prior(self, item: Mapping[str, Any]) -> Tensor:
-        """Return the prior [P, H, W, D] in [0, 1] of a case, 0 in its negative slices."""
-        image, presence = item["image"], self.presence(item)
-        axis = self.cohort.slice_axis
+        """Return the prior [P, H, W, D] in [0, 1] of a case, 0 in its negative slices and beyond the scan."""
+        image, axis = item["image"], self.cohort.slice_axis
         if self.prior == "box":
             maps = torch.stack([location_prior(image, box, axis) for box in self.boxes])
         elif self.prior == "centre":
@@ -171,12 +172,12 @@ class PseudoLabeller:
             features = self.features.features(item["case"]).to(self.device)
             with eval_mode(self.classifier):
                 found = self.classifier(features)[1].float().cpu()  # [n, P, h, w]
-            maps = cam_volume(found, slice_bits(presence, axis), image.shape[1:], axis, self.map_scope)
-        return maps * presence
+            maps = cam_volume(found, slice_bits(plain(item["presence"]), axis), image.shape[1:], axis, self.map_scope)
+        return maps * self.presence(item)
 
     def presence(self, item: Mapping[str, Any]) -> Tensor:
-        """Return the bits of a case as a plain volume [P, H, W, D], float32."""
-        return plain(item["presence"]).float()
+        """Return where a case's labels may be [P, H, W, D], float32: 1 in their positive slices, inside the scan."""
+        return plain(item["presence"]).float() * inside_scan(item["image"]).cpu()
 
     @torch.no_grad()
     def renew(self, number: int, network: nn.Module | None) -> None:
@@ -210,6 +211,7 @@ class PseudoLabeller:
             presence, prior = self.presence(item), self._bank("prior").load(item["case"])["maps"]
             walked = self.spread(item, self._combine(item, network, location), presence)
             target, weight = cut(walked, presence, self.ignore_band)
+            weight = weight * inside_scan(item["image"]).cpu()
             judged = self.judge(target, prior, presence)
             kept = {"target": target.half(), "weight": weight.half(), "maps": walked.half()}
             bank.save(item["case"], kept, **judged)
@@ -287,7 +289,7 @@ class PseudoLabeller:
                 self._shares = shares_by_box(self.boxes, [item["image"] for item in self.images], axis)
             else:
                 presences = (self.presence(item) for item in self.images)
-                self._shares = shares_by_volume(self.sizes, presences, grid.spatial_size, grid.pixdim, axis)
+                self._shares = shares_by_volume(self.sizes, presences, grid.pixdim, axis)
         return self._shares
 
     def judge(self, target: Tensor, prior: Tensor, presence: Tensor) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from .appearance import AddTargetd, AppearanceNetwork, AppearanceObjective, Appe
 from .classifier.classifier import ClassifierObjective, SliceClassifier
 from .classifier.clusters import SubClasses
 from .common.errors import InputError
+from .common.grid.field_of_view import AddInsided
 from .common.launch.words import number
 from .common.run.run import Run
 from .common.sam.features.slice_features import SliceFeatures
@@ -55,7 +56,12 @@ def classify_stage(
     if schedule not in SCHEDULES:
         raise InputError(f"classify::schedule is {schedule!r}; wanted {' or '.join(SCHEDULES)}")
     preprocessing = Compose(
-        [AddFeaturesd(features), AddChildd(clusters), EnsureTyped(["image", "presence"], track_meta=False)]
+        [
+            AddInsided("image"),
+            AddFeaturesd(features),
+            AddChildd(clusters),
+            EnsureTyped(["image", "presence"], track_meta=False),
+        ]
     )
     loader = stream_loader(run, Dataset(images, preprocessing), epoch_length * batch_size, batch_size, stream=1)
     objective = ClassifierObjective(

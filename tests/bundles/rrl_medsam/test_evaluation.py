@@ -5,7 +5,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from common.imaging.registration import register_velocity
+from common.grid.field_of_view import inside_scan
+from common.imaging.registration import register_affine, register_velocity
 from common.pseudo_labels.refine import RefineIntensityd
 from support.bundle.path import import_bundle
 
@@ -26,18 +27,24 @@ class Labeller:
         label[:, 0] = 1 - label[:, 1]
         self.atlas = {"case": "atlas", "image": label[:, 1:] * 0.8 + 0.1, "label": label}
 
-    def velocities(self, fixed, affine):
+    def inside(self, image):
+        return inside_scan(image)[None].float()
+
+    def find_affine(self, fixed, inside):
+        return register_affine(fixed, self.atlas["image"])
+
+    def velocities(self, fixed, affine, inside):
         found = {"network": torch.zeros(3, 8, 8, 8)}
         if self.instance:
             found["instance"] = register_velocity(fixed, self.atlas["image"], affine, steps=1, coarse_steps=1)[0]
         return found
 
-    def guide(self, fixed, affine, velocity, prediction, steps):
+    def guide(self, fixed, affine, velocity, prediction, steps, inside):
         assert prediction.shape == (2, *SIZE) and velocity.shape[0] == 3
         self.asked.append(("guide", steps))
         return velocity
 
-    def propagate(self, affine, velocity):
+    def propagate(self, affine, velocity, inside):
         self.asked.append(("propagate", tuple(velocity.shape)))
         return self.atlas["label"][0], torch.zeros(1, 3, *SIZE)
 
@@ -74,7 +81,7 @@ def test_columns_are_the_dice_of_the_propagated_label_and_its_folding():
 def test_propagated_label_is_refined_as_the_prediction_is():
     labeller = Labeller()
     soft = (0.2 * labeller.atlas["label"] + 0.4)[0].roll(1, dims=1)  # a voxel beside the bright structure
-    labeller.propagate = lambda affine, velocity: (soft, torch.zeros(1, 3, *SIZE))
+    labeller.propagate = lambda affine, velocity, inside: (soft, torch.zeros(1, 3, *SIZE))
     given = item(labeller)
     wanted = RefineIntensityd("pred", weight=2.0)({"image": given["image"], "pred": soft})["pred"].argmax(0)
     found = module.AddPropagatedd(labeller, [0, 2], refine_intensity=2.0)(given)["propagation"][0]

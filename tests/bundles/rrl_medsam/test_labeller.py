@@ -116,7 +116,7 @@ def test_without_resume_everything_is_made_anew(images, tmp_path, monkeypatch):
     second = make(images, tmp_path, instance_steps=1)
     calls = []
     original = labeller_module.register_affine
-    monkeypatch.setattr(labeller_module, "register_affine", lambda *a: (calls.append(1), original(*a))[1])
+    monkeypatch.setattr(labeller_module, "register_affine", lambda *a, **k: (calls.append(1), original(*a, **k))[1])
     second.align()
     assert len(calls) == 4 and "case_0" in second.registrations
     assert not list(tmp_path.glob("*/round_*/*"))

@@ -11,6 +11,7 @@ from monai.transforms import Compose, LoadImaged, Orientationd, ResizeWithPadOrC
 
 from common.errors import InputError, find_input_error
 from common.slices.masked_slices import AddLabelSlicesd, draw_label_slices, read_label_slices
+from common.slices.presence_volume import AddPresenced
 
 SIZE = (8, 10, 13)
 POISON = 99
@@ -123,14 +124,13 @@ def item_of(folder, codes: str = "RAS", indices: list[int] | None = None, **chan
 
 
 def prepare(item: dict, pixdim=(2.0, 2.0, 1.0), size=SIZE, **options) -> dict:
-    both = ["label", "annotated"]
     return Compose(
         [
             LoadImaged("image", ensure_channel_first=True),
-            AddLabelSlicesd("image", [0, 3, 7], pixdim=pixdim, **options),
-            Orientationd(both, axcodes="RAS", labels=None),
-            Spacingd(both, pixdim=pixdim, mode="nearest", padding_mode="border"),
-            ResizeWithPadOrCropd(both, spatial_size=size, mode="edge"),
+            Orientationd("image", axcodes="RAS", labels=None),
+            Spacingd("image", pixdim=pixdim, mode="nearest", padding_mode="border"),
+            ResizeWithPadOrCropd("image", spatial_size=size, mode="edge"),
+            AddLabelSlicesd("image", [0, 3, 7], **options),
         ]
     )(item)
 
@@ -140,10 +140,10 @@ def test_other_slices_influence_nothing(tmp_path, codes):
     done = prepare(item_of(tmp_path, codes))
     expected = torch.zeros(SIZE)
     expected[..., [4, 9]] = torch.from_numpy(np.searchsorted([0, 3, 7], truth()[..., [4, 9]])).float()
-    assert torch.equal(done["label"][0].as_tensor().float(), expected)
+    assert torch.equal(done["label"][0].float(), expected)
     wanted = torch.zeros(SIZE)
     wanted[..., [4, 9]] = 1
-    assert torch.equal(done["annotated"][0].as_tensor().float(), wanted)
+    assert torch.equal(done["annotated"][0].float(), wanted)
     assert "label_slices" not in done and "slice_labels" in done
 
 
@@ -153,12 +153,28 @@ def test_a_coarser_grid_loses_no_labelled_slice(tmp_path, step, codes):
     grid = (*SIZE[:2], round((SIZE[2] - 1) / step) + 1)
     for index in range(SIZE[2]):
         done = prepare(item_of(tmp_path, codes, [index]), pixdim=(2.0, 2.0, step), size=grid)
-        on = (done["annotated"][0].mean((0, 1)).as_tensor() > 0.5).nonzero()[:, 0].tolist()
+        on = (done["annotated"][0].float().mean((0, 1)) > 0.5).nonzero()[:, 0].tolist()
         assert len(on) == 1 if step >= 1 else 1 <= len(on) <= 3
         expected = torch.from_numpy(np.searchsorted([0, 3, 7], truth()[..., index])).float()
         for place in on:
             assert abs(place * step - index) <= max(step, 1) / 2 + 1e-6
-            assert torch.equal(done["label"][0, ..., place].as_tensor().float(), expected)
+            assert torch.equal(done["label"][0, ..., place].float(), expected)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI"])
+@pytest.mark.parametrize("index", [0, SIZE[2] - 1])
+def test_an_end_slice_counts_once_on_a_grid_that_goes_on(tmp_path, index, codes):
+    bits = np.zeros(SIZE[2], dtype=int)
+    bits[index] = 1
+    item = item_of(tmp_path, codes, [index])
+    stored = bits[::-1] if item["label_slices"] != [index] else bits
+    item["slice_labels"]["labels"] = {"3": stored.tolist(), "7": None}
+    done = prepare(item, size=(*SIZE[:2], 32))  # 9 or 10 slices of padding on either side
+    done |= AddPresenced("image", [0, 3, 7])(done)
+    place = (32 - SIZE[2]) // 2 + index
+    for profile in (done["annotated"][0], done["presence"][0], done["label"][0] > 0):
+        assert profile.flatten(0, 1).any(0).nonzero()[:, 0].tolist() == [place]
+    assert (done["presence"][0, ..., place] == 1).all()  # a slice of the grid stays one, whatever is beside the scan
 
 
 def test_where_two_meet_on_the_grid_the_nearer_one_is_taken(tmp_path):

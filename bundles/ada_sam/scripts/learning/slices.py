@@ -14,10 +14,12 @@ from monai.transforms import Compose, Randomizable, Transform
 from torch import Tensor
 
 from ..common.errors import InputError
+from ..common.grid.field_of_view import inside_scan
 from ..common.sam.features.slice_features import SliceFeatures
 from ..common.sam.features.slice_views import augment, view_transform
 from ..common.slices.presence_volume import slice_bits
 from ..common.tensors import plain
+from ..volume.within_scan import scanned_slices
 
 NO_MASK = -1  # in the place of a class index, where nobody has said what it is
 
@@ -33,7 +35,7 @@ class SliceRow:
 
 
 class SliceTable(Sequence[SliceRow]):
-    """All slices of the prepared training volumes, in their order, and the masks of those that have one.
+    """All slices of the prepared training volumes that the scans have, in their order, and the masks of some.
 
     The volumes are read when a slice is first asked for: a trainer can be built before they are loaded, and until then
     there is none.
@@ -87,10 +89,13 @@ class SliceTable(Sequence[SliceRow]):
             known = torch.zeros(bits.shape[1], dtype=torch.bool)
             if "annotated" in item:
                 known = slice_bits(plain(item["annotated"]), self.slice_axis)[0]
+            there = scanned_slices(inside_scan(item["image"])[0], self.slice_axis)
             for index in known.nonzero()[:, 0].tolist():
                 mask = plain(item["label"])[0].select(self.slice_axis, index)
                 masks[case, index] = mask.round().long()
-            rows += [SliceRow(case, index, bits[:, index], bool(known[index])) for index in range(len(known))]
+            rows += [
+                SliceRow(case, index, bits[:, index], bool(known[index])) for index in there.nonzero()[:, 0].tolist()
+            ]
         if not masks:
             raise InputError(
                 f"none of {len(rows)} slices on the common grid has a mask; wanted one or more, so that "

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..common.imaging.registration import integrate, register_affine, register_velocity, total_ddf, warp
 from ..common.pseudo_labels.opinions import agreement, fuse
+from ..common.tensors import known_share, unless_all
 
 
 def choose_bridges(similarity: Mapping[str, float], count: int) -> list[str]:
@@ -21,7 +22,14 @@ def choose_bridges(similarity: Mapping[str, float], count: int) -> list[str]:
     return sorted(similarity, key=lambda case: (-similarity[case], case))[:count]
 
 
-def hand_on(fixed: Tensor, bridge: Tensor, label: Tensor, steps: int, smooth_weight: float = 0.5) -> Tensor:
+def hand_on(
+    fixed: Tensor,
+    bridge: Tensor,
+    label: Tensor,
+    steps: int,
+    smooth_weight: float = 0.5,
+    inside: Tensor | None = None,
+) -> Tensor:
     """Return the label of a bridge [1, K, H, W, D], registered to another volume, [K, H, W, D].
 
     Affine and `steps` of instance optimisation on half the grid: the vote over bridges takes out what is left, so that
@@ -29,12 +37,18 @@ def hand_on(fixed: Tensor, bridge: Tensor, label: Tensor, steps: int, smooth_wei
 
     Args:
         fixed, bridge: [1, 1, H, W, D] in [0, 1].
+        inside: [1, 1, H, W, D], 0 where the other volume was not scanned; None: all was. Of the bridge that says the
+            label, whose classes are all 0 there. So they are in the result.
     """
-    affine = register_affine(fixed, bridge, steps=40)
-    velocity = register_velocity(fixed, bridge, affine, steps=0, coarse_steps=steps, smooth_weight=smooth_weight)
+    inside = torch.ones_like(fixed) if inside is None else inside
+    known = {"fixed_known": unless_all(inside), "moving_known": unless_all(known_share(label))}
+    affine = register_affine(fixed, bridge, steps=40, **known)
+    velocity = register_velocity(
+        fixed, bridge, affine, steps=0, coarse_steps=steps, smooth_weight=smooth_weight, **known
+    )
     size = tuple(fixed.shape[2:])
     with torch.no_grad():
-        return warp(label, total_ddf(affine, integrate(velocity, size), size))[0]
+        return (warp(label, total_ddf(affine, integrate(velocity, size), size)) * inside)[0]
 
 
 def vote(opinions: Sequence[Tensor]) -> tuple[Tensor, float]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..common.imaging.registration import LocalNCCLoss, integrate, smoothness, warp
+from ..common.imaging.registration import LocalNCCLoss, integrate, smoothness, warp, warp_known
 from ..common.launch.words import truth
 from ..common.learning.distillation import FeatureDistillation
 from ..common.learning.losses import SoftDiceCE
+from ..common.tensors import known_share, unless_all
 from ..network import RRLMedSAMNetwork, mask_prompt
 from .registration_network import RegistrationNetwork
 
@@ -31,7 +32,8 @@ class DistillationObjective(nn.Module):
 class JointRegistrationObjective(nn.Module):
     """Stage 1b: registration and segmentation share the medical encoder (L_JRS = L_sim + L_smo + L_seg).
 
-    Batch: image (fixed), moving [B, 1, H, W, D], moving_label [B, K, H, W, D]; moving is the affinely aligned atlas.
+    Batch: image (fixed), moving [B, 1, H, W, D], moving_label [B, K, H, W, D]; moving is the affinely aligned atlas, all
+    of whose classes are 0 where it was not scanned. inside [B, 1, H, W, D] says where the image was; without it, all.
     The inverse direction uses the negated velocity, where the authors' code calls the decoder a second time.
 
     Args:
@@ -59,10 +61,16 @@ class JointRegistrationObjective(nn.Module):
         size = tuple(fixed.shape[2:])
         velocity = self.registration(moving, fixed)
         forward = integrate(velocity, size)
-        similarity = self.similarity(warp(moving, forward), fixed)
-        similarity = (similarity + self.similarity(warp(fixed, integrate(-velocity, size)), moving)) / 2
-        losses = {"similarity": similarity, "smooth": smoothness(velocity).mean()}
-        return losses, warp(batch["moving_label"], forward.detach())
+        inside = batch.get("inside", torch.ones_like(fixed[:, :1]))
+        both = unless_all(inside), unless_all(known_share(batch["moving_label"]))
+        warped, known = warp_known(moving, forward, *both)
+        there = self.similarity(warped, fixed, known)
+        warped, known = warp_known(fixed, integrate(-velocity, size), *both[::-1])
+        losses = {
+            "similarity": (there + self.similarity(warped, moving, known)) / 2,
+            "smooth": smoothness(velocity).mean(),
+        }
+        return losses, warp(batch["moving_label"], forward.detach()) * inside
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         losses, pseudo_label = self.register(batch)

@@ -53,7 +53,7 @@ def register_stage(
     **schedule: Any,
 ) -> Stage:
     """Return the trainer of 1b: registration and segmentation share an encoder; see `_stage` for the schedule."""
-    keys = ["image", "moving", "moving_label"]
+    keys = ["image", "moving", "moving_label", "inside"]
     preprocessing = Compose(
         [
             AddAlignedAtlasd(labeller),

@@ -31,7 +31,10 @@ class AddTargetsd(MapTransform, RandomizableTrait):
 
 
 class AddAlignedAtlasd(MapTransform, RandomizableTrait):
-    """Add the affinely aligned atlas: `moving` [1, H, W, D] and `moving_label` [K, H, W, D]; made on the fly."""
+    """Add the affinely aligned atlas: `moving` [1, H, W, D] and `moving_label` [K, H, W, D]; made on the fly.
+
+    Beside it `inside` [1, H, W, D], 0 where the image was not scanned.
+    """
 
     def __init__(self, labeller: AtlasLabeller) -> None:
         super().__init__(["case"])
@@ -39,7 +42,8 @@ class AddAlignedAtlasd(MapTransform, RandomizableTrait):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         moving, moving_label = self.labeller.aligned(data["case"])
-        return {**data, "moving": moving.cpu(), "moving_label": moving_label.cpu()}
+        inside = self.labeller.inside(data["image"])[0]
+        return {**data, "moving": moving.cpu(), "moving_label": moving_label.cpu(), "inside": inside.cpu()}
 
 
 class TrainPreprocessing(Compose):
@@ -56,6 +60,6 @@ class TrainPreprocessing(Compose):
             AddTargetsd(labeller, online),
             AddTeacherd(teacher),
             *Augmentation(maps).transforms,
-            EnsureTyped(["image", *maps], track_meta=False, allow_missing_keys=True),
+            EnsureTyped(["image", "inside", *maps], track_meta=False, allow_missing_keys=True),
         ]
         super().__init__(steps)

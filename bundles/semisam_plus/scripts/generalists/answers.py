@@ -15,13 +15,14 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from ..cohort import FewLabelCohort
+from ..common.grid.field_of_view import inside_scan
 from ..common.launch import words
 from ..common.processes import own_share, together
 from ..common.pseudo_labels.opinions import select_by_quality
 from ..common.pseudo_labels.store import PseudoLabelBank
 from ..common.pseudo_labels.work import CaseWork, settings_digest
 from ..common.run.run import Run
-from ..common.tensors import plain
+from ..common.tensors import background_beyond, mean_where, plain
 from .panel import GeneralistPanel
 
 
@@ -107,11 +108,14 @@ class GeneralistAnswers:
         bank = self.bank(number)
         for case in self.work.each(self.asked(number), bank):
             image = self.image(case)
+            inside = inside_scan(self.item(case)["image"]).to(self.device)
             probabilities = self.predict(image[None].to(self.device), specialist)
+            probabilities = background_beyond(probabilities[None], inside[None])[0]
             found = self.panel.ask(self.panel.embed(image), probabilities)
             judgement = {"weight": found.weight, "agreement": found.agreement, "mutual": found.mutual}
-            judgement["disagreement"] = float(found.disagreement.mean())
-            tensors = {"answer": found.answer.half(), "disagreement": found.disagreement.half()}
+            judgement["disagreement"] = float(mean_where(found.disagreement[None], inside[None]))
+            answer = found.answer * inside.to(found.answer.device)  # nothing is said beyond the scan
+            tensors = {"answer": answer.half(), "disagreement": found.disagreement.half()}
             bank.save(case["case"], tensors, **judgement)
         self.enter(number)
 
@@ -157,8 +161,11 @@ class GeneralistAnswers:
 
     def image(self, case: Mapping[str, Any]) -> Tensor:
         """Return the image [1, H, W, D] of one of the cohort's cases, a plain float32 tensor."""
-        index = [known["case"] for known in self.cohort.cases].index(case["case"])
-        return plain(self.images[index]["image"]).float()
+        return plain(self.item(case)["image"]).float()
+
+    def item(self, case: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return one of the cohort's cases as it is loaded."""
+        return self.images[[known["case"] for known in self.cohort.cases].index(case["case"])]
 
 
 class AnswerRounds:

@@ -32,7 +32,8 @@ class GeneralistLoss(nn.Module):
         form: "squared" (the paper's) or "dice_ce".
 
     forward: probabilities [N, K, H, W, D] of the specialist, with gradient; answer [N, K, H, W, D]; disagreement
-    [N, 1, H, W, D]; answer_weight [N], 0 for an item without an answer -> scalar, the mean over the N items.
+    [N, 1, H, W, D]; answer_weight [N], 0 for an item without an answer; inside [N, 1, H, W, D], 0 for voxels that don't
+    count, None: all do -> scalar, the mean over the N items.
 
     Raises:
         InputError: an unknown form or weight, or tau not above 0.
@@ -60,13 +61,22 @@ class GeneralistLoss(nn.Module):
             return 1 - disagreement / largest.clamp_min(1e-8)
         return torch.ones_like(disagreement)
 
-    def forward(self, probabilities: Tensor, answer: Tensor, disagreement: Tensor, answer_weight: Tensor) -> Tensor:
+    def forward(
+        self,
+        probabilities: Tensor,
+        answer: Tensor,
+        disagreement: Tensor,
+        answer_weight: Tensor,
+        inside: Tensor | None = None,
+    ) -> Tensor:
         probabilities = probabilities.float()
         asked = answer_weight > 0
         if not bool(asked.any()):
             return probabilities.sum() * 0
         answer, item_weight = answer[asked].detach().float(), answer_weight[asked].detach().float()
-        weight = self.voxel_weight(disagreement[asked].detach().float())
+        inside = torch.ones_like(disagreement) if inside is None else inside
+        inside = inside[asked].float()
+        weight = self.voxel_weight(disagreement[asked].detach().float()) * inside
         target = answer
         if self.hard:
             target = F.one_hot(answer.argmax(1), answer.shape[1]).movedim(-1, 1).float()
@@ -79,7 +89,8 @@ class GeneralistLoss(nn.Module):
         if self.form == "dice_ce":
             loss = loss + 1 - weighted_dice(own[:, 1:], target[:, 1:], weight).mean(1)
         if self.attach > 0:
-            loss = loss + self.attach * (own - answer).square().flatten(1).mean(1)
+            distance = ((own - answer).square() * inside).flatten(1).mean(1)
+            loss = loss + self.attach * distance / inside.flatten(1).mean(1).clamp_min(1e-6)
         return (loss * item_weight).sum() / probabilities.shape[0]
 
 

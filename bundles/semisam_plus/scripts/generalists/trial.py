@@ -13,7 +13,7 @@ from ..cohort import FewLabelCohort
 from ..common.imaging.morphology import gaussian_smooth
 from ..common.launch import words
 from ..common.pseudo_labels.opinions import agreement
-from ..common.tensors import plain
+from ..common.tensors import background_beyond, known_share, plain
 from .consultation import combine
 from .panel import GeneralistPanel
 
@@ -88,6 +88,8 @@ class GeneralistTrial:
     @torch.no_grad()
     def _try(self, item: Mapping[str, Any], index: int) -> None:
         image, label = plain(item["image"]).float(), plain(item["label"]).float()
+        # damaged at random, what is of no class would become foreground
+        label = background_beyond(label[None], known_share(label[None]))[0]
         embeddings = self.panel.embed(image)
         for level in LEVELS:
             prompt = damage(label, level, self.seed + index)

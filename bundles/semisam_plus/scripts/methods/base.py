@@ -14,6 +14,7 @@ from ..common.errors import InputError
 from ..common.learning.losses import SoftDiceCE
 from ..common.learning.schedules import ramp_up
 from ..common.run.manifest import settings_of
+from ..common.tensors import background_beyond
 from ..generalists.generalist_loss import GeneralistLoss
 from ..network import Specialist
 from .schedules import ramp_down
@@ -31,7 +32,8 @@ class SemiSupervisedObjective(nn.Module):
 
     Batch: image [B, 1, H, W, D] in [0, 1]; label [B, K, H, W, D] soft one-hot; labeled [B] bool. Labels of unlabelled
     items are never read. With generalists either answer [B, K, H, W, D], disagreement [B, 1, H, W, D] and answer_weight
-    [B] (bank), or none of these and a callable `generalists` (online). Items may come in any order.
+    [B] (bank), or none of these and a callable `generalists` (online). inside [B, 1, H, W, D] is 0 where an image was
+    not scanned and nothing is learnt; without it all was. Items may come in any order.
 
     A method is a subclass with `method_losses`, and `begin_step` where it has a teacher.
 
@@ -190,6 +192,10 @@ class SemiSupervisedObjective(nn.Module):
         classes = self.network.classes
         return self.segmentation_loss([level[labeled, :classes] for level in levels], batch["label"][labeled].float())
 
+    def inside(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return where the images of a batch were scanned, bool [B, 1, H, W, D]."""
+        return batch.get("inside", torch.ones_like(batch["image"][:, :1])) > 0.5
+
     def probabilities(self, output: Tensor) -> Tensor:
         """Return class probabilities [B, K, ...] of an output with all channels."""
         return output[:, : self.network.classes].float().softmax(1)
@@ -200,19 +206,20 @@ class SemiSupervisedObjective(nn.Module):
         online = self._generalists[0] is not None and "answer" not in batch and step % self.generalist_every == 0
         if weight == 0 or not bool(unlabeled.any()) or not (online or "answer" in batch):
             return no_loss(output)
-        probabilities = self.probabilities(output[unlabeled])
+        probabilities, inside = self.probabilities(output[unlabeled]), self.inside(batch)[unlabeled]
         if online:
-            answers = self.ask(batch["image"][unlabeled], probabilities.detach())
+            answers = self.ask(batch["image"][unlabeled], probabilities.detach(), inside)
         else:
             answers = tuple(batch[name][unlabeled] for name in ("answer", "disagreement", "answer_weight"))
-        return self.generalist_loss(probabilities, *answers)
+        return self.generalist_loss(probabilities, *answers, inside=inside)
 
     @torch.no_grad()
-    def ask(self, image: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the generalists' answer, disagreement and weight for images and the student's probabilities."""
+    def ask(self, image: Tensor, probabilities: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the generalists' answer, disagreement and weight for images and the student's probabilities, which
+        are of the background where an image was not scanned."""
         if self.teacher is not None and self.prompt_source == "teacher":
             probabilities = self.teacher(image).float().softmax(1)
-        return self._generalists[0](image, probabilities)
+        return self._generalists[0](image, background_beyond(probabilities, inside))
 
 
 def no_loss(output: Tensor) -> Tensor:

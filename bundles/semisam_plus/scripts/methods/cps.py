@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from ..network import Specialist
 from .base import SemiSupervisedObjective, no_loss
 
+IGNORED = -100  # the target that cross entropy passes over
+
 
 class CrossPseudoSupervision(SemiSupervisedObjective):
     """Cross entropy of each of two networks with the other's most probable class on unlabelled items (Chen 2021).
@@ -37,7 +39,9 @@ class CrossPseudoSupervision(SemiSupervisedObjective):
         if bool(unlabeled.any()):
             classes = self.network.classes
             one, two = output[unlabeled, :classes], levels[0][unlabeled, :classes]
-            losses["consistency"] = F.cross_entropy(one, two.argmax(1)) + F.cross_entropy(two, one.argmax(1))
+            beyond = ~self.inside(batch)[unlabeled, 0]
+            said = [answer.argmax(1).masked_fill(beyond, IGNORED) for answer in (one, two)]
+            losses["consistency"] = F.cross_entropy(one, said[1]) + F.cross_entropy(two, said[0])
         return losses
 
 

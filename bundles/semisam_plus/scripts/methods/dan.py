@@ -69,7 +69,7 @@ class DeepAdversarialNetwork(SemiSupervisedObjective):
 
     def method_losses(self, batch: dict[str, Tensor], output: Tensor, progress: float) -> dict[str, Tensor]:
         image, labeled = batch["image"], batch["labeled"].bool()
-        probabilities = self.probabilities(output)
+        probabilities = self.probabilities(output) * self.inside(batch)  # of what was scanned alone
         judged = self.discriminator(probabilities.detach(), image).float()
         losses = {"discriminator": F.cross_entropy(judged, labeled.long()), "consistency": no_loss(output)}
         unlabeled = ~labeled

@@ -8,6 +8,7 @@ import torch
 from monai.transforms.utils import distance_transform_edt
 from torch import Tensor
 
+from ..common.tensors import mean_where
 from ..network import Specialist
 from .base import SemiSupervisedObjective, no_loss
 
@@ -43,13 +44,14 @@ class DualTaskConsistency(SemiSupervisedObjective):
         classes, labeled = self.network.classes, batch["labeled"].bool()
         level_set = torch.tanh(output[:, classes : 2 * classes - 1])
         mask = torch.sigmoid(-self.steepness * level_set)
-        losses = {"consistency": (mask - self.probabilities(output)[:, 1:]).square().mean()}
+        inside = self.inside(batch)
+        losses = {"consistency": mean_where((mask - self.probabilities(output)[:, 1:]).square(), inside)}
         losses["level_set"] = no_loss(output)
         if bool(labeled.any()):
             hard = batch["label"][labeled].argmax(1)
             wanted = torch.stack([signed_distance(torch.stack([m == k for m in hard])) for k in range(1, classes)], 1)
             weight = self.supervised_weight * self.level_set_weight
-            losses["level_set"] = weight * (level_set[labeled] - wanted).square().mean()
+            losses["level_set"] = weight * mean_where((level_set[labeled] - wanted).square(), inside[labeled])
         return losses
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..common.errors import InputError
 from ..common.learning.ema import average_into
 from ..common.learning.schedules import teacher_alpha
+from ..common.tensors import mean_where
 from ..network import Specialist
 from .base import SemiSupervisedObjective, no_loss
 
@@ -56,7 +57,8 @@ class MeanTeacher(SemiSupervisedObjective):
         if not bool(unlabeled.any()):
             return {"consistency": no_loss(output)}
         taught = self.ask_teacher(batch["image"][unlabeled])
-        return {"consistency": (self.probabilities(output[unlabeled]) - taught).square().mean()}
+        distance = (self.probabilities(output[unlabeled]) - taught).square()
+        return {"consistency": mean_where(distance, self.inside(batch)[unlabeled])}
 
 
 def with_noise(image: Tensor, noise: float) -> Tensor:

@@ -44,6 +44,6 @@ class UncertaintyAwareMeanTeacher(MeanTeacher):
         if not bool(unlabeled.any()):
             return {"consistency": no_loss(output)}
         image = batch["image"][unlabeled]
-        certain = self.certain(image, progress)
+        certain = self.certain(image, progress) * self.inside(batch)[unlabeled]
         distance = (self.probabilities(output[unlabeled]) - self.ask_teacher(image)).square().mean(1, keepdim=True)
         return {"consistency": (certain * distance).sum() / (certain.sum() + 1e-8)}

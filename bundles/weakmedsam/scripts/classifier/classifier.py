@@ -64,7 +64,8 @@ class SliceClassifier(nn.Module):
 class ClassifierObjective(nn.Module):
     """Binary cross entropy of labels and, weighted, of sub-classes, each a mean over slices and outputs.
 
-    Batch: presence [B, P, H, W, D]; child [B, n, P * K + 1] where the classifier has a child head; features
+    Batch: presence [B, P, H, W, D]; inside [B, 1, H, W, D], 0 beyond the scan, whose slices alone count (without it
+    all do); child [B, n, P * K + 1] where the classifier has a child head; features
     [B, n, D, h, w] of n slices (all, or evenly spaced ones as `encode_volume` chooses them) or, for a backbone that is
     tuned, image [B, 1, H, W, D].
 
@@ -120,15 +121,18 @@ class ClassifierObjective(nn.Module):
         chosen = self._choose(encoded).to(batch["presence"].device)
         position = spaced_slices(slices, encoded).to(chosen.device)[chosen]  # of the chosen in the volume
         bits = slice_bits(batch["presence"], self.slice_axis)[..., position].movedim(1, 2).flatten(0, 1)  # [B * m, P]
+        inside = batch.get("inside", torch.ones_like(batch["presence"][:, :1]))
+        scanned = inside.movedim(self.slice_axis + 2, 1).flatten(2).any(2)[:, position].flatten()[:, None]
+        weight = scanned.float() / scanned.float().mean().clamp_min(1e-6)  # [B * m, 1]
         logits, maps, child = self.classifier.forward_both(self._features(batch, chosen, position))
-        losses = {"parent": binary_cross_entropy_with_logits(logits.float(), bits.float())}
+        losses = {"parent": binary_cross_entropy_with_logits(logits.float(), bits.float(), weight)}
         total = losses["parent"]
         if child is not None and self.child_weight > 0:
             wanted = batch["child"][:, chosen].flatten(0, 1).float()  # [B * m, P * K + 1]
-            losses["child"] = binary_cross_entropy_with_logits(child.float(), wanted)
+            losses["child"] = binary_cross_entropy_with_logits(child.float(), wanted, weight)
             total = total + self.child_weight * losses["child"]
         if self.negative_weight > 0:
-            absent = (~bits).float()[:, :, None, None].expand(maps.shape)
+            absent = (~bits & scanned).float()[:, :, None, None].expand(maps.shape)
             losses["negative"] = (softplus(maps.float()) * absent).sum() / absent.sum().clamp_min(1)
             total = total + self.negative_weight * losses["negative"]
         return {"loss": total, **losses}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import InputError
-from ..common.slices.presence_volume import slice_bits
+from ..common.grid.field_of_view import inside_scan
 from .location import Box, location_prior
 
 
@@ -40,29 +40,34 @@ def choose_threshold(wanted: str | float, prior: str, sizes: Sequence[float | No
 def shares_by_volume(
     volumes_ml: Sequence[float],
     presences: Iterable[Tensor],
-    spatial_size: Sequence[int],
     pixdim: Sequence[float],
     slice_axis: int,
 ) -> list[float]:
-    """Return the share of a positive slice for volumes in ml: volume over mean length is a mean area.
+    """Return the share of a positive slice's scanned part for volumes in ml: volume over mean length is a mean area.
 
     Args:
-        presences: [P, H, W, D] of each case; the length is that of a label's positive slices, mean over the cases that
-            have it.
+        presences: [P, H, W, D] of each case, 1 in a label's positive slices where they were scanned; their number and
+            area are means over the cases that have the label.
         pixdim: of the grid, mm.
 
     Returns:
         P numbers from 0 to 1; 0 for a label that no case has.
     """
-    counts = torch.stack([slice_bits(presence, slice_axis).sum(1) for presence in presences]).float()  # [N, P]
-    lengths = [float(c[c > 0].mean()) * pixdim[slice_axis] if bool((c > 0).any()) else math.inf for c in counts.T]
-    sides = [n * p for axis, (n, p) in enumerate(zip(spatial_size, pixdim, strict=True)) if axis != slice_axis]
-    areas = [1000 * volume / length for volume, length in zip(volumes_ml, lengths, strict=True)]
-    return [min(1.0, area / math.prod(sides)) for area in areas]
+    in_plane = [axis - 3 for axis in range(3) if axis != slice_axis]
+    voxels = torch.stack([presence.sum(in_plane) for presence in presences]).double()  # [N, P, n]
+    counts, totals = (voxels > 0).sum(2), voxels.sum(2)  # [N, P] slices, voxels
+    pixel = math.prod(pixdim) / pixdim[slice_axis]
+    shares = []
+    for volume, count, total in zip(volumes_ml, counts.T, totals.T, strict=True):
+        there = count > 0
+        length = float(count[there].double().mean()) * pixdim[slice_axis] if bool(there.any()) else math.inf
+        plane = float((total[there] / count[there]).mean()) * pixel if bool(there.any()) else 1.0
+        shares.append(min(1.0, 1000 * volume / length / plane))
+    return shares
 
 
 def shares_by_box(boxes: Sequence[Box], images: Sequence[Tensor], slice_axis: int) -> list[float]:
-    """Return the share of the grid's plane within the ellipse that touches each box's sides, mean over cases.
+    """Return the share of the scanned plane within the ellipse that touches each box's sides, mean over cases.
 
     Args:
         images: MetaTensor [1, H, W, D] of each case; a scan may be smaller or larger than the grid's plane.
@@ -70,7 +75,12 @@ def shares_by_box(boxes: Sequence[Box], images: Sequence[Tensor], slice_axis: in
     Returns:
         P numbers from 0 to 1.
     """
+    planes = [inside_scan(image)[0].cpu().float().amax(slice_axis) for image in images]
     return [
-        sum(float(location_prior(i, box, slice_axis, 1.0, None).amax(slice_axis).mean()) for i in images) / len(images)
+        sum(
+            float((location_prior(image, box, slice_axis, 1.0, None).amax(slice_axis) * plane).mean() / plane.mean())
+            for image, plane in zip(images, planes, strict=True)
+        )
+        / len(images)
         for box in boxes
     ]

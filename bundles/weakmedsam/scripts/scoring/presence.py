@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -64,20 +63,6 @@ class NativeSlices:
         """Return for each slice the largest probability of each label [P, n], from [K, H, W, D] on a grid."""
         planes = probabilities[1:].float().movedim(self.slice_axis + 1, 1).flatten(2).amax(2)  # [P, slices of the grid]
         return self._spread(planes.cpu().numpy(), grid_affine)
-
-    def bits_on_grid(self, bits: np.ndarray, grid_affine: np.ndarray, size: int) -> Tensor:
-        """Return the bits bool [P, size] of a grid's slices: that of the nearest stored slice, none outside."""
-        place = self.on_grid(grid_affine)
-        order = np.argsort(place)
-        wanted = np.arange(size)
-        right = np.clip(np.searchsorted(place[order], wanted), 1, max(len(place) - 1, 1))
-        left = right - 1
-        right = np.minimum(right, len(place) - 1)
-        closer = np.abs(place[order][right] - wanted) < np.abs(place[order][left] - wanted)
-        nearest = order[np.where(closer, right, left)]
-        step = np.abs(np.diff(place)).mean() if len(place) > 1 else 1.0
-        inside = np.abs(place[nearest] - wanted) <= max(step, 1.0)
-        return torch.from_numpy(bits[:, nearest] & inside)
 
     def _spread(self, planes: np.ndarray, grid_affine: np.ndarray) -> np.ndarray:
         place = self.on_grid(grid_affine)

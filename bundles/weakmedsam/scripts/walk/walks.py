@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import InputError
+from ..common.grid.field_of_view import inside_scan
 from ..common.imaging.affinity_walk import edge_weights, half_offsets, intensity_guide, walk
 from ..common.launch.words import optional
 from ..common.tensors import plain
@@ -80,13 +81,14 @@ class Walk:
         return walked * presence
 
     def edges(self, item: Mapping[str, Any]) -> Tensor | None:
-        """Return the weights [n_offsets, H, W, D] of a case's edges; None where there is no walk."""
+        """Return the weights [n_offsets, H, W, D] of a case's edges, none beyond its scan; None where there is no
+        walk."""
         if self.guide == "none" or not self.steps:
             return None
         beta = 0.0 if self.guide == "blur" else self.beta
         return edge_weights(
             self.make_guide(item), self.offsets, beta, pixdim=self.pixdim, sigma_mm=self.sigma_mm,
-            legacy_border=self.legacy,
+            legacy_border=self.legacy, allowed=inside_scan(item["image"]),
         )  # fmt: skip
 
     @property
