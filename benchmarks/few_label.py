@@ -2,7 +2,8 @@
 
     python -m benchmarks.few_label DATASET_DIR --output results.json --work FOLDER --labels 1 --labels 2 [--draws 3]
 
-All rows of a draw start from the same weights and get the same number of steps on batches of the same shape. Every row
+All rows of a draw start from the same weights and get the same number of steps with the same labelled volumes; "plain
+UNet" learns from these alone, the others see unlabelled ones too. Every row
 is scored as it is and "cleaned" (smoothed, largest component of each class): the control without any SAM. Test labels
 are used for scoring only. Rows that are there already are not run again, so an interrupted benchmark goes on.
 """
@@ -40,7 +41,9 @@ LITE = {"generalist": "lite_medsam", "generalist_image_size": 128}
 BOTH = {"generalist": ["mobile_sam", "lite_medsam"], "generalist_image_size": [512, 128]}
 NOBODY = {"generalist": None}
 # name -> overrides of train.json
+PLAIN = "plain UNet"
 ROWS: dict[str, dict[str, Any]] = {
+    PLAIN: {"method": "supervised", **NOBODY, "unlabeled_batch": 0},
     **{method: {"method": method, **NOBODY} for method in METHODS},
     **{f"{method} + mobile_sam": {"method": method, **MOBILE} for method in METHODS},
     **{f"{method} + lite_medsam": {"method": method, **LITE} for method in METHODS},
@@ -139,7 +142,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="draws of the labelled volumes, each with its own seed")
     parser.add_argument("--rows", default="", help="comma-separated names; default: all")
     parser.add_argument("--all-labels", action="store_true", help="add the supervised upper bound")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--answer-cases", type=int, default=16, help="unlabelled cases asked about in a round")
     parser.add_argument("--test-cases", type=int, help="default: all")
     parser.add_argument("--compared-cases", type=int, default=4, help="test cases that generalists are asked about")

@@ -1,8 +1,11 @@
-"""How weights of a training change over its steps: pure functions of the step."""
+"""How rates and weights of a training change over its steps."""
 
 from __future__ import annotations
 
 import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 
 def ramp_up(step: float, length: float) -> float:
@@ -15,3 +18,27 @@ def ramp_up(step: float, length: float) -> float:
 def teacher_alpha(step: int, ema_alpha: float) -> float:
     """Return min(1 - 1/(step + 1), ema_alpha): step 0 copies the student, early steps average all weights evenly."""
     return min(1 - 1 / (step + 1), ema_alpha)
+
+
+def warm_cosine(step: int, total_steps: int, warm_up: float) -> float:
+    """Return the share of the largest rate at a step: it rises evenly, then falls by half a cosine (Loshchilov 2017).
+
+    Args:
+        step: from 0; beyond the last one it stays 0.
+        total_steps: of the whole training.
+        warm_up: share of them in which it rises.
+    """
+    rising = min((step + 1) / (warm_up * total_steps), 1.0) if warm_up > 0 else 1.0
+    return rising * 0.5 * (1 + math.cos(math.pi * min(step / total_steps, 1.0)))
+
+
+class WarmCosineLR(LambdaLR):
+    """Learning rates that follow `warm_cosine`; the length is no part of their state: a longer run keeps its own.
+
+    Args:
+        optimizer: each of its groups keeps its own largest rate.
+        total_steps, warm_up: see `warm_cosine`.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, warm_up: float = 0.05) -> None:
+        super().__init__(optimizer, lambda step: warm_cosine(step, max(total_steps, 1), warm_up))

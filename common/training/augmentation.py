@@ -7,26 +7,30 @@ from collections.abc import Sequence
 from monai.transforms import (
     Compose,
     RandAdjustContrastd,
-    RandAffined,
     RandGaussianNoised,
+    RandGaussianSmoothd,
     RandScaleIntensityd,
     RandSpatialCropd,
 )
 
 from ..launch.words import per_axis
+from .world_transform import RandWorldTransformd
 
 
 class Augmentation(Compose):
-    """Turn, scale and shift `image` and the maps beside it alike, then change the image's contrast and noise.
+    """Change the shape of `image` and of the maps beside it alike, in mm, then the image's sharpness, contrast, noise.
 
     `inside`, where the image was scanned, is one of the maps wherever an item has it.
 
     Args:
         maps: keys of the maps; those that an item lacks are passed over.
+        pixdim: spacing of the voxels, mm.
         nearest: of these, the ones that are not interpolated.
         roi_size: voxels of a random crop; None for the whole volume.
-        rotate, scale, translate: largest rotation (radians), relative change of size, and shift (voxels) along an axis.
-        prob: of the geometric change.
+        rotate, scale, stretch, translate, bend, bend_spacing, prob: see `RandWorldTransformd`.
+        blur: largest standard deviation of a Gaussian, in voxels of the finest axis, as far in mm along the others; 0
+            for none.
+        blur_prob: of that.
         contrast: smallest and largest exponent of the intensities.
         brightness: largest relative change of the intensities; 0 for none.
         noise_prob: of Gaussian noise of up to `noise`, in the image's [0, 1].
@@ -35,12 +39,18 @@ class Augmentation(Compose):
     def __init__(
         self,
         maps: Sequence[str],
+        pixdim: Sequence[float],
         nearest: Sequence[str] = (),
         roi_size: Sequence[int] | None = None,
         rotate: float = 0.2,
         scale: float = 0.12,
-        translate: float = 3,
+        stretch: float = 0.0,
+        translate: float | None = None,
+        bend: float = 0.0,
+        bend_spacing: float = 40.0,
         prob: float = 0.9,
+        blur: float = 0.0,
+        blur_prob: float = 0.2,
         contrast: Sequence[float] = (0.7, 1.5),
         brightness: float = 0.2,
         noise: float = 0.05,
@@ -48,26 +58,31 @@ class Augmentation(Compose):
     ) -> None:
         keys = ["image", *dict.fromkeys([*maps, "inside"])]
         self.roi_size = per_axis("roi_size", roi_size, whole=True)
-        self.rotate, self.scale, self.translate, self.prob = rotate, scale, translate, prob
-        self.contrast, self.brightness, self.noise, self.noise_prob = contrast, brightness, noise, noise_prob
-        mode = ["nearest" if key in nearest else "bilinear" for key in keys]
-        affine = RandAffined(
+        shape = RandWorldTransformd(
             keys,
+            pixdim,
+            rotate=rotate,
+            scale=scale,
+            stretch=stretch,
+            translate=translate,
+            bend=bend,
+            bend_spacing=bend_spacing,
             prob=prob,
-            rotate_range=[rotate] * 3,
-            scale_range=[scale] * 3,
-            translate_range=[translate] * 3,
-            mode=mode,
-            padding_mode="border",
+            mode=["nearest" if key in nearest else "bilinear" for key in keys],
             allow_missing_keys=True,
         )
         crop = None
         if self.roi_size is not None:
             crop = RandSpatialCropd(keys, roi_size=self.roi_size, random_size=False, allow_missing_keys=True)
+        softer = None
+        if blur:
+            x, y, z = ((0.5 * blur * min(pixdim) / p, blur * min(pixdim) / p) for p in pixdim)
+            softer = RandGaussianSmoothd("image", prob=blur_prob, sigma_x=x, sigma_y=y, sigma_z=z)
         brighter = RandScaleIntensityd("image", prob=0.5, factors=brightness) if brightness else None
         steps = [
-            affine,
+            shape,
             crop,
+            softer,
             RandAdjustContrastd("image", prob=0.5, gamma=tuple(contrast)),
             brighter,
             RandGaussianNoised("image", prob=noise_prob, std=noise),

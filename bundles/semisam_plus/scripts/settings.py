@@ -67,6 +67,7 @@ SETTINGS: dict[str, Kind] = {
     "consistency_ramp": SHARE,
     "ema_alpha": SHARE,
     "noise": WEIGHT,
+    "warm_up": SHARE,
     "labeled_batch": whole(1, 10_000),
     "unlabeled_batch": whole(0, 10_000),
     "smoothing": number(0, 100),

@@ -9,7 +9,6 @@ from monai.transforms import Compose, EnsureTyped, MapTransform
 from monai.transforms.traits import RandomizableTrait
 
 from ..common.launch.words import truth
-from ..common.training.augmentation import Augmentation
 from ..labeller import AtlasLabeller
 from .teacher import AddTeacherd, SamTeacher
 
@@ -52,14 +51,17 @@ class TrainPreprocessing(Compose):
     Args:
         labeller, online: see `AddTargetsd`.
         teacher: its features are added where there is one.
+        augmentation: of `image`, `pseudo_label`, `moving` and `moving_label`.
     """
 
-    def __init__(self, labeller: AtlasLabeller, teacher: SamTeacher, online: bool = False) -> None:
-        maps = ["pseudo_label", "moving", "moving_label"]
+    def __init__(
+        self, labeller: AtlasLabeller, teacher: SamTeacher, augmentation: Compose, online: bool = False
+    ) -> None:
+        keys = ["image", "pseudo_label", "moving", "moving_label"]
         steps = [
             AddTargetsd(labeller, online),
             AddTeacherd(teacher),
-            *Augmentation(maps).transforms,
-            EnsureTyped(["image", "inside", *maps], track_meta=False, allow_missing_keys=True),
+            augmentation,
+            EnsureTyped(["inside", *keys], track_meta=False, allow_missing_keys=True),
         ]
         super().__init__(steps)
