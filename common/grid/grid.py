@@ -105,7 +105,7 @@ def make_grid(
 def read_grid(path: str | None, default: Mapping[str, Sequence[float]]) -> Grid:
     """Return the grid that a trained model.pt carries, or the default, by its fields, where there is no such file."""
     if not path or not Path(path).expanduser().exists():
-        return make_grid(**default)
+        return make_grid(default["spatial_size"], default["pixdim"], default["label_values"])
     tensors = load_tensors(path)
     found = {name: tensors[name].tolist() for name in ("spatial_size", "pixdim", "label_values")}
     strides = tensors["strides"].tolist() if "strides" in tensors else None

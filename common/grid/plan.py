@@ -94,7 +94,9 @@ def robust_extent(extents: Sequence[np.ndarray]) -> np.ndarray:
     return np.where(values <= fence, values, 0.0).max(axis=0)
 
 
-def plan_strides(size: Sequence[float], pixdim: Sequence[float], divisor: int) -> tuple[tuple[int, ...], ...]:
+def plan_strides(
+    size: Sequence[float] | np.ndarray, pixdim: Sequence[float] | np.ndarray, divisor: int
+) -> tuple[tuple[int, ...], ...]:
     """Return the steps of a body, log2(divisor) of them, that make a window nearly isotropic before all axes shrink.
 
     An axis whose spacing is over `THICK` times the finest one waits, and so does one that would fall below `SMALLEST`
@@ -166,9 +168,9 @@ def _dividing(size: Sequence[int], spacing: np.ndarray, divisor: int) -> tuple[t
     """Return planned steps without those that don't divide a size."""
     rest, steps = np.array(size), []
     for step in plan_strides(size, spacing, divisor):
-        step = np.where(rest % step == 0, step, 1)
-        rest = rest // step
-        steps.append(tuple(int(stride) for stride in step))
+        fitting = np.where(rest % step == 0, step, 1)
+        rest = rest // fitting
+        steps.append(tuple(int(stride) for stride in fitting))
     return tuple(steps)
 
 

@@ -76,11 +76,11 @@ class _OnSpacing(LabelToGridd):
         return WayToGrid(image, self.level.pixdim, None)
 
 
-def _voxels(size: Sequence[float]) -> str:
+def _voxels(size: Sequence[float] | np.ndarray) -> str:
     return " x ".join(f"{n:.0f}" for n in size)
 
 
-def _mm(spacing: Sequence[float]) -> str:
+def _mm(spacing: Sequence[float] | np.ndarray) -> str:
     return " x ".join(f"{p:.3g}" for p in spacing)
 
 

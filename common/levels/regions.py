@@ -34,8 +34,8 @@ def find_regions(probabilities: Tensor, margin: Sequence[float]) -> list[Box]:
     mass = ndimage.sum_labels(there, pieces, np.arange(1, count + 1))
     kept = [box for box, m in zip(ndimage.find_objects(pieces), mass, strict=True) if m >= LEAST * mass.sum()]
     shape, reach = there.shape, [int(np.ceil(m)) for m in margin]
-    grown = [
-        tuple(slice(max(s.start - r, 0), min(s.stop + r, n)) for s, r, n in zip(box, reach, shape, strict=True))
+    grown: list[Box] = [
+        tuple(  # type: ignore[misc]slice(max(s.start - r, 0), min(s.stop + r, n)) for s, r, n in zip(box, reach, shape, strict=True))
         for box in kept
     ]
     return merge_boxes(grown)
