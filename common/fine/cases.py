@@ -125,7 +125,7 @@ class FineCases:
             return None
         fine = self.cohort.grid.finest
         sides = zip(found, fine.spatial_size, label.shape[1:], strict=True)
-        return tuple(slice(max(s.start - w // 2, 0), min(s.stop + w // 2, n)) for s, w, n in sides)  # type: ignore
+        return tuple(slice(max(s.start - w // 2, 0), min(s.stop + w // 2, n)) for s, w, n in sides)
 
     @torch.no_grad()
     def guess(self, image: MetaTensor) -> tuple[Tensor, Box | None]:

@@ -87,7 +87,7 @@ class LabelToGridd(ToGridd):
         others = torch.cat([way.resample(values == value) for value in self.grid.label_values[1:]])
         label = torch.cat([(1 - others.sum(0, keepdim=True)).clamp_min(0), others])
         to_scan = torch.linalg.inv(way.native) @ way.affine
-        return label * within(to_scan, self.grid.spatial_size, values.shape[1:]).to(label.device)
+        return label * within(to_scan, way.spatial_size, values.shape[1:]).to(label.device)
 
 
 class WayToGrid:

@@ -95,10 +95,10 @@ class CoarseView:
         affine[:3, 3] = -torch.tensor(self.firsts, dtype=torch.float64)
         return affine
 
-    def to_image(self, box: Sequence[slice], least: Sequence[int]) -> tuple[slice, slice, slice]:
+    def to_image(self, box: Sequence[slice], least: Sequence[int]) -> tuple[slice, ...]:
         """Return a box of coarse voxels as one of the image's, of at least a size where there is room."""
         shifts = [first * ratio for first, ratio in zip(self.firsts, self.ratios, strict=True)]
-        return scale_box(tuple(box), self.ratios, shifts, self.size, least)  # type: ignore[arg-type]
+        return scale_box(tuple(box), self.ratios, shifts, self.size, least)
 
 
 def locate_then_segment(coarse: GridNetwork, fine: BodyNetwork | None = None, overlap: float = OVERLAP) -> nn.Module:

@@ -13,7 +13,7 @@ FOUND = (
 )
 LEAST = 0.02  # share of all that was found, that a separate place has to hold
 
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 
 
 def find_regions(probabilities: Tensor, margin: Sequence[float]) -> list[Box]:
@@ -35,7 +35,7 @@ def find_regions(probabilities: Tensor, margin: Sequence[float]) -> list[Box]:
     kept = [box for box, m in zip(ndimage.find_objects(pieces), mass, strict=True) if m >= LEAST * mass.sum()]
     shape, reach = there.shape, [int(np.ceil(m)) for m in margin]
     grown: list[Box] = [
-        tuple(  # type: ignore[misc]slice(max(s.start - r, 0), min(s.stop + r, n)) for s, r, n in zip(box, reach, shape, strict=True))
+        tuple(slice(max(s.start - r, 0), min(s.stop + r, n)) for s, r, n in zip(box, reach, shape, strict=True))
         for box in kept
     ]
     return merge_boxes(grown)
@@ -50,7 +50,7 @@ def merge_boxes(boxes: Sequence[Box]) -> list[Box]:
             if met is None:
                 break
             merged.remove(met)
-            box = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, met, strict=True))  # type: ignore[assignment]
+            box = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, met, strict=True))
         merged.append(box)
     return merged
 
@@ -58,7 +58,7 @@ def merge_boxes(boxes: Sequence[Box]) -> list[Box]:
 def merge_all(boxes: Sequence[Box]) -> Box:
     """Return the smallest box around all boxes, of which there is one at least."""
     axes = zip(*boxes, strict=True)
-    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in axes)  # type: ignore
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in axes)
 
 
 def scale_box(
@@ -79,7 +79,7 @@ def scale_box(
         grown = min(max(length, wanted), n)
         start = min(max(start - max(grown - length, 0) // 2, 0), n - grown)
         scaled.append(slice(start, start + grown))
-    return tuple(scaled)  # type: ignore[return-value]
+    return tuple(scaled)
 
 
 def _overlap(one: Box, other: Box) -> bool:
