@@ -12,7 +12,7 @@ import pytest
 
 from support.ada_sam.fake import use_tiny_sam
 from support.bundle.resumed import curves
-from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun, scores
+from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun, files_opened, scores
 
 SIDE, TRAINING, TEST = 32, 4, 2
 # what a user would say of it: half of the scan about its middle, 16 ml
@@ -27,6 +27,7 @@ LEARNING = {
     ),
     "weakmedsam": (WEAK, {**WHOLE, "epochs": 4, "appearance_epochs": 4, "prior": "box"}),
 }
+OPENED = {"rrl_medsam": 1, "semisam_plus": 2, "ada_sam": TRAINING, "weakmedsam": 0}  # labels of training cases
 PARAMETERS = [pytest.param(name, marks=() if name == "semisam_plus" else pytest.mark.slow) for name in LEARNING]
 
 
@@ -69,3 +70,28 @@ def test_an_ellipsoid(name, ellipsoids, tmp_path, monkeypatch):
     assert loss[-1] < 0.7 * loss[0], loss
     dice = [row["dice"] for row in scores(tmp_path / "output" / "metrics.json")]
     assert len(dice) == TEST and np.mean(dice) > 0.8, dice
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_two_levels(name, ellipsoids, tmp_path, monkeypatch):
+    run: BundleRun = LEARNING[name][0]
+    if run is ADA:
+        use_tiny_sam(monkeypatch, tmp_path / "weights")
+    levels = {"max_voxels": 4096, "levels": 2, "fine_pixdim": 2.0, "fine_epochs": 3, "fine_rate": 0.01}
+    with files_opened() as opened:
+        flow, said = run.run(["train.json"], tmp_path, ellipsoids, **{**LEARNING[name][1], **levels})
+    assert "plan: level 2: windows of" in said
+    labels = {path for path in opened if path.startswith(str(ellipsoids.resolve() / "labelsTr"))}
+    assert len(labels) <= OPENED[name]  # the second level opens no label that the first may not
+    loss = [value for _, value in curves(flow)["fine"]["loss"]]
+    assert loss[-1] < loss[0]
+    rows = scores(tmp_path / "output" / "metrics.json")
+    assert np.mean([row["dice"] for row in rows]) > 0.7
+    assert all(0 <= row["coarse dice"] <= 1 for row in rows)  # the first level by itself stands beside it
+    model = tmp_path / "ckpt" / "model.pt"
+    run.run(["inference.json"], tmp_path / "served", ellipsoids / "imagesTs", "infer", ckpt_path=str(model))
+    for number in range(TRAINING, TRAINING + TEST):
+        pred = nibabel.load(tmp_path / f"served/output/case_{number}/case_{number}_seg.nii.gz").get_fdata()
+        truth = nibabel.load(ellipsoids / "labelsTs" / f"case_{number}.nii.gz").get_fdata()
+        row = next(row for row in rows if row["case"] == f"case_{number}")
+        assert 2 * (pred * truth).sum() / (pred + truth).sum() == pytest.approx(row["dice"], abs=0.02)
