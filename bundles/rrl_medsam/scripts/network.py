@@ -8,13 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .common.grid.network import BodyNetwork, GridNetwork
+from .common.grid.network import GridNetwork
 from .common.launch.words import truth
 from .common.learning.light_unet import LightDecoder, LightEncoder
-
-
-class FineSegmenter(BodyNetwork):
-    """Segment a window of the second level with `body`."""
 
 
 class DensePrompt(nn.Module):

@@ -31,7 +31,7 @@ DEPLOYED = {
 SCRIPTED = DEPLOYED | {
     "weakmedsam paper": (
         "weakmedsam",
-        {"network_def#body#network#features": [4, 4, 8, 8, 8, 4]},
+        {"coarse#body#network#features": [4, 4, 8, 8, 8, 4]},
         "paper_inference.json",
     )
 }

@@ -213,7 +213,7 @@ def test_published_form_tunes_the_backbone_and_segments_slice_by_slice(tiny_coho
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     folder = subset_cohort(tiny_cohort, tmp_path / "cohort", training=2, test=1)
     options = {"backbone": "samus", "subclasses": 2, "batch_size": 1}
-    options |= {"network_def::body::network": {**UNET_2D, "channels": [4, 8], "strides": [2]}}
+    options |= {"coarse::body::network": {**UNET_2D, "channels": [4, 8], "strides": [2]}}
     small = BundleRun(WEAK.name, {k: WEAK.tiny[k] for k in ("max_voxels", "epochs", "epoch_length", "device")}, {})
     paper = {**options, "classify_epochs": 1, "backbone_image_size": 64}
     flow, _ = small.run(["train.json", "paper.json"], tmp_path, folder, **paper)
@@ -231,7 +231,7 @@ def test_published_form_tunes_the_backbone_and_segments_slice_by_slice(tiny_coho
     assert flow.parser.get_parsed_content("labeller").walk_passes == 1
     assert all(type(trainer.lr_scheduler) is OneCycleLR for trainer in published(flow))
     served = {"ckpt_path": str(tmp_path / "ckpt" / "model.pt"), "output_dir": str(tmp_path / "served")}
-    served |= {"network_def::body::network": options["network_def::body::network"], "device": "cpu"}
+    served |= {"coarse::body::network": options["coarse::body::network"], "device": "cpu"}
     configs = ["inference.json", "paper_inference.json"]
     BundleRun(WEAK.name, {}, {}).run(configs, tmp_path / "none", folder / "imagesTs", "inference", **served)
     assert len(list((tmp_path / "served").glob("*/*_seg.nii.gz"))) == 1
