@@ -102,7 +102,8 @@ def test_a_budget_is_drawn_from_positive_slices_by_patient(folder):
 def test_what_it_knows(folder):
     cohort = checked(folder, num_label_slices=40, divisor=4)
     assert cohort.slice_axis == 2 and cohort.slice_size == (24, 16) and cohort.name == "tiny"
-    assert cohort.grid.as_dict() == {"spatial_size": [24, 16, 20], "pixdim": [1.0] * 3, "label_values": [0, 1, 2]}
+    grid = {"spatial_size": [24, 16, 20], "pixdim": [1.0] * 3, "label_values": [0, 1, 2]}
+    assert cohort.grid.as_dict() == {**grid, "strides": [[2, 2, 2]] * 2}
     assert cohort.positive_share == {1: 0.4, 2: 0.2}
     assert cohort.describe() == (
         "masks on 40 slices of 5 cases (body on 40, core on 20); presence bits on all 120 slices of 6 cases: "

@@ -69,7 +69,7 @@ def test_masks_of_training_cases_are_neither_opened_nor_passed_on(folder):
     assert all(set(case) == {"case", "image", "slice_labels"} for case in cohort.cases) and len(cohort.cases) == 3
     assert [case["case"] for case in cohort.scored] == ["image_3"]
     grid = {"spatial_size": [24, 16, 20], "pixdim": [1.0, 1.0, 1.0], "label_values": [0, 1, 2]}
-    assert cohort.grid.as_dict() == grid
+    assert cohort.grid.as_dict() == {**grid, "strides": [[2, 2, 2]] * 2}
     assert cohort.slice_axis == 2 and cohort.reject == ["image_2"]
     assert cohort.positive_share == {1: 0.4, 2: 0.2}
     assert cohort.describe_share() == "body 40 %, core 20 % of the axial slices are positive"

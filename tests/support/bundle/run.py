@@ -109,6 +109,7 @@ RRL = BundleRun(
         "register_epochs": 1,
         "epochs": 2,
         "instance_steps": 5,
+        "levels": 1,
         "coarse_steps": 2,
         "rounds": 2,
         "bridges": 1,
@@ -128,6 +129,7 @@ SEMISAM = BundleRun(
         "answer_every": 1,
         "num_labeled": 2,
         "max_voxels": 8192,
+        "levels": 1,
         "channels": [4, 8],
         "strides": [2],
         "device": "cpu",
@@ -138,6 +140,7 @@ WEAK = BundleRun(
     "weakmedsam",
     {
         "max_voxels": 8192,
+        "levels": 1,
         "channels": [4, 8],
         "strides": [2],
         "backbone_image_size": 64,
@@ -157,6 +160,7 @@ ADA = BundleRun(
     {
         "num_label_slices": 3,
         "max_voxels": 8192,
+        "levels": 1,
         "channels": [4, 8],
         "strides": [2],
         "sam_image_size": 64,
