@@ -32,8 +32,8 @@ class DistillationObjective(nn.Module):
 class JointRegistrationObjective(nn.Module):
     """Stage 1b: registration and segmentation share the medical encoder (L_JRS = L_sim + L_smo + L_seg).
 
-    Batch: image (fixed), moving [B, 1, H, W, D], moving_label [B, K, H, W, D]; moving is the affinely aligned atlas, all
-    of whose classes are 0 where it was not scanned. inside [B, 1, H, W, D] says where the image was; without it, all.
+    Batch: image (fixed), moving [B, 1, H, W, D], moving_label [B, K, H, W, D]; moving is the aligned atlas, whose
+    classes are all 0 where it was not scanned. inside [B, 1, H, W, D] says where the image was; without it, all.
     The inverse direction uses the negated velocity, where the authors' code calls the decoder a second time.
 
     Args:
