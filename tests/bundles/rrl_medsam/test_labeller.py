@@ -257,7 +257,9 @@ def test_beyond_a_scan_nothing_is_labelled(tmp_path):
                 continue
             share = bank.load(case)["label"].sum(0)
             assert share[..., 10 if case == "case_0" else 16 :].sum() == 0
-            known = share[..., :8]  # an affine may take a corner of the grid beyond the atlas, which knows nothing there
+            known = share[
+                ..., :8
+            ]  # an affine may take a corner of the grid beyond the atlas, which knows nothing there
             assert ((known - 1).abs() < 0.01).float().mean() > 0.9 and ((known < 0.01) | (known > 0.99)).all()
         assert labeller.labels.load(case)["label"][1:, ..., 8].sum() > 0
     batch = transforms_module.AddAlignedAtlasd(labeller)(images.items[0])

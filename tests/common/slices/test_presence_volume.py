@@ -65,7 +65,9 @@ def test_bits_on_a_finer_and_larger_grid_and_on_none_beside_the_scan():
     affine = np.diag([-1.0, -1.0, 3.0, 1.0])
     grid = np.diag([2.0, 1.0, 1.5, 1.0])  # twice as fine along S
     grid[2, 3] = -6.0  # and begins four of its voxels below
-    image = MetaTensor(torch.zeros(1, 4, 5, 30), affine=grid, meta={"original_affine": affine, "spatial_shape": (8, 9, 10)})
+    image = MetaTensor(
+        torch.zeros(1, 4, 5, 30), affine=grid, meta={"original_affine": affine, "spatial_shape": (8, 9, 10)}
+    )
     bits = torch.zeros(2, 10, dtype=torch.bool)
     bits[0, 3:6] = bits[1, [0, 9]] = True
     presence = bits_on_grid(bits, 2, image)
