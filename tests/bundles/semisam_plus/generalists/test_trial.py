@@ -101,7 +101,7 @@ def test_labels_of_other_cases_are_not_needed(tmp_path, sams):
 
 
 def test_beyond_the_scan_no_mask_is_damaged_into_being(tmp_path, sams, monkeypatch):
-    trial, prompts = make(tmp_path), []
+    trial, prompts, damage = make(tmp_path), [], module.damage
     known = torch.zeros(ITEMS[0]["label"].shape[-1])
     known[:11] = 1
     trial.images = [{**item, "label": item["label"] * known} for item in ITEMS]
