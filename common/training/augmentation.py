@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
+import torch
 from monai.transforms import (
     Compose,
+    MapTransform,
     RandAdjustContrastd,
     RandAffined,
     RandGaussianNoised,
@@ -14,12 +17,39 @@ from monai.transforms import (
 )
 
 from ..launch.words import per_axis
+from ..tensors import plain
+
+
+class JoinInsided(MapTransform):
+    """Let `inside` [1, H, W, D] be the image's last channel until `PartInsided`, so that it moves as the image does.
+
+    A key of its own would draw other moves: MONAI's `RandAffined` draws anew for every key that it moves.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        if "inside" in result:
+            key = self.first_key(result)
+            result[key] = torch.cat([result[key], result["inside"].to(result[key])])
+            result["inside"] = None
+        return result
+
+
+class PartInsided(MapTransform):
+    """Take `inside` out of an image that `JoinInsided` made it a channel of."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        key = self.first_key(result)
+        if "inside" in result:
+            result[key], result["inside"] = result[key][:-1], plain(result[key][-1:])
+        return result
 
 
 class Augmentation(Compose):
     """Turn, scale and shift `image` and the maps beside it alike, then change the image's contrast and noise.
 
-    `inside`, where the image was scanned, is one of the maps wherever an item has it.
+    `inside`, where the image was scanned, goes with it wherever an item has it.
 
     Args:
         maps: keys of the maps; those that an item lacks are passed over.
@@ -46,7 +76,7 @@ class Augmentation(Compose):
         noise: float = 0.05,
         noise_prob: float = 0.3,
     ) -> None:
-        keys = ["image", *dict.fromkeys([*maps, "inside"])]
+        keys = ["image", *maps]
         self.roi_size = per_axis("roi_size", roi_size, whole=True)
         self.rotate, self.scale, self.translate, self.prob = rotate, scale, translate, prob
         self.contrast, self.brightness, self.noise, self.noise_prob = contrast, brightness, noise, noise_prob
@@ -66,8 +96,10 @@ class Augmentation(Compose):
             crop = RandSpatialCropd(keys, roi_size=self.roi_size, random_size=False, allow_missing_keys=True)
         brighter = RandScaleIntensityd("image", prob=0.5, factors=brightness) if brightness else None
         steps = [
+            JoinInsided("image"),
             affine,
             crop,
+            PartInsided("image"),
             RandAdjustContrastd("image", prob=0.5, gamma=tuple(contrast)),
             brighter,
             RandGaussianNoised("image", prob=noise_prob, std=noise),
