@@ -175,7 +175,7 @@ class AddLabelSlicesd(MapTransform):
         lacking = [key for key, value in (("slice_labels", data.get("slice_labels")), ("label", path)) if value is None]
         if lacking:
             raise InputError(f"{name}: has labelled slices but no {' and no '.join(lacking)}; wanted both")
-        shape = ScanSlices(image, 0).shape
+        shape = ScanSlices(image, 0).scan_size
         axis = read_slice_labels(data["slice_labels"], shape, self.label_values, name).axis
         slices = ScanSlices(image, axis)
         affine = np.asarray(image.meta.get("original_affine", image.affine), dtype=float)

@@ -39,7 +39,7 @@ class AddPresenced(MapTransform):
         if entry is None:
             return result
         image = result[self.first_key(result)]
-        found = read_slice_labels(entry, ScanSlices(image, 0).shape, self.labels, str(result.get("case", "image")))
+        found = read_slice_labels(entry, ScanSlices(image, 0).scan_size, self.labels, str(result.get("case", "image")))
         result["presence"] = bits_on_grid(torch.from_numpy(found.bits), found.axis, image)
         return result
 
@@ -52,7 +52,7 @@ class ScanSlices:
         axis: of the stored scan, which its slices are counted along.
 
     Attributes:
-        shape: [3], voxels of the scan as stored.
+        scan_size: [3], voxels of the scan as stored.
         step: from one slice of the grid to the next, slices of the scan; below 0 where the grid counts backwards.
         positions: for each axis of the scan, where along it the voxels of the grid lie, see `field_of_view.positions`.
     """
@@ -60,7 +60,7 @@ class ScanSlices:
     def __init__(self, image: Tensor, axis: int) -> None:
         size = tuple(int(n) for n in image.shape[1:])
         found = scan_geometry(image)
-        to_scan, self.shape = (torch.eye(4, dtype=torch.float64), size) if found is None else found
+        to_scan, self.scan_size = (torch.eye(4, dtype=torch.float64), size) if found is None else found
         row = to_scan[axis, :3]
         self.axis, self.step = axis, float(row.norm() * row[row.abs().argmax()].sign())
         self.positions = positions(to_scan, [torch.arange(n, dtype=torch.float64) for n in size])
@@ -73,11 +73,11 @@ class ScanSlices:
     @property
     def inside(self) -> Tensor:
         """Which of the grid's slices the scan has, bool of that shape."""
-        return within_axis(self.place, abs(self.step), self.shape[self.axis])
+        return within_axis(self.place, abs(self.step), self.scan_size[self.axis])
 
     def nearest(self, axis: int) -> Tensor:
         """Return the index of the scan's nearest voxel along one of its axes, int64; broadcasts to [H, W, D]."""
-        return self.positions[axis].round().clamp(0, self.shape[axis] - 1).long()
+        return self.positions[axis].round().clamp(0, self.scan_size[axis] - 1).long()
 
 
 def bits_on_grid(bits: Tensor, axis: int, image: Tensor) -> Tensor:

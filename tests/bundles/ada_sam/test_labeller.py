@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from common.grid.grid import Grid
 from support.ada_sam.structures import LABELS, SIZE, SeeingNetwork, embeddings_of, label_map, one_hot, structures
 from support.bundle.path import import_bundle
+from support.data.shorter_scan import shorter_scan
 
 labeller_module = import_bundle("ada_sam", "labeller")
 VolumeInference = import_bundle("ada_sam", "volume.volume_inference").VolumeInference
@@ -213,3 +214,21 @@ def test_weights_that_cannot_be(tmp_path, settings, words):
     with pytest.raises(InputError) as error:
         make(tmp_path, **settings)
     assert words in str(error.value)
+
+
+def test_beyond_the_scan_nothing_is_labelled_counted_or_learnt(tmp_path):
+    """Slices 7 to 9 repeat slice 6, the scan's last, which holds both structures."""
+    given = images(1)
+    seen = embeddings_of(structures())
+    seen[7:] = seen[6]
+    given[0]["image"] = shorter_scan(torch.rand(1, *SIZE), 0, 7)
+    given[0]["presence"] = given[0]["presence"].clone()
+    given[0]["presence"][..., 7:] = 0
+    labeller = make(tmp_path, given=given, features=SimpleNamespace(embedding=lambda case: seen))
+    labeller.run()
+    kept, judged = labeller.load("case_0"), labeller.judgement("case_0")
+    assert kept["target"][..., 7:].max() == 0 and kept["weight"][..., 7:].max() == 0
+    assert kept["target"][1:, ..., 6].amax((1, 2)).min() > 0.5
+    counted = (kept["target"].argmax(0) == 1).sum((0, 1))[:7] * 4.0  # mm2
+    assert judged["area_mm2"]["1"] == counted.tolist() and judged["presence"] == {"1": 1.0, "4": 1.0}
+    assert judged["volume_ml"]["1"] == pytest.approx(float(counted.sum()) * 3 / 1000)

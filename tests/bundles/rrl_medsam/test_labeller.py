@@ -11,6 +11,7 @@ from torch import nn
 
 from common.training.sampling import StreamSampler
 from support.bundle.path import import_bundle
+from support.data.shorter_scan import shorter_scan
 from support.rrl_medsam.labeller import ATLAS, SIZE, Images, dice, labeller_module, make
 
 rounds_module = import_bundle("rrl_medsam", "labelling.rounds")
@@ -234,3 +235,32 @@ def test_targets_are_the_pseudo_label_or_the_aligned_atlas(done, images):
     assert "pseudo_label" not in online and set(item) == {"case", "image"}
     own = transforms_module.AddAlignedAtlasd(done)(images[2])
     torch.testing.assert_close(own["moving"], images[2]["image"], rtol=0, atol=1e-4)
+
+
+def test_beyond_a_scan_nothing_is_labelled(tmp_path):
+    """The atlas ends in slice 11 of 16 and another in slice 9, both within the structures; edges are repeated."""
+    images = Images()
+    ends = {ATLAS: 12, "case_0": 10}
+    for item in images.items:
+        end = ends.get(item["case"])
+        if end is not None:
+            item["image"][..., end:] = item["image"][..., end - 1 : end]
+            item["image"] = shorter_scan(item["image"], 0, end)
+    images.truth[ATLAS][..., 12:] = 0
+    labeller = make(images, tmp_path, instance_steps=3, bridges=2, refine_intensity=1.0)
+    labeller.align()
+    labeller.register()
+    labeller.label(2)
+    for case in ("case_0", "case_1", "case_3", "case_4"):
+        for bank in (labeller.handed, labeller.labels):
+            if case not in bank:
+                continue
+            share = bank.load(case)["label"].sum(0)
+            assert share[..., 10 if case == "case_0" else 16 :].sum() == 0
+            known = share[
+                ..., :8
+            ]  # an affine may take a corner of the grid beyond the atlas, which knows nothing there
+            assert ((known - 1).abs() < 0.01).float().mean() > 0.9 and ((known < 0.01) | (known > 0.99)).all()
+        assert labeller.labels.load(case)["label"][1:, ..., 8].sum() > 0
+    batch = transforms_module.AddAlignedAtlasd(labeller)(images.items[0])
+    assert batch["inside"].shape == (1, *SIZE) and batch["inside"].sum() == SIZE[0] * SIZE[1] * 10

@@ -45,7 +45,7 @@ def test_labelled_items_take_no_answer_and_without_generalists_there_is_none():
     item = module.AddLabeledd(3)({"case": "answered", "image": torch.rand(1, *SIZE), "label": torch.ones(3, *SIZE)})
     assert float(module.AddAnswersd(Answers(), 3)(item)["answer_weight"]) == 0
     answers = SimpleNamespace(cohort=SimpleNamespace(grid=Grid(SIZE, (1, 1, 1), (0, 1, 2))), load=lambda case: None)
-    given = {"case", "image", "label", "labeled"}
+    given = {"case", "image", "inside", "label", "labeled"}
     for in_rounds in (True, False):
         answers.in_rounds = in_rounds
         seen = set(module.TrainPreprocessing(answers, Compose([]))(items()[0]))

@@ -18,6 +18,7 @@ from common.imaging.registration import (
     total_ddf,
     voxel_grid,
     warp,
+    warp_known,
 )
 
 SIZE = (32, 28, 24)
@@ -227,3 +228,41 @@ def test_foreground_dice_loss_by_hand():
     pred = F.one_hot(torch.tensor([[[[0, 1, 0, 2]]]]), 3).permute(0, 4, 1, 2, 3).float()
     assert float(foreground_dice_loss(pred, target)) == pytest.approx(1 - (2 / 3 + 1) / 2)
     assert float(foreground_dice_loss(target, target)) == pytest.approx(0)
+
+
+def test_what_was_not_scanned_has_no_say_in_the_similarity():
+    generator = torch.Generator().manual_seed(0)
+    pred, target = torch.rand(2, 2, 1, 10, 11, 12, generator=generator)
+    known = torch.zeros(2, 1, 10, 11, 12)
+    known[:, :, 2:9, :, 3:9] = 1
+    loss = LocalNCCLoss(5)
+    similar = loss.per_case(pred, target, known), global_ncc(pred, target, known)
+    cut = [one[:, :, 2:9, :, 3:9] for one in (pred, target)]
+    torch.testing.assert_close(similar[1], global_ncc(*cut))
+    garbage = [torch.where(known > 0, one, torch.rand(one.shape, generator=generator)) for one in (pred, target)]
+    torch.testing.assert_close(loss.per_case(*garbage, known), similar[0])
+    torch.testing.assert_close(loss.per_case(pred, pred, known), torch.full((2,), -1.0), rtol=0, atol=2e-2)
+    # windows at the end of the scan count its own voxels, as they do at the end of the grid
+    torch.testing.assert_close(similar[0], loss.per_case(*cut, torch.ones_like(cut[0])))
+
+
+@pytest.mark.parametrize("which", ["fixed", "moving", "both"])
+def test_a_shorter_scan_is_registered_by_what_it_has(which):
+    """Its edge is repeated over half of the grid, as the edge of thick slices is; what is there still fits."""
+    moving, fixed = (anatomy(shift=shift)[0] for shift in ((0.0, 0.0, 0.0), (3.0, 0.0, 0.0)))
+    known, end = torch.zeros_like(fixed[:, :1]), fixed.shape[-1] // 2
+    known[..., :end] = 1
+    fixed, moving = (
+        torch.cat([one[..., :end], one[..., end - 1 : end].expand_as(one)[..., end:]], -1)
+        if which in (name, "both")
+        else one
+        for name, one in (("fixed", fixed), ("moving", moving))
+    )
+    given = {f"{name}_known": known if which in (name, "both") else None for name in ("fixed", "moving")}
+    affine = register_affine(fixed, moving, **given)
+    velocity = register_velocity(fixed, moving, affine, steps=5, coarse_steps=20, **given)
+    size = tuple(fixed.shape[2:])
+    warped, both = warp_known(moving, total_ddf(affine, integrate(velocity, size), size), *given.values())
+    assert set(both.unique().tolist()) <= {0.0, 1.0} and both[..., end + 2 :].max() == 0
+    before, after = (global_ncc(one, fixed, both) for one in (moving, warped))
+    assert after > 0.9 and after > before + 0.05

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.losses import DiceLoss
+from torch.nn import functional as F
 
 from common.learning.losses import SoftDiceCE
 
@@ -28,3 +30,22 @@ def test_float32_whatever_comes_in():
     logits, target = torch.randn(1, 2, 4, 4, 4, dtype=torch.bfloat16), torch.rand(1, 2, 4, 4, 4)
     with torch.autocast("cpu", torch.bfloat16):
         assert SoftDiceCE()(logits, target).dtype == torch.float32
+
+
+def test_voxels_of_no_class_teach_nothing_and_are_no_part_of_the_mean():
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 3, 4, 5, 6), torch.softmax(torch.randn(2, 3, 4, 5, 6), 1)
+    scanned = SoftDiceCE()(logits[..., 1:3], target[..., 1:3])
+    target[..., [0, 3, 4, 5]] = 0
+    logits.requires_grad_()
+    loss = SoftDiceCE()(logits, target)
+    torch.testing.assert_close(loss, scanned)
+    loss.backward()
+    assert logits.grad[..., [0, 3, 4, 5]].abs().max() == 0 and logits.grad[..., 1:3].abs().min() > 0
+
+
+def test_where_all_is_known_it_is_monais_to_the_last_bit():
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 3, 8, 8, 8), torch.softmax(torch.randn(2, 3, 8, 8, 8), 1)
+    dice = DiceLoss(softmax=True, include_background=False, soft_label=True)(logits, target)
+    assert torch.equal(SoftDiceCE()(logits, target), dice + F.cross_entropy(logits, target))

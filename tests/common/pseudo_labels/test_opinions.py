@@ -161,3 +161,23 @@ def test_a_failed_write_leaves_the_label_that_was_there(tmp_path, monkeypatch):
         bank.save("a", {"label": torch.ones(1)}, quality=0.2)
     assert bank.load("a")["label"].item() == 0 and bank.judgement("a") == {"quality": 0.1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_an_opinion_that_knows_nothing_of_a_voxel_has_no_say_there():
+    first, second = torch.zeros(2, 4, 1, 1), torch.zeros(2, 4, 1, 1)
+    first[:, :3, 0, 0] = torch.tensor([[0.2, 0.4, 1.0], [0.8, 0.6, 0.0]])
+    second[:, 1:3, 0, 0] = torch.tensor([[0.6, 0.0], [0.4, 1.0]])
+    fused = fuse([first, second])[..., 0, 0]
+    torch.testing.assert_close(fused, torch.tensor([[0.2, 0.5, 0.5, 0.0], [0.8, 0.5, 0.5, 0.0]]))
+    known = torch.softmax(torch.randn(2, 3, 4, 4, 4), 1)
+    assert torch.equal(fuse(list(known)), known.mean(0))
+
+
+def test_what_is_of_no_class_stays_so():
+    image = torch.rand(1, 10, 10, 10, generator=torch.manual_seed(0))
+    label = torch.zeros(2, 10, 10, 10)
+    label[1, 2:8, 2:8, :6] = 1
+    label[0, ..., :6] = 1 - label[1, ..., :6]  # the scan ends in the middle of the structure
+    refined = refine_by_intensity(image, label)
+    assert refined[..., 6:].abs().max() == 0
+    torch.testing.assert_close(refined[..., :6].sum(0), torch.ones(10, 10, 6))

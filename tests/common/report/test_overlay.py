@@ -9,7 +9,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from common.errors import InputError
-from common.report.overlay import COLOURS, _window, label_colour, overlay_png
+from common.report.overlay import COLOURS, _window, grid_overlay, label_colour, overlay_png
+from support.data.shorter_scan import shorter_scan
 
 NAMES = {0: "background", 1: "liver", 2: "spleen"}
 
@@ -97,3 +98,12 @@ def test_wrong_shapes_are_named(segmentations, message):
 def test_padding_does_not_darken_the_picture():
     volume = np.random.default_rng(0).normal(50, 20, (12, 12, 12))
     assert _window(np.pad(volume, 4, constant_values=-3024)) == _window(volume)
+
+
+def test_beyond_the_scan_there_is_no_picture():
+    image = torch.rand(1, 12, 10, 16, generator=torch.manual_seed(0))
+    label = torch.zeros(12, 10, 16)
+    label[3:8, 2:6, 4:9] = 1
+    drawn = grid_overlay(shorter_scan(image, 4, 6), {"label": label}, {1: "organ"}, (1, 1, 5))
+    wanted = overlay_png(image[..., 4:10], {"label": label[..., 4:10].int()}, {1: "organ"}, (1, 1, 5))
+    assert drawn == wanted

@@ -4,11 +4,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, Orientationd, ResizeWithPadOrCropd, Spacingd
 
 from common.data.presence import derive_slice_labels, ras_axes, slice_labels_entry
 from common.errors import InputError
-from common.slices.presence_volume import AddPresenced, slice_bits
+from common.slices.presence_volume import AddPresenced, bits_on_grid, slice_bits
 
 LABELS = {0: "background", 2: "liver", 7: "spleen"}
 SHAPE = (5, 6, 4)
@@ -58,3 +59,21 @@ def test_items_without_slice_labels_and_plain_tensors():
         AddPresenced("image", LABELS)(
             {"case": "case_3", "image": torch.rand(1, *SHAPE), "slice_labels": {"axis": 1, "labels": {"2": None}}}
         )
+
+
+def test_bits_on_a_finer_and_larger_grid_and_on_none_beside_the_scan():
+    affine = np.diag([-1.0, -1.0, 3.0, 1.0])
+    grid = np.diag([2.0, 1.0, 1.5, 1.0])  # twice as fine along S
+    grid[2, 3] = -6.0  # and begins four of its voxels below
+    image = MetaTensor(
+        torch.zeros(1, 4, 5, 30), affine=grid, meta={"original_affine": affine, "spatial_shape": (8, 9, 10)}
+    )
+    bits = torch.zeros(2, 10, dtype=torch.bool)
+    bits[0, 3:6] = bits[1, [0, 9]] = True
+    presence = bits_on_grid(bits, 2, image)
+    assert presence.shape == (2, 4, 5, 30) and presence.untyped_storage().nbytes() == 2 * 30 * 4  # its profile
+    found = slice_bits(presence, 2)
+    # stored slices 3 to 5 are at 9 to 15 mm, voxels 10 to 14 of the grid, and half a slice more on either side
+    assert set(range(10, 15)) <= set(found[0].nonzero()[:, 0].tolist()) <= set(range(9, 16))
+    # the first and the last are at 0 and 27 mm, voxels 4 and 22, and reach half a slice beyond
+    assert set(found[1].nonzero()[:, 0].tolist()) <= {3, 4, 5, 21, 22, 23} and found[1, [4, 22]].all()

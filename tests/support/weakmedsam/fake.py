@@ -11,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from common.grid.field_of_view import inside_scan
 from common.grid.grid import Grid
 from common.sam.members.preprocessing import Preprocessing
 from support.bundle.path import import_bundle
@@ -184,6 +185,9 @@ class FakeLabeller:
 
     def make_prior(self, item: dict[str, Any]) -> Tensor:
         return 0.8 * one_hot()[1:] * item["presence"]
+
+    def presence(self, item: dict[str, Any]) -> Tensor:
+        return item["presence"] * inside_scan(item["image"])
 
     def calibrate(self, maps: Tensor, presence_: Tensor) -> Tensor:
         return maps * presence_

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from ..common.learning.distillation import FeatureDistillation
 from ..common.run.run import Run
+from ..common.training.augmentation import JoinInsided, PartInsided
 from ..common.training.loaders import stream_loader
 from ..common.training.stage import Stage
 from ..labeller import AtlasLabeller
@@ -53,10 +54,11 @@ def register_stage(
     **schedule: Any,
 ) -> Stage:
     """Return the trainer of 1b: registration and segmentation share an encoder; see `_stage` for the schedule."""
-    keys = ["image", "moving", "moving_label", "inside"]
+    keys = ["image", "moving", "moving_label"]
     preprocessing = Compose(
         [
             AddAlignedAtlasd(labeller),
+            JoinInsided("image"),
             RandAffined(
                 keys,
                 prob=0.8,
@@ -66,6 +68,7 @@ def register_stage(
                 mode="bilinear",
                 padding_mode="border",
             ),
+            PartInsided("image"),
             EnsureTyped(keys, track_meta=False),
         ]
     )

@@ -7,6 +7,7 @@ from monai.data import DataLoader, MetaTensor
 from common.training.checkpoint import seed_epoch
 from common.training.sampling import TwoStreamSampler
 from support.bundle.path import import_bundle
+from support.data.shorter_scan import shorter_scan
 from support.networks.tiny_sam import tiny_sam
 
 module = import_bundle("ada_sam", "learning.slices")
@@ -159,3 +160,11 @@ def test_nothing_the_caller_changes_comes_back(make):
     assert dataset[10]["mask"].max() <= 2 and dataset[10]["image"].max() < 1
     with pytest.raises(InputError, match="view_count is -1"):
         module.SliceDataset(images(), dataset.features, -1)
+
+
+def test_slices_beyond_the_scan_are_no_samples():
+    given = images()
+    given[1]["image"] = shorter_scan(given[1]["image"].as_tensor(), 3, 9, AXIS)
+    table = module.SliceTable(given, AXIS)
+    assert [row.slice for row in table if row.case == "case_1"] == list(range(3, 12))
+    assert len(table) == 2 * SIZE[AXIS] + 9 == len(table.bits())

@@ -10,6 +10,7 @@ from common.grid.grid import Grid
 from common.run.run import Run
 from common.serving.inferers import VolumeInferer
 from support.bundle.path import import_bundle
+from support.data.shorter_scan import shorter_scan
 from support.semisam_plus.fake import Knowing, cubes, use_fake_sams
 
 module, panel_module = (
@@ -131,3 +132,20 @@ def test_without_generalists_nothing_is_made(tmp_path):
     answers = make(tmp_path, None)
     answers.prepare()
     assert answers.answered == [] and not (tmp_path / "answers").exists() and not (tmp_path / "sam").exists()
+
+
+def test_beyond_the_scan_nobody_is_asked_and_nothing_is_answered(tmp_path, sams, monkeypatch):
+    """The scan ends within the cube that the specialist sees."""
+    seen = []
+    answers = make(tmp_path)
+    answers.images = [{**item, "image": shorter_scan(item["image"], 2, 7)} for item in ITEMS]
+    ask = answers.panel.ask
+    monkeypatch.setattr(answers.panel, "ask", lambda embedded, asked: (seen.append(asked), ask(embedded, asked))[1])
+    answers.prepare()
+    answers.ask(1, Knowing())
+    inside = torch.zeros(16)
+    inside[2:9] = 1
+    for asked, case in zip(seen, CASES[1:], strict=True):
+        found = answers.load(case["case"])["answer"]
+        assert (asked[0] == 1).all((0, 1))[inside == 0].all() and asked[1][..., 2:9].max() > 0.5
+        assert found[..., inside == 0].max() == 0 and found[1][..., 2:9].max() > 0.5

@@ -98,3 +98,14 @@ def test_labels_of_other_cases_are_not_needed(tmp_path, sams):
     trial.images = [*ITEMS[:2], *({"case": item["case"], "image": item["image"]} for item in ITEMS[2:])]
     trial.run()
     assert {row["case"] for row in trial.rows} == {"case_0", "case_1"}
+
+
+def test_beyond_the_scan_no_mask_is_damaged_into_being(tmp_path, sams, monkeypatch):
+    trial, prompts, damage = make(tmp_path), [], module.damage
+    known = torch.zeros(ITEMS[0]["label"].shape[-1])
+    known[:11] = 1
+    trial.images = [{**item, "label": item["label"] * known} for item in ITEMS]
+    monkeypatch.setattr(module, "damage", lambda label, *rest: (prompts.append(label), damage(label, *rest))[1])
+    trial.run()
+    assert all(torch.equal(label.sum(0), torch.ones(label.shape[1:])) for label in prompts)
+    assert all((label[0, ..., 11:] == 1).all() for label in prompts)

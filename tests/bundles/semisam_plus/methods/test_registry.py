@@ -309,3 +309,35 @@ def test_build_objective_passes_over_options_of_others_and_refuses_what_nobody_h
 def test_wrong_settings(method, option, text):
     with pytest.raises(InputError, match=text):
         make(method, **option)
+
+
+class Free(torch.nn.Module):
+    """Stands for a network whose every logit is a parameter."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.randn(3, channels, 16, 16, 16, generator=torch.manual_seed(2)))
+
+    def forward(self, image):
+        return self.logits[: len(image)]
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_what_was_not_scanned_teaches_no_method_anything(method):
+    batch = make_batch()
+    inside = torch.zeros(3, 1, 16, 16, 16)
+    inside[..., 3:11] = 1
+    for name in ("label", "answer"):
+        batch[name] = batch[name] * inside
+    loss = import_bundle("semisam_plus", "generalists.generalist_loss").GeneralistLoss(attach=0.5)
+    objective = make(method, Free, generalist_loss=loss, generalist_fade=0.0)
+    losses = objective({**batch, "inside": inside})
+    losses["loss"].backward()
+    moved = objective.network.body.logits.grad.abs().amax((0, 1, 2, 3))
+    assert moved[:3].max() == 0 and moved[11:].max() == 0 and moved[3:11].min() > 0
+    everywhere = {**make_batch(), "inside": torch.ones_like(inside)}
+    torch.manual_seed(0)
+    known = make(method, Free, generalist_loss=loss)(everywhere)["loss"]
+    torch.manual_seed(0)
+    del everywhere["inside"]
+    assert torch.equal(known, make(method, Free, generalist_loss=loss)(everywhere)["loss"])

@@ -114,3 +114,19 @@ def test_what_is_left_out_is_as_soft_as_the_other_label():
     assert entropy == pytest.approx(float(np.log(2) * (share + 2) / 3))
     assert appearance.others(torch.ones(1, 2, 1, 1, 1)).eq(1).all()  # both cover all of it
     assert appearance.others(torch.ones(1, 1, 1, 1, 1)).eq(0).all()  # there is no other
+
+
+def test_beyond_the_scan_nothing_is_learnt():
+    logits, target = torch.randn(1, 2, 4, 4, 4, generator=torch.manual_seed(0)), two_labels()
+    batch = {"image": torch.zeros(1, 1, 4, 4, 4), "target": target, "presence": torch.ones(1, 2, 4, 4, 4)}
+    cut = {name: volume[..., :3, :] for name, volume in batch.items()}
+    wanted = appearance.AppearanceObjective(Fixed(logits[..., :3, :]), [0, 1])(cut)
+    inside = torch.ones(1, 1, 4, 4, 4)
+    inside[..., 3, :] = 0
+    batch["target"] = target * inside
+    objective = appearance.AppearanceObjective(Fixed(logits), [0, 1])
+    found = objective({**batch, "inside": inside})
+    for name, loss in wanted.items():
+        torch.testing.assert_close(found[name], loss)
+    found["loss"].backward()
+    assert objective.network.logits.grad[..., 3, :].abs().max() == 0

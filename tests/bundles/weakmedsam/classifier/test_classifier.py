@@ -183,3 +183,24 @@ def test_settings_out_of_range_are_said_together():
     with pytest.raises(ValueError) as error:
         make(3, child_weight=-1, slices_per_volume=0, kind="neck", negative_weight=-2)
     assert len(str(error.value).splitlines()) == 5
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_slices_beyond_the_scan_are_not_asked_about(axis):
+    bits, batch = make_batch(axis)
+    objective = make(axis, negative_weight=0.5).eval()
+    ends = {0: slice(1, SIZE[axis] - 2), 1: slice(0, SIZE[axis] - 3)}
+    inside = torch.zeros(2, 1, *SIZE)
+    for number, kept in ends.items():
+        inside[number].narrow(axis + 1, kept.start, kept.stop - kept.start).fill_(1)
+    found = objective({**batch, "inside": inside})
+    kept = [torch.arange(SIZE[axis])[own] for own in ends.values()]
+    features = torch.cat([one[own] for one, own in zip(batch["features"], kept, strict=True)])
+    wanted = torch.cat([one.T[own] for one, own in zip(bits, kept, strict=True)]).float()
+    logits, maps, child = objective.classifier.forward_both(features)
+    torch.testing.assert_close(found["parent"], bce(logits, wanted))
+    children = torch.cat([one[own] for one, own in zip(batch["child"], kept, strict=True)])
+    torch.testing.assert_close(found["child"], bce(child, children))
+    absent = (1 - wanted)[..., None, None].expand(maps.shape)
+    torch.testing.assert_close(found["negative"], (nn.functional.softplus(maps) * absent).sum() / absent.sum())
+    assert torch.equal(objective({**batch, "inside": torch.ones_like(inside)})["loss"], objective(batch)["loss"])

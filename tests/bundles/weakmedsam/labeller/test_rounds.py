@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -249,3 +250,22 @@ def test_several_processes_share_the_cases(tmp_path, monkeypatch):
         labeller.finish()
         found = {name.rsplit("/", 1)[1] for name in files(tmp_path) if "/labels/" in name}
         assert len(found) == (2 if rank == 0 else 3)
+
+
+def test_beyond_the_scan_no_label_is_and_nothing_is_learnt(tmp_path):
+    """The grid goes on behind slice 6 of 10 and beside row 11 of 16; structures touch both ends."""
+    walk = Walk("intensity", 2, SPACING)
+    labeller = make(tmp_path, walk=walk, ignore_band=0.0)
+    inside = torch.zeros(1, *SIZE)
+    inside[:, :12, :, :7] = 1
+    for item in labeller.images:
+        item["image"].meta["spatial_shape"] = np.array([12, SIZE[1], 7])
+        item["presence"] = item["presence"] * inside.amax((1, 2), keepdim=True)
+    run(labeller)
+    for case in labeller.cases:
+        kept = labeller.load(case)
+        assert torch.equal(kept["weight"], inside)
+        assert (kept["target"][1:] * (1 - inside)).max() == 0 and (kept["maps"] * (1 - inside)).max() == 0
+        assert kept["target"][1:, ..., 6].sum() > 0
+        volumes = kept["target"][1:].sum((1, 2, 3)) * 12 / 1000
+        assert list(labeller.judgement(case)["volume_ml"].values()) == pytest.approx(volumes.tolist())

@@ -52,12 +52,16 @@ def test_a_volume_over_the_mean_length_of_its_cases_is_an_area():
     labels = [[[3, 4, 5], [2, 3, 4, 5, 6]], [[7], [1, 2, 8]], [[], [0]], [[1], [1]]]
     both = [torch.stack([presence(row, size, 1) for row in rows]) for rows in zip(*labels, strict=True)]
     volumes_ml = [1.8, 0.9, 0.3, 5000.0]
-    shares = expected_size.shares_by_volume(volumes_ml, both, size, pixdim, 1)
+    shares = expected_size.shares_by_volume(volumes_ml, both, pixdim, 1)
     plane = 10 * 1.0 * 30 * 3.0
     assert shares == pytest.approx(
         [1800 / (4 * 2) / plane, 900 / (2 * 2) / plane, 300 / 2 / plane, 1.0]
     )  # all of it at most
-    assert expected_size.shares_by_volume([1.0], [both[0][2:3]], size, pixdim, 1) == [0]  # on no slice of any case
+    assert expected_size.shares_by_volume([1.0], [both[0][2:3]], pixdim, 1) == [0]  # on no slice of any case
+    half = torch.arange(30) < 15  # of the grid's plane is the scan's
+    scanned = [one * half for one in both]
+    doubled = expected_size.shares_by_volume(volumes_ml, scanned, pixdim, 1)
+    assert doubled == pytest.approx([min(1.0, 2 * share) for share in shares])
 
 
 def scan(size: tuple[int, int, int]) -> MetaTensor:
@@ -73,5 +77,5 @@ def test_a_box_covers_its_ellipse_in_the_scan_wherever_the_grid_ends():
     share = np.pi / 4 * 0.5 * 0.5
     other = [[0.0, 1.0]] * 3
     assert expected_size.shares_by_box([BOX, other], [whole], 1) == pytest.approx([share, np.pi / 4], rel=0.05)
-    assert expected_size.shares_by_box([BOX], [smaller], 1) == pytest.approx([share / 4], rel=0.1)
-    assert expected_size.shares_by_box([BOX], [whole, smaller], 1) == pytest.approx([share * 5 / 8], rel=0.07)
+    assert expected_size.shares_by_box([BOX], [smaller], 1) == pytest.approx([share], rel=0.1)  # of its plane
+    assert expected_size.shares_by_box([BOX], [whole, smaller], 1) == pytest.approx([share], rel=0.07)

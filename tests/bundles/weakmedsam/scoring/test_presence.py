@@ -55,21 +55,6 @@ def test_slices_of_any_storage_are_found_on_the_grid(codes, slice_axis):
     assert np.allclose(slices.on_grid(grid), place / 2)
 
 
-def test_bits_of_stored_slices_on_a_finer_and_larger_grid():
-    shape, affine = stored("LPS")
-    slices = module.NativeSlices(shape, affine, 2)
-    label = np.zeros(shape, int)
-    label[2, 2, 3:6] = 1
-    bits = slices.bits(label, [1, 2])
-    assert bits[0].nonzero()[0].tolist() == [3, 4, 5] and not bits[1].any()
-    grid = np.diag([2.0, 1.0, 1.5, 1.0])  # twice as fine along S
-    grid[2, 3] = -6.0  # and begins four of its voxels below
-    found = slices.bits_on_grid(bits, grid, 30)
-    assert found.shape == (2, 30) and found.dtype == torch.bool and not found[1].any()
-    # stored slices 3 to 5 are at 9 to 15 mm, voxels 10 to 14 of the grid, and half a slice more on either side
-    assert set(range(10, 15)) <= set(found[0].nonzero()[:, 0].tolist()) <= set(range(9, 16))
-
-
 def test_score_of_a_slice_is_its_largest_probability():
     shape, affine = stored("LPS")
     slices = module.NativeSlices(shape, affine, 1)
