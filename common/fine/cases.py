@@ -15,8 +15,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..data.cohort import Cohort
+from ..grid.field_of_view import filled_box
 from ..grid.native import sample_probabilities
-from ..grid.to_grid import WayToGrid, filled_box
+from ..grid.to_grid import WayToGrid
 from ..levels.network import MARGIN, CoarseView
 from ..levels.regions import Box, find_regions, merge_all
 from ..levels.windows import probabilities, windowed
@@ -96,7 +97,7 @@ class FineCases:
     def cut(self, case: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the region of a case: `image` [1, h, w, d] half, `label` [1, h, w, d] uint8 (class or 255), `points`.
 
-        `points` [n, 4] int16: class, and a voxel of it, at most 2000 of each class. None where there is no region.
+        `points` [n, 4] int16: class, and a voxel of it, at most 2000 of each class; n is 0 where there is no region.
         """
         image = self.preprocessing({"image": case["image"]})["image"]
         if "label" in case:
@@ -120,7 +121,7 @@ class FineCases:
 
     def around(self, label: Tensor) -> Box | None:
         """Return the box of a label's structures and half a window around, from which background is learnt."""
-        found = filled_box((label[0] > 0) & (label[0] != UNKNOWN))
+        found = filled_box(label[0] > 0)
         if found is None:
             return None
         fine = self.cohort.grid.finest
@@ -148,17 +149,13 @@ class FineCases:
 def on_voxels(label: Tensor, image: MetaTensor, values: Sequence[int]) -> Tensor:
     """Return a label map [1, H', W', D'], RAS, as classes on an image's voxels, [1, H, W, D] uint8: class by class."""
     way = WayToGrid(label, image.pixdim.tolist(), image.shape[1:])
-    best, result = None, torch.zeros(way.spatial_size, dtype=torch.uint8)
-    total = torch.zeros(way.spatial_size)
+    result = torch.zeros(way.spatial_size, dtype=torch.uint8)
+    best, total = torch.zeros(way.spatial_size), torch.zeros(way.spatial_size)
     for number, value in enumerate(values[1:], start=1):
         share = way.resample(plain(label) == value)[0]
-        total += share
-        best = torch.zeros_like(share) if best is None else best
-        larger = share > best
-        result[larger], best = number, torch.maximum(best, share)
-    if best is not None:
-        result[best <= 1 - total] = 0
-    return result[None]
+        result[share > best] = number
+        best, total = torch.maximum(best, share), total + share
+    return result.masked_fill_(best <= 1 - total, 0)[None]
 
 
 def find_points(label: Tensor, classes: int) -> Tensor:

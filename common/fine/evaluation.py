@@ -10,6 +10,7 @@ from monai.networks.utils import eval_mode
 from monai.transforms import Compose, MapTransform
 from torch import Tensor, nn
 
+from ..grid.field_of_view import scan_geometry, share_outside
 from ..grid.native import ToNativeGridd
 from ..levels.network import LocateThenSegment
 from ..scoring.compared import COARSE, COLUMNS, score
@@ -43,11 +44,14 @@ class SegmentScand(MapTransform):
     @torch.no_grad()
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         result, seen = dict(data), data["image"]
-        path = str(seen.meta["filename_or_obj"])
-        image = self.preprocessing({"image": path})["image"]
-        if image.shape == seen.shape and torch.allclose(image.affine, seen.affine.cpu(), atol=1e-4):
-            return result
-        if isinstance(self.network, LocateThenSegment) and data.get("label") is not None:
+        two = isinstance(self.network, LocateThenSegment)
+        geometry = scan_geometry(seen)
+        if not two and geometry is not None:
+            to_scan, size = geometry
+            if share_outside(torch.linalg.inv(to_scan), size, seen.shape[1:]) == 0:
+                return result
+        image = self.preprocessing({"image": str(seen.meta["filename_or_obj"])})["image"]
+        if two and data.get("label") is not None:
             values = [int(value) for value in self.network.label_values]
             coarse = ToNativeGridd("found", values)({"found": data["pred"], "image": seen})["found"]
             scores = score(coarse, data["label"], values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ignite.distributed as idist
 from monai.data import Dataset
 from monai.transforms import Compose
 from torch import nn
@@ -23,6 +24,8 @@ NAME = "fine"
 
 class FineTraining:
     """Train the fine network on patches of fine cases by Dice and cross entropy; without one nothing is done.
+
+    Nor is anything where there is no case to learn from, which is said: what the first level has learnt is kept.
 
     Args:
         run: of the config.
@@ -58,7 +61,10 @@ class FineTraining:
         if self.network is None:
             return
         self.training_run.measure("fine regions", self.cases.prepare)
-        self.stage().run()
+        if self.cases.cases:
+            self.stage().run()
+        elif idist.get_rank() == 0:
+            print("warning: level 1 finds nothing in any scan: level 2 has nothing to learn from", flush=True)
 
     def stage(self) -> Stage:
         """Return the trainer, once the cases are there."""

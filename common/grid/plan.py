@@ -70,12 +70,10 @@ def plan_grid(
     native = np.median([spacing for _, spacing in geometry], axis=0)
     steps = None if strides is None else _per_axis(strides)
     first = _first_level(extent, native, spatial_size, pixdim, max_voxels, divisor, steps)
-    if levels is None:
-        levels = (
-            2 if fine_pixdim is not None or (spatial_size is None and pixdim is None and _pays(first, native)) else 1
-        )
+    planned = spatial_size is None and pixdim is None
+    two = fine_pixdim is not None or (planned and _pays(first, native)) if levels is None else levels == 2
     fine = None
-    if levels == 2:
+    if two:
         spacing = _finer(first, native) if fine_pixdim is None else np.asarray(fine_pixdim, dtype=float)
         shrink = divisor if steps is None else int(np.prod(steps, axis=0).max())
         fine = _window(extent, spacing, max_voxels, shrink)

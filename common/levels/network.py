@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ class LocateThenSegment(GridNetwork):
     """Segment a whole scan: `coarse` sees all of it, `fine` sees windows of the regions in which that found something.
 
     Outside of the regions is background; a scan in which nothing is found gets background everywhere. The fine network
-    sees the image alone: the coarse map as an input cost .08 Dice with few labels (docs/clinical.md).
+    sees the image alone: the coarse map as an input cost .08 Dice with four labels of the left atrium.
 
     Its state is that of both networks, with the coarse one's grid under the names that every model.pt has. It decides
     from values, so TorchScript and ONNX take the two networks one by one (`coarse`, `fine`).
@@ -101,6 +100,6 @@ class CoarseView:
         return scale_box(tuple(box), self.ratios, shifts, self.size, least)
 
 
-def locate_then_segment(coarse: GridNetwork, fine: BodyNetwork | None = None, overlap: float = OVERLAP) -> nn.Module:
+def locate_then_segment(coarse: GridNetwork, fine: BodyNetwork | None = None) -> nn.Module:
     """Return the network of both levels, or the coarse one where it is the only one."""
-    return coarse if fine is None else LocateThenSegment(coarse, fine, float(np.clip(overlap, 0.0, 0.9)))
+    return coarse if fine is None else LocateThenSegment(coarse, fine)

@@ -62,7 +62,7 @@ class JointRegistrationObjective(nn.Module):
         size = tuple(fixed.shape[2:])
         velocity = self.registration(moving, fixed)
         forward = integrate(velocity, size)
-        inside = batch.get("inside", torch.ones_like(fixed[:, :1]))
+        inside = (batch.get("inside", torch.ones_like(fixed[:, :1])) > 0.5).float()  # turned, it is 1 but for rounding
         both = unless_all(inside), unless_all(known_share(batch["moving_label"]))
         warped, known = warp_known(moving, forward, *both)
         there = self.similarity(warped, fixed, known)

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from monai.data import Dataset
-from monai.transforms import Compose, EnsureTyped, RandAdjustContrastd, RandAffined, RandGaussianNoised
+from monai.transforms import Compose, EnsureTyped, RandAdjustContrastd, RandGaussianNoised
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from ..common.learning.distillation import FeatureDistillation
 from ..common.run.run import Run
-from ..common.training.augmentation import JoinInsided, PartInsided
 from ..common.training.loaders import stream_loader
 from ..common.training.stage import Stage
+from ..common.training.world_transform import RandWorldTransformd
 from ..labeller import AtlasLabeller
 from ..network import RRLMedSAMNetwork
 from .objective import DistillationObjective, JointRegistrationObjective
@@ -54,21 +54,11 @@ def register_stage(
     **schedule: Any,
 ) -> Stage:
     """Return the trainer of 1b: registration and segmentation share an encoder; see `_stage` for the schedule."""
-    keys = ["image", "moving", "moving_label"]
+    keys = ["image", "moving", "moving_label", "inside"]
     preprocessing = Compose(
         [
             AddAlignedAtlasd(labeller),
-            JoinInsided("image"),
-            RandAffined(
-                keys,
-                prob=0.8,
-                rotate_range=[0.17] * 3,
-                scale_range=[0.1] * 3,
-                translate_range=[2] * 3,
-                mode="bilinear",
-                padding_mode="border",
-            ),
-            PartInsided("image"),
+            RandWorldTransformd(keys, labeller.cohort.grid.pixdim, rotate=0.17, scale=0.1, prob=0.8),
             EnsureTyped(keys, track_meta=False),
         ]
     )
