@@ -216,7 +216,7 @@ def test_papers_network_is_served_as_it_was_trained():
 def test_ada_sam_itself_is_served_as_it_was_trained():
     trained, served = read("ada_sam", "train.json"), read("ada_sam", "sam_inference.json")
     numbers = {key for key in served.keys() & trained.keys() if not key.startswith("_")} - NO_SETTINGS
-    numbers -= {"ada", "network_def", "sam_model", "slice_axis"}  # built without what only training has
+    numbers -= {"ada", "coarse", "sam_model", "slice_axis"}  # built without what only training has
     assert {"sam", "sam_image_size", "context", "head", "hidden", "feedback", "passes"} <= numbers
     assert all(served[key] == trained[key] for key in numbers)
     assert {"lora_rank", "sam_checkpoint", "views"} & set(served) == set()  # folded into the weights, or of training
@@ -224,7 +224,7 @@ def test_ada_sam_itself_is_served_as_it_was_trained():
     assert {k: v for k, v in served["ada"].items() if k not in trained_only} == {
         k: v for k, v in trained["ada"].items() if k not in trained_only
     }
-    assert {**served["network_def"], "slice_axis": "@slice_axis"} == {
+    assert {**served["coarse"], "slice_axis": "@slice_axis"} == {
         **trained["ada_volume"],
         "slice_axis": "@slice_axis",
     }
