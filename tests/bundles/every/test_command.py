@@ -27,7 +27,7 @@ def test_mistyped_key_is_one_clear_line(bundle: BundleRun, typed: str, meant: st
 @pytest.mark.parametrize("bundle", [RRL, SEMISAM, ADA, WEAK], ids=lambda bundle: bundle.name)
 def test_settings_that_are_none_are_said_together_before_anything_is_read(bundle: BundleRun, tmp_path):
     """What would otherwise be said where it is used, some after hours; no data set is there, and none is missed."""
-    words = {"epochs": "0", "spatial_size": "50,44,30", "device": "gpu", "epoch_length": "2.5", "seed": "-1"}
+    words = {"epochs": "0", "spatial_size": "0,44,30", "device": "gpu", "epoch_length": "2.5", "seed": "-1"}
     words |= {"channels": "two", "train::trainer::max_epochs": "0", "output_dir": "3"}
     options = ["--bundle_root", str(bundle.folder), *(f"--{key}={word}" for key, word in words.items())]
     lines = errors_of(command([bundle.configs / "train.json"], *options, cwd=tmp_path))

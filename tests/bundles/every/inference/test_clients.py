@@ -107,7 +107,8 @@ def test_what_training_and_inference_share_is_the_same_text():
     files = [BUNDLE / "configs" / name for name in ("train.json", "inference.json")]
     train, inference = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     numbers = "percentiles channels strides norm dropout prompt output tta_views refine_intensity".split()
-    for key in ("preprocessing", "network_def", "inferer", *numbers):
+    train["preprocessing"] = train["scan_preprocessing"]  # a model is given the whole scan, training the grid
+    for key in ("preprocessing", "coarse", "network_def", "inferer", *numbers):
         assert inference[key] == train[key], key
 
 
