@@ -50,9 +50,9 @@ class Plan:
         if idist.get_rank() == 0:
             for line in lines:
                 print(f"plan: {printable(line)}", flush=True)
-        self.run.manifest.note("kept by the grid", self.cohort.kept)
         for name, part in {"run": self.run, **self.parts, **self.trainers}.items():
             self.run.manifest.note(name, settings_of(part))
+        self.run.manifest.note("kept by the grid", self.cohort.kept)
         self.run.begin()
         self.run.manifest.write()
         self.stages()
