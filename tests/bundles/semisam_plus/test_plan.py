@@ -79,7 +79,7 @@ def test_the_published_protocol_goes_through_the_same_plan(cohort, tmp_path, mon
     trainer.run()
     assert type(trainer.optimizer).__name__ == "SGD" and trainer.optimizer.defaults["momentum"] == 0.9
     assert type(trainer.network.body).__name__ == "VNet" and trainer.plan.trial.rows == []
-    augmentation = trainer.data_loader.dataset.transform.transforms[1]
+    augmentation = trainer.data_loader.dataset.transform.transforms[2]
     names = ["RandSpatialCropd", "RandRotate90d", "RandFlipd", "RandFlipd"]
     assert [type(step).__name__ for step in augmentation.transforms] == names
     losses = trainer.state.losses
