@@ -52,7 +52,8 @@ class Plan:
                 print(f"plan: {printable(line)}", flush=True)
         for name, part in {"run": self.run, **self.parts, **self.trainers}.items():
             self.run.manifest.note(name, settings_of(part))
-        self.run.manifest.note("kept by the grid", self.cohort.kept)
+        # a finding and no setting: it is no part of the run's identity
+        self.run.manifest.facts["kept_by_level"] = self.cohort.kept
         self.run.begin()
         self.run.manifest.write()
         self.stages()

@@ -60,7 +60,7 @@ def test_run_json_says_what_each_part_was_built_with(cohort, tmp_path, monkeypat
     parser.get_parsed_content("train::trainer").run()
     run_json = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))
     noted = run_json["config"]
-    assert list(noted) == ["run", "cohort", "generalists", "trial", "answers", "inferer", "train", "kept by the grid"]
+    assert list(noted) == ["run", "cohort", "generalists", "trial", "answers", "inferer", "train"]
     assert noted["cohort"]["num_labeled"] == 1 and noted["cohort"]["labeled"] is None
     assert noted["generalists"]["generalist"] == ["mobile_sam"] and noted["generalists"]["image_size"] == [256]
     assert noted["generalists"]["slice_options"] == {"members": 3, "jitter": 0.15} and noted["trial"]["cases"] == 0

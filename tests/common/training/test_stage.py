@@ -91,7 +91,7 @@ def test_run_json_says_what_the_parts_were_built_with_and_cost(tmp_path):
     train = told["config"]["train"]
     assert train["max_epochs"] == 2 and train["epoch_length"] == 2 and train["batch_size"] == 2
     assert train["optimizer"]["name"] == "SGD" and train["optimizer"]["lr"] == 0.1
-    assert list(told["stages"]) == ["first", "train"]
+    assert list(told["stages"]) == ["first", "train"] and told["kept_by_level"] == {"1": {"1": 0.5}}
 
 
 def test_a_resumed_run_does_not_train_again(tmp_path):
