@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from scipy import ndimage
+
+from .flood import flood, pack, unpack
 
 LEAST_SHARE = 1e-3  # of the volume: less moves no percentile, and noise has as many equal neighbours
 SPARSE = 16  # voxels
@@ -25,51 +26,64 @@ def find_padding(volume: np.ndarray) -> np.ndarray | None:
     Returns:
         [H, W, D] bool; None where all counts as scanned, less than a thousandth aside, or nothing would.
     """
+    lines = tuple(reversed(range(3))) if volume.flags.f_contiguous else (0, 1, 2)  # as they lie in memory
+    found = _find(volume.transpose(lines))
+    return None if found is None else found.transpose(lines)
+
+
+def _find(volume: np.ndarray) -> np.ndarray | None:
     padding, box = np.zeros(volume.shape, bool), tuple(slice(0, n) for n in volume.shape)
     while True:
         inner = volume[box]
-        found = _constant_slices(inner) | _constant_corners(inner)
-        if found.all():
+        found = _constant_corners(inner)
+        _add_constant_slices(inner, found)
+        share = np.count_nonzero(found) / found.size
+        if share == 1:
             return None
-        if found.mean() < LEAST_SHARE:
+        if share < LEAST_SHARE:
             break
         padding[box] |= found
-        rest = ndimage.find_objects((~found).astype(np.uint8))[0]
+        rest = _box_of_false(found)
         if found[rest].size == found.size:
             break
         box = tuple(slice(b.start + r.start, b.start + r.stop) for b, r in zip(box, rest, strict=True))
     return padding if padding.any() else None
 
 
-def _constant_slices(volume: np.ndarray) -> np.ndarray:
-    found = np.zeros(volume.shape, bool)
+def _box_of_false(mask: np.ndarray) -> tuple[slice, ...]:
+    """Return the smallest box around what is False in a mask [H, W, D] that is not True everywhere."""
+    planes = mask.all(axis=2)
+    filled = (~planes.all(axis=1), ~planes.all(axis=0), ~mask.all(axis=0).all(axis=0))
+    return tuple(slice(int(some.argmax()), len(some) - int(some[::-1].argmax())) for some in filled)
+
+
+def _add_constant_slices(volume: np.ndarray, found: np.ndarray) -> None:
     for axis in range(3):
         slices, marked = np.moveaxis(volume, axis, 0), np.moveaxis(found, axis, 0)
         some = slices[:, ::SPARSE, ::SPARSE]  # tells most slices apart from constant ones in no time
         for index in np.flatnonzero(some.min(axis=(1, 2)) == some.max(axis=(1, 2))):
             marked[index] |= bool((slices[index] == slices[index, 0, 0]).all())
-    return found
 
 
 def _constant_corners(volume: np.ndarray) -> np.ndarray:
-    found = np.zeros(volume.shape, bool)
     if min(volume.shape) < 2:
-        return found
+        return np.zeros(volume.shape, bool)
     corners = [corner for corner in product((0, -1), repeat=3) if _goes_on(volume, corner)]
-    highest = volume.max()
+    places = [tuple(index % n for index, n in zip(corner, volume.shape, strict=True)) for corner in corners]
+    region = None
     for value in {volume[corner].item() for corner in corners}:
         same = volume == value
         if np.count_nonzero(same) < LEAST_SHARE * same.size:
             continue
-        pieces, count = ndimage.label(same)
-        reached = np.zeros(count + 1, bool)
-        reached[[pieces[corner] for corner in corners]] = True
-        reached[0] = False
-        region = reached[pieces]
-        saturation = value == highest and (same & ~region).any()
-        if np.count_nonzero(region) >= LEAST_SHARE * region.size and not saturation:
-            found |= region
-    return found
+        words = pack(same)
+        del same
+        reached = flood(words, [place for place in places if volume[place] == value])
+        if np.bitwise_count(reached).sum() < LEAST_SHARE * volume.size:
+            continue
+        if value == volume.max() and (words & ~reached).any():
+            continue  # saturation
+        region = reached if region is None else region | reached
+    return np.zeros(volume.shape, bool) if region is None else unpack(region, volume.shape[-1])
 
 
 def _goes_on(volume: np.ndarray, corner: tuple[int, ...]) -> bool:
