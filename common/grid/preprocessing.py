@@ -15,8 +15,8 @@ from monai.transforms import (
 from ..volumes.image_reader import LoadImageVolumed
 from ..volumes.label import LoadLabelVolumed
 from .grid import Grid
-from .intensity import ScaleScannedPercentilesd
-from .to_grid import LabelToGridd, ToGridd
+from .intensity import ImageToGridd
+from .to_grid import LabelToGridd
 
 
 class ImagePreprocessing(Compose):
@@ -29,15 +29,13 @@ class ImagePreprocessing(Compose):
 
     def __init__(self, grid: Grid, percentiles: Sequence[float] = (1, 99)) -> None:
         self.percentiles = [float(p) for p in percentiles]
-        lower, upper = self.percentiles
         super().__init__(
             [
                 LoadImageVolumed("image", ensure_channel_first=False),
                 EnsureChannelFirstd("image"),  # apart: MONAI Deploy leaves out what loads, and has no channel then
-                EnsureTyped("image", dtype=torch.float32),
+                EnsureTyped("image"),
                 Orientationd("image", axcodes="RAS", labels=None),
-                ScaleScannedPercentilesd("image", lower, upper),
-                ToGridd("image", grid),
+                ImageToGridd("image", grid, self.percentiles),
             ]
         )
 

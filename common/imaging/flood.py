@@ -37,11 +37,11 @@ def flood(words: np.ndarray, seeds: Iterable[tuple[int, int, int]]) -> np.ndarra
         return reached
     count = -1
     while count != (count := int(np.bitwise_count(reached).sum())):
+        _along_bits(reached, words)
         for axis in (0, 1):
             ahead, way = np.moveaxis(reached, axis, 0), np.moveaxis(words, axis, 0)
             for step in (1, -1):
                 _sweep(ahead[::step], way[::step])
-        _along_bits(reached, words)
     return reached
 
 
@@ -51,16 +51,22 @@ def _sweep(reached: np.ndarray, words: np.ndarray) -> None:
 
 
 def _along_bits(reached: np.ndarray, words: np.ndarray) -> None:
-    """Fill along the packed axis, up and down: within a word by doubling steps, from word to word by one bit."""
-    count, last = words.shape[-1], np.uint64(WORD - 1)
-    for index in range(count):
+    """Fill along the packed axis, up and down, those rows that have somewhere to go."""
+    one, last = BITS[0], np.uint64(WORD - 1)
+    near = (reached << one) | (reached >> one)
+    near[..., 1:] |= reached[..., :-1] >> last
+    near[..., :-1] |= reached[..., 1:] << last
+    rows = (near & words & ~reached).any(axis=-1)
+    found, way = reached[rows].T.copy(), words[rows].T.copy()  # [m, rows]
+    for index in range(len(found)):
         if index:
-            reached[..., index] |= (reached[..., index - 1] >> last) & words[..., index]
-        reached[..., index] = _fill(reached[..., index], words[..., index], np.left_shift)
-    for index in reversed(range(count)):
-        if index + 1 < count:
-            reached[..., index] |= (reached[..., index + 1] << last) & words[..., index]
-        reached[..., index] = _fill(reached[..., index], words[..., index], np.right_shift)
+            found[index] |= (found[index - 1] >> last) & way[index]
+        found[index] = _fill(found[index], way[index], np.left_shift)
+    for index in reversed(range(len(found))):
+        if index + 1 < len(found):
+            found[index] |= (found[index + 1] << last) & way[index]
+        found[index] = _fill(found[index], way[index], np.right_shift)
+    reached[rows] = found.T
 
 
 def _fill(reached: np.ndarray, way: np.ndarray, shift: np.ufunc) -> np.ndarray:

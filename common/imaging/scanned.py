@@ -34,17 +34,18 @@ def find_padding(volume: np.ndarray) -> np.ndarray | None:
 def _find(volume: np.ndarray) -> np.ndarray | None:
     padding, box = np.zeros(volume.shape, bool), tuple(slice(0, n) for n in volume.shape)
     while True:
-        inner = volume[box]
-        found = _constant_corners(inner)
-        _add_constant_slices(inner, found)
-        share = np.count_nonzero(found) / found.size
-        if share == 1:
-            return None
-        if share < LEAST_SHARE:
+        inner, known = volume[box], padding[box]
+        reached, slices = _constant_corners(inner, known), _constant_slices(inner)
+        if reached is None and sum(known[index].size for index in slices) < LEAST_SHARE * known.size:
             break
-        padding[box] |= found
-        rest = _box_of_false(found)
-        if found[rest].size == found.size:
+        if reached is not None:
+            known |= unpack(reached, known.shape[-1])
+        for index in slices:
+            known[index] = True
+        if known.all():
+            return None
+        rest = _box_of_false(known)
+        if known[rest].size == known.size:
             break
         box = tuple(slice(b.start + r.start, b.start + r.stop) for b, r in zip(box, rest, strict=True))
     return padding if padding.any() else None
@@ -57,18 +58,23 @@ def _box_of_false(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(int(some.argmax()), len(some) - int(some[::-1].argmax())) for some in filled)
 
 
-def _add_constant_slices(volume: np.ndarray, found: np.ndarray) -> None:
+def _constant_slices(volume: np.ndarray) -> list[tuple[slice | int, ...]]:
+    """Return the index of each slice, along any axis, that has one value."""
+    found: list[tuple[slice | int, ...]] = []
     for axis in range(3):
-        slices, marked = np.moveaxis(volume, axis, 0), np.moveaxis(found, axis, 0)
+        slices, all_before = np.moveaxis(volume, axis, 0), (slice(None),) * axis
         some = slices[:, ::SPARSE, ::SPARSE]  # tells most slices apart from constant ones in no time
         for index in np.flatnonzero(some.min(axis=(1, 2)) == some.max(axis=(1, 2))):
-            marked[index] |= bool((slices[index] == slices[index, 0, 0]).all())
+            if (slices[index] == slices[index, 0, 0]).all():
+                found.append((*all_before, int(index)))
+    return found
 
 
-def _constant_corners(volume: np.ndarray) -> np.ndarray:
+def _constant_corners(volume: np.ndarray, known: np.ndarray) -> np.ndarray | None:
+    """Return the packed padding that is reached from the corners not known for it yet; None where there is none."""
     if min(volume.shape) < 2:
-        return np.zeros(volume.shape, bool)
-    corners = [corner for corner in product((0, -1), repeat=3) if _goes_on(volume, corner)]
+        return None
+    corners = [corner for corner in product((0, -1), repeat=3) if not known[corner] and _goes_on(volume, corner)]
     places = [tuple(index % n for index, n in zip(corner, volume.shape, strict=True)) for corner in corners]
     region = None
     for value in {volume[corner].item() for corner in corners}:
@@ -83,7 +89,7 @@ def _constant_corners(volume: np.ndarray) -> np.ndarray:
         if value == volume.max() and (words & ~reached).any():
             continue  # saturation
         region = reached if region is None else region | reached
-    return np.zeros(volume.shape, bool) if region is None else unpack(region, volume.shape[-1])
+    return region
 
 
 def _goes_on(volume: np.ndarray, corner: tuple[int, ...]) -> bool:
