@@ -118,7 +118,9 @@ class WayToGrid:
         if self.sheared:
             every = (slice(None),) * 4
             return self._resample_sheared(maps if scale is None else scale(maps.to(torch.float32, copy=True), every))
-        matrices = self.matrices if box is None else [matrix[:, s] for matrix, s in zip(self.matrices, box, strict=True)]
+        matrices = (
+            self.matrices if box is None else [matrix[:, s] for matrix, s in zip(self.matrices, box, strict=True)]
+        )
         # what shrinks most goes first
         for axis in sorted(range(3), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1]):
             maps, scale = along_axis(maps, matrices[axis], axis + 1, scale), None

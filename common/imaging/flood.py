@@ -27,8 +27,8 @@ def unpack(words: np.ndarray, n: int) -> np.ndarray:
 def flood(words: np.ndarray, seeds: Iterable[tuple[int, int, int]]) -> np.ndarray:
     """Return the voxels of a packed mask [H, W, m] that are joined by faces with one of some voxels (h, w, d) of it.
 
-    What `scipy.ndimage.label` finds of these voxels, in an eighth of a byte a voxel: a front goes along each axis to and
-    fro until nothing changes, two or three times around a convex body.
+    What `scipy.ndimage.label` finds of these voxels, in an eighth of a byte a voxel: a front goes along each axis in
+    both directions until nothing changes, two or three times around a convex body.
     """
     reached = np.zeros_like(words)
     for h, w, d in seeds:

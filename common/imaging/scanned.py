@@ -53,8 +53,7 @@ def _find(volume: np.ndarray) -> np.ndarray | None:
 
 def _box_of_false(mask: np.ndarray) -> tuple[slice, ...]:
     """Return the smallest box around what is False in a mask [H, W, D] that is not True everywhere."""
-    planes = mask.all(axis=2)
-    filled = (~planes.all(axis=1), ~planes.all(axis=0), ~mask.all(axis=0).all(axis=0))
+    filled = [~np.asarray(mask.all(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     return tuple(slice(int(some.argmax()), len(some) - int(some[::-1].argmax())) for some in filled)
 
 

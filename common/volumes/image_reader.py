@@ -54,10 +54,18 @@ def for_torch(array: np.ndarray) -> np.ndarray:
     """Return an array [H, W, D], contiguous, in its own kind of number if it is one of KEPT, else int32 or float32."""
     name = array.dtype.name
     kind = np.dtype(name if name in KEPT else np.int32 if name == "uint16" else np.float32)
+    return turned(array, kind)
+
+
+def turned(array: np.ndarray, kind: np.dtype | None = None) -> np.ndarray:
+    """Return an array [H, W, D] as one of C's order, of some kind of number, block by block where it has another order.
+
+    The axes of a NIfTI file lie the other way around; to turn them voxel by voxel takes as long as to read them.
+    """
+    kind = array.dtype if kind is None else kind
     if array.dtype == kind and array.flags.c_contiguous:
         return array
     result = np.empty(array.shape, kind)
-    # MONAI would turn the axes of NIfTI around voxel by voxel, which takes as long as reading them
     starts = [range(0, n, size) for n, size in zip(array.shape, BLOCK, strict=True)]
     for corner in product(*starts):
         block = tuple(slice(start, start + size) for start, size in zip(corner, BLOCK, strict=True))
@@ -78,7 +86,9 @@ class LoadImageVolumed(LoadImaged):
     def __init__(
         self, keys: KeysCollection, ensure_channel_first: bool = True, allow_missing_keys: bool = False
     ) -> None:
-        super().__init__(keys, dtype=None, ensure_channel_first=ensure_channel_first, allow_missing_keys=allow_missing_keys)
+        super().__init__(
+            keys, dtype=None, ensure_channel_first=ensure_channel_first, allow_missing_keys=allow_missing_keys
+        )
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         # a reader that is only registered is passed over without a word where it refuses a file

@@ -73,7 +73,7 @@ class LabelReader(VolumeReader):
 
 
 class LoadLabelVolumed(LoadImageVolumed):
-    """`LoadImageVolumed` by `LabelReader`: [1, H, W, D], uint8 where that holds all values, else int32, a MetaTensor."""
+    """`LoadImageVolumed` by `LabelReader`: [1, H, W, D], uint8 where that holds all values, else int32."""
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         return super().__call__(data, reader or LabelReader())

@@ -10,7 +10,6 @@ from monai.data import MetaTensor
 from monai.transforms import ScaleIntensityRangePercentilesd
 
 from common.grid.grid import Grid
-from common.grid import intensity
 from common.grid.intensity import measure_intensity
 from common.grid.preprocessing import ImagePreprocessing
 from common.volumes.read import read_volume
