@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..data.cohort import Cohort
 from ..grid.field_of_view import filled_box
 from ..grid.native import sample_probabilities
-from ..grid.to_grid import WayToGrid
+from ..grid.to_grid import WayToGrid, class_boxes
 from ..levels.network import MARGIN, CoarseView
 from ..levels.regions import Box, find_regions, merge_all
 from ..levels.windows import probabilities, windowed
@@ -151,8 +151,10 @@ def on_voxels(label: Tensor, image: MetaTensor, values: Sequence[int]) -> Tensor
     way = WayToGrid(label, image.pixdim.tolist(), image.shape[1:])
     result = torch.zeros(way.spatial_size, dtype=torch.uint8)
     best, total = torch.zeros(way.spatial_size), torch.zeros(way.spatial_size)
+    label = plain(label)
+    boxes = class_boxes(label[0])
     for number, value in enumerate(values[1:], start=1):
-        share = way.resample(plain(label) == value)[0]
+        share = way.resample_class(label, value, boxes)[0]
         result[share > best] = number
         best, total = torch.maximum(best, share), total + share
     return result.masked_fill_(best <= 1 - total, 0)[None]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..imaging.uncertainty import normalized_entropy
 from ..launch.words import truth
 
-SLAB_VALUES = 16_000_000  # probabilities held at once
+SLAB_VALUES = 2_000_000  # probabilities held at once; of more, most time goes into asking the system for memory
 
 
 class ToNativeGridd(MapTransform):

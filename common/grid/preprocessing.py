@@ -15,8 +15,8 @@ from monai.transforms import (
 from ..volumes.image_reader import LoadImageVolumed
 from ..volumes.label import LoadLabelVolumed
 from .grid import Grid
-from .intensity import ScaleScannedPercentilesd
-from .to_grid import LabelToGridd, ToFinestd, ToGridd
+from .intensity import ImageToFinestd, ImageToGridd
+from .to_grid import LabelToGridd
 
 
 class ImagePreprocessing(Compose):
@@ -27,19 +27,17 @@ class ImagePreprocessing(Compose):
         percentiles: of the intensities of what was scanned that become 0 and 1; what lies beyond is clipped.
     """
 
-    resample: type[ToGridd] = ToGridd
+    resample: type[ImageToGridd] = ImageToGridd
 
     def __init__(self, grid: Grid, percentiles: Sequence[float] = (1, 99)) -> None:
         self.percentiles = [float(p) for p in percentiles]
-        lower, upper = self.percentiles
         super().__init__(
             [
                 LoadImageVolumed("image", ensure_channel_first=False),
                 EnsureChannelFirstd("image"),  # apart: MONAI Deploy leaves out what loads, and has no channel then
-                EnsureTyped("image", dtype=torch.float32),
+                EnsureTyped("image"),
                 Orientationd("image", axcodes="RAS", labels=None),
-                ScaleScannedPercentilesd("image", lower, upper),
-                self.resample("image", grid),
+                self.resample("image", grid, self.percentiles),
             ]
         )
 
@@ -51,7 +49,7 @@ class ScanPreprocessing(ImagePreprocessing):
     gives.
     """
 
-    resample = ToFinestd
+    resample = ImageToFinestd
 
 
 class LabelPreprocessing(Compose):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,12 +11,15 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import compute_shape_offset, zoom_affine
 from monai.transforms import MapTransform, ResizeWithPadOrCrop, Spacing
+from scipy import ndimage
 from torch import Tensor
 
 from ..errors import InputError
-from .field_of_view import describe_oversize, filled_box, within
+from .field_of_view import describe_oversize, within
 from .grid import Grid
 
+# (values, float32, of a part of a scan [C, H, W, D]; where that part lies) -> other values of the same shape
+Scale = Callable[[Tensor, tuple[slice, ...]], Tensor]
 SLAB_VOXELS = 32_000_000  # turned into float32 at once
 SHEAR = 1e-3  # cosine of the angle between two axes that still counts as a right one
 BLUR = 0.42  # standard deviation of a Gaussian whose full width at half maximum is 1
@@ -59,17 +62,6 @@ class ToGridd(MapTransform):
         return way.resample(values)
 
 
-class ToFinestd(ToGridd):
-    """Bring a whole image [C, H, W, D], a RAS MetaTensor, to the spacing of a grid's finest level; nothing is cut.
-
-    Along an axis on which the scan is shorter than the window of an only level it is padded to that by its edge, as in
-    `ToGridd`; on a longer one it is padded to whole blocks of `BLOCK` voxels or what the window is a multiple of.
-    """
-
-    def find_way(self, image: MetaTensor) -> WayToGrid:
-        return WayToGrid(image, self.grid.finest.pixdim, None if self.grid.fine else self.grid.spatial_size, whole=True)
-
-
 class LabelToGridd(ToGridd):
     """Bring a label map [1, H, W, D], a RAS MetaTensor, to a grid as the share of every class in each voxel.
 
@@ -84,7 +76,8 @@ class LabelToGridd(ToGridd):
 
     def bring(self, way: WayToGrid, values: Tensor) -> Tensor:
         """Return the classes of a label map [1, H, W, D] on the grid."""
-        others = torch.cat([way.resample(values == value) for value in self.grid.label_values[1:]])
+        boxes = class_boxes(values[0])
+        others = torch.cat([way.resample_class(values, value, boxes) for value in self.grid.label_values[1:]])
         label = torch.cat([(1 - others.sum(0, keepdim=True)).clamp_min(0), others])
         to_scan = torch.linalg.inv(way.native) @ way.affine
         return label * within(to_scan, way.spatial_size, values.shape[1:]).to(label.device)
@@ -131,22 +124,30 @@ class WayToGrid:
             axis_matrix(*a) for a in zip(shape, self.ratios, counts, firsts, self.spatial_size, strict=True)
         ]
 
-    def resample(self, maps: Tensor) -> Tensor:
-        """Return maps [C, H, W, D] of the scan, of any kind of number, on the grid: [C, *spatial_size], float32."""
+    def resample(self, maps: Tensor, scale: Scale | None = None, box: Sequence[slice] | None = None) -> Tensor:
+        """Return maps [C, H, W, D] of the scan, of any kind of number, on the grid: [C, *spatial_size], float32.
+
+        Args:
+            scale: what becomes of the values before; asked for slab by slab, so that no copy of the scan exists.
+            box: where the maps lie, in a scan that is 0 elsewhere; not for a sheared one. None: they fill it.
+        """
         if self.sheared:
-            return self._resample_sheared(maps)
-        box = [slice(0, n) for n in maps.shape[1:]]
-        if maps.dtype == torch.bool:  # nothing comes from where nothing is
-            found = filled_box(maps.any(0))
-            if found is None:
-                return torch.zeros((maps.shape[0], *self.spatial_size), device=maps.device)
-            box = found
+            every = (slice(None),) * 4
+            return self._resample_sheared(maps if scale is None else scale(maps.to(torch.float32, copy=True), every))
+        box = [slice(None)] * 3 if box is None else box
         matrices = [matrix[:, s] for matrix, s in zip(self.matrices, box, strict=True)]
-        maps = maps[(slice(None), *box)]
         # what shrinks most goes first
         for axis in sorted(range(3), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1]):
-            maps = along_axis(maps, matrices[axis], axis + 1)
+            maps, scale = along_axis(maps, matrices[axis], axis + 1, scale), None
         return maps.contiguous()
+
+    def resample_class(self, label: Tensor, value: int, boxes: Mapping[int, tuple[slice, ...]]) -> Tensor:
+        """Return the share [1, *spatial_size] of a value of a label map [1, H, W, D] that fills a box of `boxes`."""
+        if value not in boxes:
+            return torch.zeros((1, *self.spatial_size), device=label.device)
+        if self.sheared:
+            return self.resample(label == value)
+        return self.resample(label[(slice(None), *boxes[value])] == value, box=boxes[value])
 
     def _resample_sheared(self, maps: Tensor) -> Tensor:
         """Resample the scan as a whole: no axis goes alone."""
@@ -227,13 +228,41 @@ def smoothing_matrix(n: int, ratio: float) -> Tensor | None:
     return torch.zeros((n, n), dtype=torch.float64).scatter_add_(1, columns, (kernel / kernel.sum()).expand(n, -1))
 
 
-def along_axis(maps: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Return a matrix [m, n] times maps [..., n, ...] along one axis, float32, slab by slab of it."""
+def along_axis(maps: Tensor, matrix: Tensor, axis: int, scale: Scale | None = None) -> Tensor:
+    """Return a matrix [m, n] times maps [..., n, ...] along one axis, float32, slab by slab; see `resample`."""
+    if axis == maps.ndim - 1 and maps.numel() > SLAB_VOXELS and maps.is_contiguous():
+        return _along_rows(maps, matrix, scale)
+    before = (slice(None),) * axis
     maps = maps.movedim(axis, 0)  # [n, ...]
     rest = maps.shape[1:]
     step = max(SLAB_VOXELS // max(rest.numel(), 1), 1)
     result, matrix = torch.zeros((matrix.shape[0], rest.numel()), device=maps.device), matrix.to(maps.device)
     for start in range(0, maps.shape[0], step):
-        slab = maps[start : start + step].float().reshape(-1, rest.numel())
-        result.addmm_(matrix[:, start : start + step], slab)
+        slab = maps[start : start + step].to(torch.float32, copy=scale is not None)
+        if scale is not None:
+            slab = scale(slab.movedim(0, axis), (*before, slice(start, start + step))).movedim(axis, 0)
+        result.addmm_(matrix[:, start : start + step], slab.reshape(-1, rest.numel()))
     return result.reshape(-1, *rest).movedim(0, axis)
+
+
+def _along_rows(maps: Tensor, matrix: Tensor, scale: Scale | None) -> Tensor:
+    """Return the same along the last axis of [C, H, W, D] as it lies in memory, plane by plane."""
+    result, matrix = torch.empty((*maps.shape[:-1], matrix.shape[0]), device=maps.device), matrix.T.to(maps.device)
+    for row in range(maps.shape[1]):
+        index = (slice(None), slice(row, row + 1))
+        slab = maps[index].to(torch.float32, copy=scale is not None)
+        result[index] = (slab if scale is None else scale(slab, index)) @ matrix
+    return result
+
+
+def class_boxes(label: Tensor) -> dict[int, tuple[slice, ...]]:
+    """Return the smallest box around each value above 0 of a label map [H, W, D] of whole numbers."""
+    array = label.cpu().numpy()
+    array = array.astype(np.int32) if array.dtype.kind == "f" else array
+    lines = sorted(range(3), key=lambda axis: -array.strides[axis])  # as they lie in memory
+    found = ndimage.find_objects(array.transpose(lines))
+    return {
+        value: tuple(box[lines.index(axis)] for axis in range(3))
+        for value, box in enumerate(found, start=1)
+        if box is not None
+    }

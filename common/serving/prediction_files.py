@@ -11,11 +11,12 @@ import nibabel
 import numpy as np
 from monai.config import KeysCollection
 from monai.data import FolderLayoutBase, NibabelWriter
+from monai.data.utils import to_affine_nd
 from monai.transforms import SaveImaged
 
 from ..files.atomic_write import replacing
 from ..launch.words import path, truth
-from ..volumes.image_reader import FORMS
+from ..volumes.image_reader import FORMS, turned
 from ..volumes.names import case_id
 from ..volumes.nifti_forms import matching_forms, write_forms
 
@@ -56,7 +57,10 @@ class ScanNibabelWriter(NibabelWriter):
         self.forms = None if forms is None else np.asarray(forms, dtype=float)
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
-        image = self.create_backend_obj(self.data_obj, affine=self.affine, dtype=self.output_dtype)
+        data, kind = np.asarray(self.data_obj), np.dtype(self.output_dtype)
+        # in the file's order, block by block; nibabel would gather each slice voxel by voxel
+        data = turned(data.T, kind).T if data.ndim == 3 else data.astype(kind, copy=False)
+        image = nibabel.Nifti1Image(data, to_affine_nd(3, np.asarray(self.affine)))
         header = image.header
         image.set_qform(image.affine, code=1)
         image.set_sform(image.affine, code=1)
@@ -102,6 +106,7 @@ class SavePredictiond(SaveImaged):
             writer=ScanNibabelWriter,
             print_log=False,
             savepath_in_metadict=True,
+            resample=False,  # it lies on the scan's voxels; MONAI would make a copy in float64 to find that out
         )
         self.wanted = truth(f"save of {postfix}", wanted)
 

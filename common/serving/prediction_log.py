@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from ..errors import printable
 from ..files.tensor_files import listed
 from ..launch.endings import nothing_to_tell, tell_when_stopped
+
+SLAB = 4_000_000  # voxels
 
 
 class PredictionLog:
@@ -58,8 +61,10 @@ class PredictionLog:
 def describe_volumes(label: Tensor) -> str:
     """Return "label 1: 12.3 ml, label 4: 0.8 ml" for a label map [1, H, W, D] whose affine is in mm."""
     voxel = abs(float(torch.linalg.det(label.affine[:3, :3].double()))) / 1000
-    values, counts = torch.unique(label.as_tensor(), return_counts=True)
-    found = {int(value): int(count) * voxel for value, count in zip(values, counts, strict=True) if value != 0}
+    counts: Counter[int] = Counter()
+    for part in label.as_tensor().flatten().split(SLAB):  # all at once would take nine times the label map's memory
+        counts.update(dict(enumerate(torch.bincount(part).tolist())))
+    found = {value: count * voxel for value, count in sorted(counts.items()) if value != 0 and count}
     if not found:
         return "no label found"
     return ", ".join(f"label {value}: {volume:.2f} ml" for value, volume in found.items())

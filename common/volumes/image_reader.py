@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from .read import read_volume
 from .volume import Unreadable, Volume
 
 FORMS = "nifti_forms"  # key of the metadata: what a NIfTI scan's header says of its place, for what is written for it
+KEPT = ("uint8", "int8", "int16", "int32", "float32")  # numbers that torch calculates with
+BLOCK = (32, 16, 64)  # voxels that fit into a processor's cache
 
 
 class VolumeReader(ImageReader):
@@ -37,7 +40,7 @@ class VolumeReader(ImageReader):
             raise InputError(f"{path}: {error}") from error
 
     def get_data(self, img: Volume) -> tuple[np.ndarray, dict]:
-        return img.array, {
+        return for_torch(img.array), {
             MetaKeys.AFFINE: img.affine.copy(),
             MetaKeys.ORIGINAL_AFFINE: img.affine.copy(),
             MetaKeys.SPATIAL_SHAPE: np.asarray(img.array.shape),
@@ -47,8 +50,31 @@ class VolumeReader(ImageReader):
         }
 
 
+def for_torch(array: np.ndarray) -> np.ndarray:
+    """Return an array [H, W, D], contiguous, in its own kind of number if it is one of KEPT, else int32 or float32."""
+    name = array.dtype.name
+    kind = np.dtype(name if name in KEPT else np.int32 if name == "uint16" else np.float32)
+    return turned(array, kind)
+
+
+def turned(array: np.ndarray, kind: np.dtype | None = None) -> np.ndarray:
+    """Return an array [H, W, D] as one of C's order, of some kind of number, block by block where it has another order.
+
+    The axes of a NIfTI file lie the other way around; to turn them voxel by voxel takes as long as to read them.
+    """
+    kind = array.dtype if kind is None else kind
+    if array.dtype == kind and array.flags.c_contiguous:
+        return array
+    result = np.empty(array.shape, kind)
+    starts = [range(0, n, size) for n, size in zip(array.shape, BLOCK, strict=True)]
+    for corner in product(*starts):
+        block = tuple(slice(start, start + size) for start, size in zip(corner, BLOCK, strict=True))
+        result[block] = np.ascontiguousarray(array[block])
+    return result
+
+
 class LoadImageVolumed(LoadImaged):
-    """`LoadImaged` by `VolumeReader` alone: [H, W, D], or [1, H, W, D], float32, a MetaTensor.
+    """`LoadImaged` by `VolumeReader` alone: [H, W, D], or [1, H, W, D], a MetaTensor of the file's numbers (`KEPT`).
 
     Clients that load images themselves know it for MONAI's, by its class or by its name, and leave it out or wrap it.
 
@@ -60,7 +86,9 @@ class LoadImageVolumed(LoadImaged):
     def __init__(
         self, keys: KeysCollection, ensure_channel_first: bool = True, allow_missing_keys: bool = False
     ) -> None:
-        super().__init__(keys, ensure_channel_first=ensure_channel_first, allow_missing_keys=allow_missing_keys)
+        super().__init__(
+            keys, dtype=None, ensure_channel_first=ensure_channel_first, allow_missing_keys=allow_missing_keys
+        )
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         # a reader that is only registered is passed over without a word where it refuses a file

@@ -30,7 +30,7 @@ def read_itk(path: Path) -> Volume:
         image = reader.Execute()
     except (RuntimeError, MemoryError) as error:
         raise Unreadable(f"not a readable image ({last_line(error)})") from error
-    return Volume(SimpleITK.GetArrayViewFromImage(image).transpose(2, 1, 0).copy(), affine)
+    return Volume(SimpleITK.GetArrayViewFromImage(image).transpose(2, 1, 0).copy(order="F"), affine)
 
 
 def read_itk_geometry(path: Path) -> tuple[tuple[int, int, int], np.ndarray]:

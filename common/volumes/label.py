@@ -43,6 +43,13 @@ def find_fractions(array: np.ndarray) -> str | None:
     return f"the mask has fractional values ({shown}{more}); wanted whole numbers"
 
 
+def smallest_integers(array: np.ndarray) -> np.ndarray:
+    """Return whole numbers as uint8 where that holds all of them, else as int32."""
+    if array.dtype == np.uint8:
+        return array
+    return array.astype(np.uint8 if array.min() >= 0 and array.max() < 256 else np.int32)
+
+
 def read_label(path: str | Path) -> Volume:
     """Read a label map as `read_volume` does, rounded; other than whole numbers stay, for `find_fractions` to tell."""
     volume = read_volume(path)
@@ -58,15 +65,15 @@ class LabelReader(VolumeReader):
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Volume:
         volume = super().read(data, **kwargs)
-        label = Volume(round_labels(volume.array), volume.affine)
-        wrong = find_fractions(label.array)
+        label = round_labels(volume.array)
+        wrong = find_fractions(label)
         if wrong:
             raise InputError(f"{ensure_tuple(data)[0]}: {wrong}")
-        return label
+        return Volume(smallest_integers(label), volume.affine)
 
 
 class LoadLabelVolumed(LoadImageVolumed):
-    """`LoadImageVolumed` by `LabelReader`: whole numbers, [1, H, W, D], float32, a MetaTensor."""
+    """`LoadImageVolumed` by `LabelReader`: [1, H, W, D], uint8 where that holds all values, else int32."""
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         return super().__call__(data, reader or LabelReader())

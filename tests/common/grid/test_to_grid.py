@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import ResizeWithPadOrCrop, Spacing
 
 from common.grid.grid import make_grid
-from common.grid.to_grid import BLUR, LabelToGridd, ToGridd, is_sheared
+from common.grid.to_grid import BLUR, LabelToGridd, ToGridd, class_boxes, is_sheared
 from common.imaging.morphology import gaussian_smooth
 from common.tensors import known_share
 
@@ -106,6 +106,16 @@ def test_other_entries_and_metadata_are_left_alone():
     with pytest.raises(KeyError):
         ToGridd("image", grid)({})
     assert LabelToGridd("label", grid, allow_missing_keys=True)({}) == {}
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_the_boxes_of_a_label_map_hold_all_of_each_value(kind):
+    label = torch.zeros((5, 6, 7), dtype=kind)
+    label[1, 2, 3] = label[3, 2, 6] = 4
+    label[0, 0, 0] = 2
+    one = slice(0, 1)
+    assert class_boxes(label) == {4: (slice(1, 4), slice(2, 3), slice(3, 7)), 2: (one, one, one)}
+    assert class_boxes(label.permute(2, 1, 0))[4] == (slice(3, 7), slice(2, 3), slice(1, 4))
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def label(request, tmp_path):
 def test_labels_off_by_rounding_are_read_as_whole_numbers_everywhere(label, tmp_path):
     assert np.array_equal(read_label(label).array, TRUTH)
     loaded = LoadLabelVolumed("label")({"label": str(label)})["label"]
-    assert np.array_equal(loaded[0].numpy(), TRUTH) and loaded.dtype == torch.float32
+    assert np.array_equal(loaded[0].numpy(), TRUTH) and loaded.dtype == torch.uint8
     image = tmp_path / "image.nii"
     nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).normal(size=TRUTH.shape), AFFINE), image)
     assert check_cases([{"case": "a", "image": image, "label": label}], LABELS, needs_foreground=["a"]) == []

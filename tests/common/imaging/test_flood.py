@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from common.imaging.flood import flood, pack, unpack
+
+
+@pytest.mark.parametrize("size", [(3, 4, 5), (6, 5, 64), (4, 7, 129), (20, 21, 200)])
+@pytest.mark.parametrize("share", [0.35, 0.6, 0.9])
+def test_the_pieces_of_some_voxels_are_those_that_scipy_finds(size, share):
+    random = np.random.default_rng(len(size) + size[2])
+    mask = random.random(size) < share
+    assert np.array_equal(unpack(pack(mask), size[2]), mask)
+    seeds = [tuple(int(i) for i in random.integers(0, size)) for _ in range(3)]  # of the mask or not
+    pieces = ndimage.label(mask)[0]
+    wanted = np.isin(pieces, [pieces[seed] for seed in seeds]) & mask
+    assert np.array_equal(unpack(flood(pack(mask), seeds), size[2]), wanted)
+
+
+def test_a_way_that_turns_often_is_followed_to_its_end():
+    mask = np.zeros((1, 41, 150), bool)
+    mask[0, ::2] = True
+    mask[0, 1::4, -1] = mask[0, 3::4, 0] = True
+    assert np.array_equal(unpack(flood(pack(mask), [(0, 0, 0)]), 150), mask)
+    mask[0, 20, 70] = False
+    assert unpack(flood(pack(mask), [(0, 0, 0)]), 150).sum() < mask.sum()
