@@ -39,6 +39,7 @@ from scripts.common.sam.features.slice_features import context_planes  # noqa: E
 from scripts.common.tensors import plain  # noqa: E402
 from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
 from scripts.common.training.sampling import StreamSampler  # noqa: E402
+from scripts.control import OnlyMasks  # noqa: E402
 from scripts.learning.slice_unet import gated, segment_slices  # noqa: E402
 from scripts.plan import FewSlicesPlan  # noqa: E402
 
@@ -240,26 +241,6 @@ class Benchmark:
             scores = native_scores(item, segment(item), self.values)
             row |= {f"{title} {key}".strip(): value for key, value in scores.items()}
         return row
-
-
-class OnlyMasks:
-    """Stand for the labeller where nothing but the masks teaches, and the bits where a class is not.
-
-    Args:
-        images: with `label`, `annotated` and `presence` on the common grid.
-        classes: K.
-    """
-
-    def __init__(self, images: Any, classes: int) -> None:
-        self.items, self.classes = {item["case"]: item for item in images}, classes
-
-    def load(self, case: str) -> dict[str, Tensor]:
-        item = self.items[case]
-        label = plain(item["label"])[0].round().long()
-        target = torch.nn.functional.one_hot(label, self.classes).movedim(-1, 0).float()
-        empty = plain(item["presence"]).sum(0, keepdim=True) < 0.5
-        known = (plain(item["annotated"]) > 0.5) | empty
-        return {"target": target, "weight": known.float()}
 
 
 def main() -> None:

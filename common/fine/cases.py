@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ class FineCases:
         """What is kept of these cases at these levels."""
         identity = settings_digest((self.cohort.grid.as_dict(), [case["case"] for case in self.wanted()]))
         return CaseWork(Path(self.folder).expanduser(), identity, self.resume)
+
+    def of(self, network: nn.Module, name: str) -> FineCases:
+        """Return the same for another coarse network, in a folder of their own; nothing is made yet."""
+        other = copy.copy(self)
+        other.network, other.folder, other.cases = network, f"{self.folder}_{name}", []
+        return other
 
     def wanted(self) -> list[Mapping[str, Any]]:
         """Return the cases that are learnt from, as far as is known before they are seen; the labelled ones first."""

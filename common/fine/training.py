@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import ignite.distributed as idist
@@ -55,12 +56,29 @@ class FineTraining:
         self.augmentation, self.learning_rate, self.amp = augmentation, learning_rate, amp
         self.epochs = int(number("fine_epochs", epochs, whole=True, least=0))
         self.epoch_length, self.batch = epoch_length, (labeled_batch, unlabeled_batch)
+        self.name, self._untrained = NAME, copy.deepcopy(network)
+
+    def network_for(self, coarse: nn.Module, name: str) -> nn.Module | None:
+        """Return the fine network for another coarse one: the same where it learns from labels alone, else a new one,
+        which is trained here.
+
+        Args:
+            coarse: is trained already.
+            name: of the stage, and in that of the folder of its cases.
+        """
+        if self.network is None or not self.cases.unlabeled:
+            return self.network
+        other = copy.copy(self)
+        other.name, other.network = f"{name} {NAME}", copy.deepcopy(self._untrained)
+        other.cases = self.cases.of(coarse, name)
+        other.run()
+        return other.network
 
     def run(self) -> None:
         """Bring the cases to fine voxels, then train."""
         if self.network is None:
             return
-        self.training_run.measure("fine regions", self.cases.prepare)
+        self.training_run.measure(f"{self.name} regions", self.cases.prepare)
         if self.cases.cases:
             self.stage().run()
         elif idist.get_rank() == 0:
@@ -77,8 +95,8 @@ class FineTraining:
         optimizer = AdamW(self.network.parameters(), lr=self.learning_rate)
         falling = PolynomialLR(optimizer, total_iters=max(1, self.epochs * len(loader)), power=0.9)
         stage = Stage(
-            self.training_run, NAME, self.epochs, loader, self.network, SegmentObjective(self.network), optimizer,
+            self.training_run, self.name, self.epochs, loader, self.network, SegmentObjective(self.network), optimizer,
             falling, self.amp,
         )  # fmt: skip
-        self.plan.trainers[NAME] = stage
+        self.plan.trainers[self.name] = stage
         return stage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from ..errors import printable
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
 from ..run.manifest import RunManifest
-from ..scoring.compared import COARSE, Compared
+from ..scoring.compared import COARSE, PLAIN, Compared
 from ..scoring.handler import NativeGridMetrics
+from ..scoring.verdict import BELOW, Verdict, judge
 from ..training.plan import Plan
 from .gallery import Gallery
 from .page import CASES, LIMITS, SUMMARY, Report
@@ -41,6 +43,7 @@ class Finish:
     """
 
     title = "prediction"
+    to_compare = ""  # how to get a control, where a run may have none
 
     def __init__(
         self,
@@ -64,9 +67,11 @@ class Finish:
         if self.cohort.scored:
             self.manifest.measure("evaluate", self.evaluator.run)
         if main:
-            self.manifest.results = self.results()
+            verdicts = self.verdicts()
+            self.manifest.results = {**self.results(), "verdicts": [verdict.as_dict() for verdict in verdicts]}
             self.manifest.write()
             self.print_table()
+            self.print_verdict(verdicts)
             print(f"model:  {printable(self.ckpt_path)}")
             metadata = self.plan.run.bundle_root / "configs" / "metadata.json"
             difference = compare_names(metadata, self.cohort.labels) if metadata.is_file() else None
@@ -103,8 +108,14 @@ class Finish:
     # --- what all have in common
 
     def columns(self) -> list[Compared]:
-        """Return what is compared, and the first level by itself where there are two."""
-        return [*self.compared(), *([COARSE] if self.cohort.grid.fine is not None else [])]
+        """Return what is compared, a plain control that was trained, and the first level alone where there are two."""
+        known = any(PLAIN.column in row for row in self.metrics.table.rows)
+        coarse = self.cohort.grid.fine is not None
+        return [*self.compared(), *([PLAIN] if known else []), *([COARSE] if coarse else [])]
+
+    def verdicts(self) -> list[Verdict]:
+        """Return how the method fares beside each control, the strongest first; [] where nothing could be scored."""
+        return judge(self.metrics.table.rows, self.title, [c for c in self.columns() if c.control])
 
     def scores(self) -> dict[str, dict[str, float]]:
         """Return the mean Dice of each compared column by label name and overall, {} where nothing could be scored."""
@@ -145,6 +156,14 @@ class Finish:
             table.add_row(Text(printable(row["label"])), *cells)
         Console().print(table)
 
+    def print_verdict(self, verdicts: Sequence[Verdict]) -> None:
+        """Say how the method fares beside its strongest control, or how to get one."""
+        if verdicts:
+            word = "warning" if verdicts[0].verdict == BELOW else "verdict"
+            print(f"{word}: {printable(verdicts[0].text)}")
+        elif self.metrics.table.rows and self.to_compare:
+            print(f"verdict: none: {self.to_compare}")
+
     def report(self) -> Path:
         """Write report.html and return its path."""
         page = Report(f"{self.title} on {self.cohort.name}", self.manifest.path.parent)
@@ -152,6 +171,8 @@ class Finish:
         rows = self.rows()
         if rows:
             page.add_table("Mean Dice on cases that training never saw", rows, section=SUMMARY)
+            for verdict in self.verdicts():
+                page.add_text(verdict.text, section=SUMMARY)
             page.add_table("Each case on its native grid (distances in mm)", self.metrics.table.rows, section=CASES)
         for case, picture in self.gallery.pictures.items():
             page.add_overlay(f"{case}: {', '.join(self.gallery.maps)}", picture, section=CASES)

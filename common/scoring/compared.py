@@ -25,7 +25,8 @@ class Compared:
     """One column of the comparison: its name in run.json, its title, and the column of the metrics it is the mean of.
 
     With `against`, the name of an earlier column, it is the difference of the two instead. `hd95` names a column of the
-    metrics for the distances, where they are wanted beside the Dice.
+    metrics for the distances, where they are wanted beside the Dice. With `control` it is what the method has to beat,
+    and the text is what to do where the method doesn't.
     """
 
     name: str
@@ -33,9 +34,14 @@ class Compared:
     column: str = ""
     against: str = ""
     hd95: str = ""
+    control: str = ""
 
 
 COARSE = Compared("coarse", "coarse level alone", "coarse dice")
+PLAIN = Compared(
+    "plain", "plain UNet of the same labels", "plain dice",
+    control="models/control.pt serves it, by inference.json with --ckpt_path",
+)  # fmt: skip
 
 
 class AddComparedd(MapTransform):

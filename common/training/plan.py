@@ -23,14 +23,15 @@ class Plan:
     Args:
         run: of the config.
         cohort: who is labelled.
+        control: a plain network to compare with, see `PlainControl`; built here, where the method has learnt nothing.
 
     Attributes:
         parts: name -> what the stages were built with; noted in run.json.
         trainers: name -> `Stage`, in their order; the last one adds itself.
     """
 
-    def __init__(self, run: Run, cohort: Cohort, **parts: Any) -> None:
-        self.run = run
+    def __init__(self, run: Run, cohort: Cohort, control: Any = None, **parts: Any) -> None:
+        self.run, self.control = run, control
         self.cohort: Any = cohort  # each bundle knows its own kind
         self.parts: dict[str, Any] = {"cohort": cohort, **parts}
         self.trainers: dict[str, Stage] = {part.name: part for part in parts.values() if isinstance(part, Stage)}
@@ -58,6 +59,15 @@ class Plan:
         self.run.manifest.write()
         self.stages()
         self._prepared = True
+
+    def run_control(self, fine: Any) -> None:
+        """Train the control, after all that the method learns; nothing where there is none.
+
+        Args:
+            fine: the stage of the second level.
+        """
+        if self.control is not None:
+            self.control.run(self, fine)
 
     def stages(self) -> None:
         """Do the stages before the last one, in their order."""

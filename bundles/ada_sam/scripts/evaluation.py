@@ -18,7 +18,10 @@ from .volume.within_scan import segment_scan
 
 ITSELF = Compared("itself", "ADA-SAM itself", "itself dice")
 SLICES = Compared("slices", "ADA-SAM slice by slice", "slices dice")
-UNET = Compared("unet", "2D UNet of the same masks", "unet dice")
+UNET = Compared(
+    "unet", "2D UNet of the same masks", "unet dice",
+    control="--unet_share 1 lets it alone teach the segmenter, --plain_control true compares with a 3D one",
+)  # fmt: skip
 
 
 class AddAdaSamd(AddComparedd):

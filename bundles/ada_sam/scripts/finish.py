@@ -24,6 +24,9 @@ class Finish(CommonFinish):
     """`report.finish.Finish` beside ADA-SAM's own answers on the same scans, with the pseudo labels and their flags."""
 
     title = "ADA-SAM"
+    to_compare = (
+        "the same command with --plain_control true --resume true trains a plain UNet of the same labels beside it"
+    )
 
     def __init__(self, plan: FewSlicesPlan, **options: Any) -> None:
         super().__init__(plan=plan, **options)

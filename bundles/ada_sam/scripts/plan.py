@@ -10,6 +10,7 @@ from .cohort import FewSlicesCohort
 from .common.run.run import Run
 from .common.training.plan import Plan
 from .common.training.stage import Stage
+from .control import PlainControl
 from .labeller import PseudoLabeller
 from .learning.slices import SliceDataset
 from .network import AdaSamVolume
@@ -30,6 +31,7 @@ class FewSlicesPlan(Plan):
         adapted: writes ADA-SAM's own files.
         slice_unet: trainer of the plain network; left out where it has no share in the pseudo labels.
         labeller: makes the pseudo labels; None where ADA-SAM itself is deployed, which needs none.
+        control: see `Plan`.
         noted: further parts, for run.json alone.
 
     Attributes:
@@ -48,6 +50,7 @@ class FewSlicesPlan(Plan):
         adapted: AdaptedModel,
         slice_unet: Stage | None = None,
         labeller: PseudoLabeller | None = None,
+        control: PlainControl | None = None,
         **noted: Any,
     ) -> None:
         images: Any = slices.table.images  # MONAI's CacheDataset, filled by `load`
@@ -65,7 +68,7 @@ class FewSlicesPlan(Plan):
             **{name: part for name, part in labelling.items() if part is not None},
             **noted,
         }
-        super().__init__(run, cohort, **parts, **learning)
+        super().__init__(run, cohort, control, **parts, **learning)
         self.network = network
         self.volume, self.images, self.features, self.slices = volume, images, features, slices
         self.classify, self.adapt, self.adapted, self.slice_unet = classify, adapt, adapted, slice_unet

@@ -33,6 +33,7 @@ _SLICES, _OTHERS = whole(1, 10_000), whole(0, 10_000)  # of a batch
 
 SETTINGS: dict[str, Kind] = {
     **SHARED,
+    "plain_control": TRUTH,
     "annotation_axis": choice(*AXES),
     "slice_axis": whole(0, 2),
     "num_label_slices": choice("auto") | COUNT | NULL,

@@ -11,7 +11,10 @@ from .common.scoring.compared import AddComparedd, Compared
 from .common.tensors import plain
 from .labeller import AtlasLabeller
 
-PROPAGATION = Compared("propagation", "label propagation", "propagated_dice")
+PROPAGATION = Compared(
+    "propagation", "label propagation", "propagated_dice",
+    control="the atlas may be unlike the other scans: label a typical one, name it by --atlas",
+)  # fmt: skip
 
 
 class AddPropagatedd(AddComparedd):

@@ -17,6 +17,10 @@ ANSWERS = "Answers of the generalists"
 class Finish(CommonFinish):
     """`report.finish.Finish` beside the cleaned specialist and the generalists' own masks, with the last answers."""
 
+    to_compare = (
+        "the same command with --plain_control true --resume true trains a plain UNet of the same labels beside it"
+    )
+
     def __init__(self, plan: FewLabelPlan, **options: Any) -> None:
         super().__init__(plan=plan, **options)
         self.answers, self.trial, self.panel = plan.answers, plan.trial, plan.answers.panel

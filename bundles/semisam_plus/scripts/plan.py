@@ -7,6 +7,7 @@ from typing import Any
 from .cohort import FewLabelCohort
 from .common.run.run import Run
 from .common.training.plan import Plan
+from .control import PlainControl
 from .generalists.answers import GeneralistAnswers
 from .generalists.trial import GeneralistTrial
 
@@ -19,12 +20,20 @@ class FewLabelPlan(Plan):
         images: of the cohort, loaded here.
         trial: who may teach.
         answers: of those who may, asked for while the specialist learns.
+        control: see `Plan`.
     """
 
     def __init__(
-        self, run: Run, cohort: FewLabelCohort, images: Any, trial: GeneralistTrial, answers: GeneralistAnswers
+        self,
+        run: Run,
+        cohort: FewLabelCohort,
+        images: Any,
+        trial: GeneralistTrial,
+        answers: GeneralistAnswers,
+        control: PlainControl | None = None,
     ) -> None:
-        super().__init__(run, cohort, generalists=answers.panel, trial=trial, answers=answers, inferer=answers.inferer)
+        parts = {"generalists": answers.panel, "trial": trial, "answers": answers, "inferer": answers.inferer}
+        super().__init__(run, cohort, control, **parts)
         self.images, self.trial, self.answers = images, trial, answers
 
     def stages(self) -> None:

@@ -35,6 +35,7 @@ def _each(kind: Kind) -> Kind:
 
 SETTINGS: dict[str, Kind] = {
     **SHARED,
+    "plain_control": TRUTH,
     "unlabeled_dir": choice("auto") | EXISTING | NULL,
     "labeled": NULL | IDS,
     "federated": TRUTH,

@@ -21,8 +21,9 @@ from .scoring.presence import NativeSlices, SliceIndex, presence_auc
 from .scoring.slice_parity import COLUMNS as SLICE_COLUMNS
 from .scoring.slice_parity import slice_parity
 
-PRIOR = Compared("prior", "prior + bits", "prior dice")
-CENTRE = Compared("centre", "centre ellipse + bits", "centre dice")
+WEAK = "bits alone do not find the structure: give a typical box and volume of each label, or masks"
+PRIOR = Compared("prior", "prior + bits", "prior dice", control=WEAK)
+CENTRE = Compared("centre", "centre ellipse + bits", "centre dice", control=WEAK)
 SCORED = "scored"  # stands for the id of a case that is no training case
 
 

@@ -18,6 +18,7 @@ class TrainPreprocessing(Compose):
     """
 
     def __init__(self, labeller: Any, augmentation: Compose) -> None:
+        self.augmentation = augmentation
         super().__init__(
             [
                 AddPseudoLabeld(labeller),

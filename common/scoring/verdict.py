@@ -1,0 +1,98 @@
+"""Is the method better than its plain control? Paired over the cases that were scored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from .compared import Compared
+
+LEAST_CASES = 6  # of fewer no two-sided p is below 0.05
+LEVEL = 0.05
+BETTER, BELOW, OPEN = "better", "below", "open"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a method fares beside one control: Dice, the mean over the cases' means over their labels.
+
+    Attributes:
+        control: title of the control.
+        method_dice, control_dice: means over the same cases and labels.
+        gain: the former less the latter.
+        cases, better_on: how many cases, and on how many of them the method's Dice is the higher one.
+        p: of Wilcoxon's signed-rank test, two-sided; None where there are fewer than 6 cases.
+        verdict: "better": a gain with p < 0.05; "below": a loss, with whatever p; "open": anything else.
+        text: all of it in a sentence.
+    """
+
+    control: str
+    method_dice: float
+    control_dice: float
+    gain: float
+    cases: int
+    better_on: int
+    p: float | None
+    verdict: str
+    text: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for run.json."""
+        return asdict(self)
+
+
+def judge(rows: Iterable[Mapping[str, Any]], title: str, controls: Sequence[Compared]) -> list[Verdict]:
+    """Return a verdict on each control that was scored, the strongest control first.
+
+    Args:
+        rows: of the metrics table, with `case`, `dice` and the controls' columns.
+        title: of the method.
+        controls: see `Compared.control`.
+    """
+    rows = list(rows)
+    found = [(control, pair_cases(rows, control.column)) for control in controls]
+    verdicts = [_judge(title, control, *pairs) for control, pairs in found if len(pairs[0])]
+    return sorted(verdicts, key=lambda verdict: -verdict.control_dice)
+
+
+def pair_cases(rows: Iterable[Mapping[str, Any]], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Dice of the method and of a column, [cases] each: means over the labels of which both are known."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        pair = float(row["dice"]), float(row.get(column, math.nan))
+        if not any(map(math.isnan, pair)):
+            pairs.setdefault(row["case"], []).append(pair)
+    means = np.array([np.mean(case, axis=0) for case in pairs.values()]).reshape(-1, 2)
+    return means[:, 0], means[:, 1]
+
+
+def _judge(title: str, control: Compared, method: np.ndarray, plain: np.ndarray) -> Verdict:
+    differences = method - plain
+    gain, cases, better_on = float(differences.mean()), len(differences), int((differences > 0).sum())
+    p = None
+    if cases >= LEAST_CASES:  # the test itself knows no answer where nothing differs
+        p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    sure = p is not None and p < LEVEL
+    # ranks and means may point to different sides
+    verdict = BELOW if gain < 0 else BETTER if sure and np.median(differences) > 0 else OPEN
+    tested = "too few cases for a test" if p is None else f"paired Wilcoxon p = {p:.2g}"
+    said = (
+        f"{title} {method.mean():.3f}, {control.title} {plain.mean():.3f}: {gain:+.3f} on {_counted(cases)} "
+        f"(higher on {better_on}), {tested}"
+    )
+    if verdict == BELOW:
+        chance = "" if sure else ", which may be chance, but the control is simpler"
+        said += f". The control is better{chance}: {control.control}"
+    elif verdict == OPEN:
+        said += ": no difference that these cases can tell"
+    means = float(method.mean()), float(plain.mean())
+    return Verdict(control.title, *means, gain, cases, better_on, p, verdict, said)
+
+
+def _counted(cases: int) -> str:
+    return f"{cases} case{'s' if cases != 1 else ''}"
