@@ -40,7 +40,7 @@ class Compared:
 COARSE = Compared("coarse", "coarse level alone", "coarse dice")
 PLAIN = Compared(
     "plain", "plain UNet of the same labels", "plain dice",
-    control="models/control.pt serves it, by inference.json with --ckpt_path",
+    control="control.pt beside model.pt serves it, by inference.json with --ckpt_path",
 )  # fmt: skip
 
 

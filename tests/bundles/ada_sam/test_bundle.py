@@ -33,7 +33,7 @@ from support.bundle.run import (
 STAGES = ("classify", "adapt", "slice_unet", "train")
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json"}
 RESULTS |= {"output/events.out.tfevents", "output/pseudo_labels/report.html"}
-RESULTS |= {"ckpt/model.pt", "ckpt/ada_sam.safetensors", "ckpt/ada_sam.pt"}
+RESULTS |= {"ckpt/model.pt", "ckpt/control.pt", "ckpt/ada_sam.safetensors", "ckpt/ada_sam.pt"}
 CASES = [f"sample_{number:03d}" for number in range(5)]
 SERVED = {key: ADA.tiny[key] for key in ("channels", "strides", "device")}
 
@@ -44,7 +44,7 @@ def trained(tiny_cohort, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch, files_opened() as opened:
         built = use_tiny_sam(patch, folder / "weights")
-        flow, said = ADA.run(["train.json"], folder, tiny_cohort)
+        flow, said = ADA.run(["train.json"], folder, tiny_cohort, plain_control=True)
     return {"folder": folder, "said": said, "opened": opened, "flow": flow, "built": built}
 
 
@@ -55,7 +55,7 @@ def manifest(folder: Path) -> dict:
 def test_training_leaves_models_scores_and_report(trained):
     folder, said = trained["folder"], trained["said"]
     found = {name for name in files_below(folder) if not name.startswith(("cache/", "weights/"))}
-    checkpoints = {f"ckpt/{stage}.checkpoint.pt" for stage in STAGES}
+    checkpoints = {f"ckpt/{stage}.checkpoint.pt" for stage in (*STAGES, "control")}
     volumes = {f"output/pseudo_labels/{case}.nii.gz" for case in CASES}
     assert {name for name in found if not name.endswith(".previous")} == RESULTS | checkpoints | volumes
     assert "mean of 2 cases never seen" in " ".join(said.split()) and f"model:  {folder}/ckpt/model.pt" in said
@@ -63,13 +63,15 @@ def test_training_leaves_models_scores_and_report(trained):
     assert losses and all(loss > 0 for loss in losses)
     rows = scores(folder / "output" / "metrics.json")
     assert {row["case"] for row in rows} == {"sample_006", "sample_007"}
-    for column in ("dice", "itself dice", "slices dice", "unet dice"):
+    for column in ("dice", "itself dice", "slices dice", "unet dice", "plain dice"):
         assert all(column in row for row in rows), column
     results = manifest(folder)["results"]
     assert results["base"]["sam"] == "mobile_sam" and results["deployed"] == "segmenter"
     assert sum(map(len, results["label_slices"].values())) == 3 == len(results["label_slices"])  # a patient each
-    assert all(set(row) == {"method", "itself", "slices", "unet"} for row in results["dice"].values())
-    stages = {"load volumes", "SAM features", "views", *STAGES, "pseudo labels", "review", "evaluate"}
+    assert all(set(row) == {"method", "itself", "slices", "unet", "plain"} for row in results["dice"].values())
+    controls = {"2D UNet of the same masks", "plain UNet of the same labels"}
+    assert {found["control"] for found in results["verdicts"]} == controls
+    stages = {"load volumes", "SAM features", "views", *STAGES, "control", "pseudo labels", "review", "evaluate"}
     assert stages <= set(manifest(folder)["stages"])
     assert len(trained["built"]) == 1  # features and network share the SAM
     config = manifest(folder)["config"]

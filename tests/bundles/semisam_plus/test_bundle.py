@@ -238,3 +238,20 @@ def test_switches_work_from_the_command_line(cohort, tmp_path):
     assert results["labeled"] == 1 and results["unlabeled"] == 4 and results["method"] == "CPS"
     wrong = command(["configs/train.json"], *SEMISAM.flags(dataset_dir=cohort, num_labeled=9), cwd=bundle)
     assert "num_labeled is 9" in errors_of(wrong)[0]
+
+
+def test_a_run_that_is_done_gets_a_plain_control_by_resuming_it(cohort, tmp_path):
+    _, said = SEMISAM.run(["train.json"], tmp_path, cohort)
+    assert "verdict: none: the same command with --plain_control true --resume true" in said
+    _, said = SEMISAM.run(["train.json"], tmp_path, cohort, plain_control="true", resume="true")
+    assert "control" in said and "\ntrain " not in said  # the method itself is trained already
+    assert_same_weights(tmp_path / "ckpt" / "model.pt", tmp_path / "ckpt" / "model.previous.pt")
+    results = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))["results"]
+    assert [found["control"] for found in results["verdicts"]] == ["plain UNet of the same labels"]
+    # what was scored as the control is what its file serves
+    served = tmp_path / "served"
+    overrides = {"ckpt_path": str(tmp_path / "ckpt" / "control.pt"), "output_dir": str(served)}
+    SEMISAM.run(["train.json", "evaluate.json"], tmp_path, cohort, **overrides)
+    found = {(row["case"], row["label"]): row["dice"] for row in scores(served / "metrics.json")}
+    wanted = {(row["case"], row["label"]): row["plain dice"] for row in scores(tmp_path / "output" / "metrics.json")}
+    assert found == pytest.approx(wanted, nan_ok=True) and found

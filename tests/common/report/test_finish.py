@@ -34,20 +34,26 @@ class Method(Finish):
         return ["What it can't."]
 
 
+def plan_of(folder, scored: bool = True) -> SimpleNamespace:
+    """Return what a Finish needs of a plan."""
+    manifest = RunManifest(folder)
+    grid = Grid((8, 8, 8), (1, 1, 1), (0, 1, 2))
+    labels = {0: "background", 1: "one"}
+    return SimpleNamespace(
+        run=SimpleNamespace(manifest=manifest, bundle_root=folder, release=lambda: None),
+        cohort=SimpleNamespace(name="cohort", scored=[1] if scored else [], grid=grid, labels=labels),
+        trainers={"train": SimpleNamespace(progress=SimpleNamespace(history={"loss": [(1, 2.0)]}))},
+    )
+
+
 def finished(folder, scored: bool = True) -> Method:
     table = MetricsTable({1: "one", 2: "two"})
     if scored:
         for case, dice in (("a", 0.6), ("b", 0.8)):
             both = {v: {"dice": dice, "hd95": 1.0, "assd": 0.5} for v in (1, 2)}
             table.add(case, both, control_dice={1: 0.5, 2: math.nan})
-    manifest = RunManifest(folder)
-    grid = Grid((8, 8, 8), (1, 1, 1), (0, 1, 2))
-    labels = {0: "background", 1: "one"}
-    plan = SimpleNamespace(
-        run=SimpleNamespace(manifest=manifest, bundle_root=folder, release=lambda: None),
-        cohort=SimpleNamespace(name="cohort", scored=[1] if scored else [], grid=grid, labels=labels),
-        trainers={"train": SimpleNamespace(progress=SimpleNamespace(history={"loss": [(1, 2.0)]}))},
-    )
+    plan = plan_of(folder, scored)
+    manifest = plan.run.manifest
     method = run_finish(Method, plan, table, folder)
     assert list(manifest.stages) == (["evaluate"] if scored else [])
     return method
@@ -84,3 +90,37 @@ def test_nothing_to_score_is_said_and_the_model_is_written_all_the_same(tmp_path
     finished(tmp_path, scored=False)
     kept = torch.load(tmp_path / "model.previous.pt", weights_only=True)
     assert all(torch.equal(kept[name], first[name]) for name in first)
+
+
+def verdict_of(gain: float, cases: int = 8, control: str = "serve it", to_compare: str = ""):
+    """Return a Finish with one control, and the scores of a method of that gain over it."""
+    kind = type("Judged", (Method,), {
+        "to_compare": to_compare,
+        "compared": lambda self: [
+            Compared("method", self.title, "dice"), Compared("plain", "plain UNet", "other dice", control=control)
+        ],
+    })  # fmt: skip
+    table = MetricsTable({1: "one"})
+    for number in range(cases):
+        scores = {"dice": 0.5 + gain + 0.001 * number, "hd95": 1.0, "assd": 0.5}
+        table.add(str(number), {1: scores}, **{"other dice": {1: 0.5}})
+    return kind, table
+
+
+@pytest.mark.parametrize(("gain", "word"), [(0.1, "verdict: Method"), (-0.1, "warning: Method")])
+def test_a_run_ends_with_a_verdict_on_the_control(tmp_path, capsys, gain, word):
+    kind, table = verdict_of(gain)
+    method = run_finish(kind, plan_of(tmp_path), table, tmp_path)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(("verdict", "warning")))
+    assert line.startswith(word) and ("serve it" in line) == (gain < 0)
+    (kept,) = method.manifest.results["verdicts"]
+    assert kept["verdict"] == ("better" if gain > 0 else "below") and kept["cases"] == 8 and kept["text"] in line
+    assert kept["text"].split(",")[0] in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_no_control_is_not_judged_and_how_to_get_one_is_said(tmp_path, capsys):
+    kind, table = verdict_of(-0.1, control="", to_compare="train one")
+    method = run_finish(kind, plan_of(tmp_path), table, tmp_path)
+    assert method.manifest.results["verdicts"] == [] and "verdict: none: train one" in capsys.readouterr().out
+    run_finish(kind, plan_of(tmp_path), MetricsTable({1: "one"}), tmp_path)
+    assert "verdict" not in capsys.readouterr().out  # no case to score by
