@@ -1,1 +1,1 @@
-"""A plain network of the labels alone, trained beside the method: what the method has to beat."""
+"""What a method has to beat: a plain network of the labels alone, and the verdict on it."""

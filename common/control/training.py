@@ -1,4 +1,4 @@
-"""The stage in which the control learns: what the method has, but for all that makes it one."""
+"""A plain network of the labels alone, trained beside the method: what the method has to beat."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 
 from ..errors import printable
 from ..files.tensor_files import atomic_save
-from ..fine.training import FineTraining
 from ..launch.words import number, truth
 from ..levels.network import locate_then_segment
 from ..run.run import Run
@@ -83,12 +82,12 @@ class PlainControl:
         """Where the weights go: a model.pt as any."""
         return self.training_run.ckpt_dir / FILE
 
-    def run(self, plan: Any, fine: FineTraining) -> None:
+    def run(self, plan: Any, fine: Any) -> None:
         """Train the control and write its weights; nothing where it is not wanted, or where there is no label.
 
         Args:
             plan: its `trainers` get the stage.
-            fine: of the method, done by now.
+            fine: `FineTraining` of the method, done by now.
         """
         if self.network is None:
             return

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
 
+from ..control.verdict import BELOW, Verdict, judge
 from ..data.label_names import compare_names
 from ..errors import printable
 from ..files.tensor_files import atomic_save
@@ -21,7 +22,6 @@ from ..launch.words import path
 from ..run.manifest import RunManifest
 from ..scoring.compared import COARSE, PLAIN, Compared
 from ..scoring.handler import NativeGridMetrics
-from ..scoring.verdict import BELOW, Verdict, judge
 from ..training.plan import Plan
 from .gallery import Gallery
 from .page import CASES, LIMITS, SUMMARY, Report

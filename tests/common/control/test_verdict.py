@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from common.control.verdict import judge, pair_cases
 from common.scoring.compared import Compared
-from common.scoring.verdict import judge, pair_cases
 
 CONTROL = Compared("plain", "plain UNet", "plain dice", control="serve control.pt")
 OTHER = Compared("other", "another", "other dice", control="do something else")

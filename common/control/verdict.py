@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
-from .compared import Compared
+from ..scoring.compared import Compared
 
 LEAST_CASES = 6  # of fewer no two-sided p is below 0.05
 LEVEL = 0.05
