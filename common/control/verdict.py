@@ -14,6 +14,7 @@ from ..scoring.compared import Compared
 
 LEAST_CASES = 6  # of fewer no two-sided p is below 0.05
 LEVEL = 0.05
+DIGITS = 3  # of a Dice: less is no difference
 BETTER, BELOW, OPEN = "better", "below", "open"
 
 
@@ -27,7 +28,7 @@ class Verdict:
         gain: the former less the latter.
         cases, better_on: how many cases, and on how many of them the method's Dice is the higher one.
         p: of Wilcoxon's signed-rank test, two-sided; None where there are fewer than 6 cases.
-        verdict: "better": a gain with p < 0.05; "below": a loss, with whatever p; "open": anything else.
+        verdict: "better": a gain with p < 0.05; "below": a loss of .001 or more, whatever its p; "open": all else.
         text: all of it in a sentence.
     """
 
@@ -79,15 +80,15 @@ def _judge(title: str, control: Compared, method: np.ndarray, plain: np.ndarray)
         p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     sure = p is not None and p < LEVEL
     # ranks and means may point to different sides
-    verdict = BELOW if gain < 0 else BETTER if sure and np.median(differences) > 0 else OPEN
+    verdict = BELOW if round(gain, DIGITS) < 0 else BETTER if sure and np.median(differences) > 0 else OPEN
     tested = "too few cases for a test" if p is None else f"paired Wilcoxon p = {p:.2g}"
     said = (
         f"{title} {method.mean():.3f}, {control.title} {plain.mean():.3f}: {gain:+.3f} on {_counted(cases)} "
         f"(higher on {better_on}), {tested}"
     )
     if verdict == BELOW:
-        chance = "" if sure else ", which may be chance, but the control is simpler"
-        said += f". The control is better{chance}: {control.control}"
+        better = "better" if sure else "not worse, as far as these cases tell, and simpler"
+        said += f". The control is {better}: {control.control}"
     elif verdict == OPEN:
         said += ": no difference that these cases can tell"
     means = float(method.mean()), float(plain.mean())

@@ -49,12 +49,18 @@ def test_worse_says_what_to_do_with_the_control():
 def test_worse_that_may_be_chance_is_below_and_says_so():
     found = one(EIGHT, EIGHT + STEPS * np.array([1, -1, 1, -1, 1, -1, 1, 1]))
     assert found.verdict == "below" and found.p > 0.05
-    assert "which may be chance" in found.text and found.text.endswith("serve control.pt")
+    assert "is not worse, as far as these cases tell, and simpler" in found.text and found.text.endswith(
+        "serve control.pt"
+    )
 
 
 def test_a_gain_that_may_be_chance_decides_nothing():
     found = one(EIGHT + STEPS * np.array([1, -1, 1, -1, 1, -1, 1, 1]), EIGHT)
     assert found.gain > 0 and found.verdict == "open" and found.text.endswith("no difference that these cases can tell")
+
+
+def test_a_loss_that_no_table_shows_is_none():
+    assert one(EIGHT - 0.0004, EIGHT).verdict == "open" and one(EIGHT - 0.0006, EIGHT).verdict == "below"
 
 
 def test_equal_is_open_with_p_1():
