@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -148,7 +149,8 @@ def print_table(results: Sequence[Mapping[str, Any]]) -> None:
         rows = result["rows"]
         cells = [overall(rows, column), *by_size(rows, column).values(), *(by_label(rows, column)[n] for n in labels)]
         cost, far = ("", "") if column != DICE else (f"{result['cpu_seconds']:.0f}", f"{overall(rows, 'hd95'):.1f}")
-        print("| " + " | ".join([name, cost, *(f"{cell:.3f}" for cell in cells), far]) + " |")
+        said = ["–" if math.isnan(cell) else f"{cell:.3f}" for cell in cells]
+        print("| " + " | ".join([name, cost, *said, far]) + " |")
     print()
     first = {(row["case"], row["label"]): dict(row) for row in results[0]["rows"]}
     others = []

@@ -65,5 +65,6 @@ def test_table_has_a_row_for_each_answer_and_tests_the_first_against_all_others(
         "semisam_plus": ["100", "0.735"], "semisam_plus: plain dice": ["", "0.600"],
         "nnU-Net 3d_fullres": ["99", "0.835"],
     }  # fmt: skip
+    assert said[2].split(" | ")[3] == "–"  # no structure of that size
     judged = [line for line in said if line.startswith("* ")]
     assert "nnU-Net 3d_fullres 0.835: -0.100 on 8 cases" in judged[0] and "plain dice 0.600: +0.135" in judged[1]
