@@ -23,7 +23,7 @@ from .common.slices.presence_volume import slice_bits
 from .common.tensors import plain
 from .prior.expected_size import choose_threshold, shares_by_box, shares_by_volume
 from .prior.learned_location import LearnedLocation
-from .prior.location import centre_prior, location_prior
+from .prior.location import centre_prior, location_prior, smallest_first
 from .prior.organs import choose_groups
 from .soft_labels import calibrate, cut, posterior
 from .walk.walks import Walk
@@ -98,6 +98,7 @@ class PseudoLabeller:
         self.values = [value for value in cohort.labels if value != 0]
         self.boxes = [cohort.locations[value].box for value in self.values]
         self.sizes = [cohort.locations[value].volume_ml for value in self.values]
+        self.asked = prior
         self.prior = ("cam" if None in self.boxes else "box") if prior == "auto" else prior
         coarse = self.prior == "cam"
         self.rounds = (0 if coarse else 4) if rounds is None else rounds
@@ -270,13 +271,38 @@ class PseudoLabeller:
         return maps
 
     def calibrate(self, maps: Tensor, presence: Tensor) -> Tensor:
-        """Shift maps [P, H, W, D] in [0, 1] on the scale of logits so that their threshold becomes 0.5."""
-        return calibrate(maps, self.thresholds(maps, presence > 0.5)) * presence
+        """Shift maps [P, H, W, D] in [0, 1] on the scale of logits so that their threshold becomes 0.5.
+
+        Where boxes say where labels are, what one has is no other's: the one with the smaller box comes first, since a
+        box around it encloses it, as that of a wall does its cavity.
+        """
+        inside = presence > 0.5
+        if self.prior != "box":
+            return calibrate(maps, self.thresholds(maps, inside)) * presence
+        found, free = torch.zeros_like(maps), torch.ones_like(inside[:1])
+        for label in smallest_first(self.boxes, self.cohort.slice_axis):
+            own = maps[label : label + 1] * free
+            cut_at = self._threshold(label, own, inside[label : label + 1], free)
+            found[label] = calibrate(own, cut_at)[0] * presence[label]
+            free = free & (found[label : label + 1] <= 0.5)
+        return found * torch.where(found > 0.5, True, free)
+
+    def _threshold(self, label: int, own: Tensor, inside: Tensor, free: Tensor) -> Tensor:
+        """Return where one label's map [1, H, W, D] is cut, [1]; its volume is that of what is `free` of it."""
+        if self.threshold != "size":
+            return self._cut_at(own, inside, [label])
+        left = inside & free
+        share = self.shares()[label] * int(inside.sum()) / max(1, int(left.sum()))
+        return area_thresholds(own, left, [min(1.0, share)])
 
     def thresholds(self, maps: Tensor, inside: Tensor) -> Tensor:
-        """Return where each map [P, H, W, D] is cut, [P]."""
+        """Return where each map [P, H, W, D] is cut by itself, [P]."""
+        return self._cut_at(maps, inside, range(len(maps)))
+
+    def _cut_at(self, maps: Tensor, inside: Tensor, labels: Sequence[int]) -> Tensor:
         if self.threshold in ("size", "box"):
-            return area_thresholds(maps, inside, self.shares())
+            shares = self.shares()
+            return area_thresholds(maps, inside, [shares[label] for label in labels])
         if self.threshold == "otsu":
             return otsu_thresholds(maps, inside)
         return fixed_thresholds(maps, float(self.threshold))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import ignite.distributed as idist
+
 from .classifier.clusters import SubClasses
 from .cohort import WeakCohort
+from .common.errors import InputError, printable
 from .common.run.run import Run
 from .common.training.plan import Plan
 from .common.training.stage import Stage
 from .labeller import PseudoLabeller
+from .prior.telling import untold
 from .review import Review
 
 
@@ -39,6 +43,28 @@ class WeakPlan(Plan):
         super().__init__(run, cohort, **parts, classify=classify, appearance=appearance)
         self.classify, self.appearance = classify, appearance
         self.review = Review(labeller, cohort, self.images, str(run.output_dir))
+
+    def prepare(self) -> None:
+        """Do what `Plan.prepare` does, after a look at whether bits can tell the labels, where nothing else does.
+
+        Raises:
+            InputError: also, one line a label or group of labels: they can't, and `prior` is auto; a prior that was
+                asked for gets a warning in the place of each.
+        """
+        if not self._prepared:
+            self.cohort.check()
+            self._check_bits()
+        super().prepare()
+
+    def _check_bits(self) -> None:
+        if self.labeller.prior == "box":
+            return
+        lines = untold([found.bits for found in self.cohort.slice_labels.values()], self.cohort.labels)
+        if lines and self.labeller.asked == "auto":
+            raise InputError(f"{self.cohort.name}: {line}; --prior cam tries nevertheless" for line in lines)
+        if idist.get_rank() == 0:
+            for line in lines:
+                print(f"warning: {printable(line)}", flush=True)
 
     def stages(self) -> None:
         self.load()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from monai.bundle import ConfigParser
 
+from common.errors import find_input_error
 from support.bundle.path import import_bundle
 from support.bundle.run import WEAK, files_below, files_opened
+from support.weakmedsam.fake import use_fake_backbone
 
 WeakPlan = import_bundle("weakmedsam", "plan").WeakPlan
 
@@ -64,3 +69,50 @@ def test_stages_that_nothing_needs_are_left_out(tmp_path, classifier, rounds, ba
     assert said == ["load", *order, "review"]
     subsets = {name: stage.data_loader.sampler.subset for name, stage in learnt.items()}
     assert subsets == {"classify": None, "appearance": [0], "train": [0]}
+
+
+def bits_alone(folder: Path, cohort: Path, apart: bool) -> None:
+    """Write a cohort without boxes, whose labels follow one another (`apart`) or are all on the same slices."""
+    content = json.loads((cohort / "dataset.json").read_text(encoding="utf-8"))
+    del content["locations"]
+    for case in content["training"]:
+        given = case["slice_labels"]
+        given = json.loads((cohort / given).read_text(encoding="utf-8")) if isinstance(given, str) else given
+        given["labels"] = {key: {"first": 4, "last": 15} for key in given["labels"]}
+        if apart:
+            given["labels"] |= {key: {"first": 4 * n, "last": 4 * n + 3} for n, key in enumerate(given["labels"])}
+        case["slice_labels"] = given
+    shutil.copytree(cohort, folder)
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def prepared(folder: Path, tmp_path: Path, **settings: str) -> list[str]:
+    """Return what was done of a plan before anything learnt."""
+    import_bundle("weakmedsam")
+    parser = ConfigParser()
+    parser.read_config(str(WEAK.configs / "train.json"))
+    folders = {f"{name}_dir": str(tmp_path / name) for name in ("output", "ckpt", "cache")}
+    parser.update({**WEAK.tiny, **folders, "dataset_dir": str(folder), "backbone": "mobile_sam", **settings})
+    plan, done = parser.get_parsed_content("plan"), []
+    plan.load = lambda: done.append("load")
+    for name in ("encode", "learn_to_classify", "make_priors", "leave_out_rejected", "learn_appearance", "make_labels"):
+        setattr(plan, name, lambda: None)
+    plan.review = SimpleNamespace(write=lambda: None)
+    plan.prepare()
+    return done
+
+
+def test_bits_that_cannot_tell_labels_are_refused_before_a_volume_is_loaded(tiny_cohort, tmp_path, monkeypatch, capsys):
+    use_fake_backbone(monkeypatch, tmp_path / "weights")
+    bits_alone(tmp_path / "same", tiny_cohort, apart=False)
+    bits_alone(tmp_path / "others", tiny_cohort, apart=True)
+    with pytest.raises(ValueError, match="are on the same slices") as error:
+        prepared(tmp_path / "same", tmp_path, prior="auto")
+    (line,) = find_input_error(error.value).problems
+    assert "labels 1 (liver), 2 (portal_vessel)" in line and "a typical box" in line and "--prior cam" in line
+    assert not (tmp_path / "output" / "run.json").exists()
+    assert prepared(tmp_path / "others", tmp_path, prior="auto") == ["load"]
+    assert "warning" not in capsys.readouterr().out
+    # who asks for it gets it, and is told
+    assert prepared(tmp_path / "same", tmp_path / "insisted", prior="cam") == ["load"]
+    assert f"warning: {line.split('; --prior')[0].split(': ', 1)[1]}" in capsys.readouterr().out

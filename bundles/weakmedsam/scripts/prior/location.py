@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,6 +146,12 @@ def centre_prior(image: Tensor, slice_axis: int, sharpness: float | None = 10.0)
     """Return the ellipse of half the scan's sides in its centre, through all slices: the control of every table."""
     box = [(0.0, 1.0) if axis == slice_axis else CENTRE for axis in range(3)]
     return location_prior(image, box, slice_axis, 1.0, sharpness)
+
+
+def smallest_first(boxes: Sequence[Box], slice_axis: int) -> list[int]:
+    """Return the numbers of boxes by their in-plane area, so that what lies in another box comes before it."""
+    areas = [math.prod(high - low for axis, (low, high) in enumerate(box) if axis != slice_axis) for box in boxes]
+    return sorted(range(len(boxes)), key=areas.__getitem__)
 
 
 def original_fractions(
