@@ -23,7 +23,7 @@ from .common.slices.presence_volume import slice_bits
 from .common.tensors import plain
 from .prior.expected_size import choose_threshold, shares_by_box, shares_by_volume
 from .prior.learned_location import LearnedLocation
-from .prior.location import centre_prior, location_prior, smallest_first
+from .prior.location import centre_prior, enclosed, location_prior
 from .prior.organs import choose_groups
 from .soft_labels import calibrate, cut, posterior
 from .walk.walks import Walk
@@ -106,11 +106,12 @@ class PseudoLabeller:
         self.learn_location, self.map_scope = truth("learn_location", learn_location), map_scope
         bits = (found.bits for found in cohort.slice_labels.values())
         self.sharing, self.groups = sharing, choose_groups(sharing, bits, len(self.values))
-        self.threshold = choose_threshold(threshold, self.prior, self.sizes)
-        self.ignore_band, self.device, self.resume = ignore_band, torch.device(device), resume
         missing = [value for value, box in zip(self.values, self.boxes, strict=True) if box is None]
         if self.prior == "box" and missing:
             raise InputError(f"prior is box, but locations has none for label {', '.join(map(str, missing))}")
+        self.enclosed = enclosed(self.boxes, cohort.slice_axis) if self.prior == "box" else [[] for _ in self.values]
+        self.threshold = choose_threshold(threshold, self.prior, self.sizes)
+        self.ignore_band, self.device, self.resume = ignore_band, torch.device(device), resume
         if self.needs_classifier and features is None:
             raise InputError("prior is cam, but there are no features; wanted them and a classifier, or another prior")
         self.round = 0
@@ -273,19 +274,19 @@ class PseudoLabeller:
     def calibrate(self, maps: Tensor, presence: Tensor) -> Tensor:
         """Shift maps [P, H, W, D] in [0, 1] on the scale of logits so that their threshold becomes 0.5.
 
-        Where boxes say where labels are, what one has is no other's: the one with the smaller box comes first, since a
-        box around it encloses it, as that of a wall does its cavity.
+        A box around another's says that its label encloses the other, as a wall does its cavity: the inner one has what
+        both claim, and the outer one's volume is counted in what is left.
         """
         inside = presence > 0.5
-        if self.prior != "box":
+        if not any(self.enclosed):
             return calibrate(maps, self.thresholds(maps, inside)) * presence
-        found, free = torch.zeros_like(maps), torch.ones_like(inside[:1])
-        for label in smallest_first(self.boxes, self.cohort.slice_axis):
+        found = torch.zeros_like(maps)
+        for label in sorted(range(len(maps)), key=lambda label: len(self.enclosed[label])):  # inner ones first
+            free = (found[self.enclosed[label]] <= 0.5).all(0, keepdim=True)
             own = maps[label : label + 1] * free
             cut_at = self._threshold(label, own, inside[label : label + 1], free)
-            found[label] = calibrate(own, cut_at)[0] * presence[label]
-            free = free & (found[label : label + 1] <= 0.5)
-        return found * torch.where(found > 0.5, True, free)
+            found[label] = calibrate(own, cut_at)[0] * presence[label] * free[0]
+        return found
 
     def _threshold(self, label: int, own: Tensor, inside: Tensor, free: Tensor) -> Tensor:
         """Return where one label's map [1, H, W, D] is cut, [1]; its volume is that of what is `free` of it."""

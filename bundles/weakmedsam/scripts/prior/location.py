@@ -19,6 +19,7 @@ Box = Sequence[Sequence[float]]
 AXES = "RAS"
 LARGEST_NUMBER = 1e300  # to compare with: a whole number of hundreds of digits is no float
 CENTRE = (0.25, 0.75)
+WITHIN = 0.9  # share of a box that lies in another: people draw both by eye
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,23 @@ def centre_prior(image: Tensor, slice_axis: int, sharpness: float | None = 10.0)
     return location_prior(image, box, slice_axis, 1.0, sharpness)
 
 
-def smallest_first(boxes: Sequence[Box], slice_axis: int) -> list[int]:
-    """Return the numbers of boxes by their in-plane area, so that what lies in another box comes before it."""
-    areas = [math.prod(high - low for axis, (low, high) in enumerate(box) if axis != slice_axis) for box in boxes]
-    return sorted(range(len(boxes)), key=areas.__getitem__)
+def enclosed(boxes: Sequence[Box], slice_axis: int) -> list[list[int]]:
+    """Return for each box the numbers of those that lie in it in-plane, all but a little, and are smaller.
+
+    What lies in one that lies in a third lies in the third, too.
+    """
+    plane = [[pair for axis, pair in enumerate(box) if axis != slice_axis] for box in boxes]
+    area = [math.prod(high - low for low, high in pairs) for pairs in plane]
+    shared = [[_shared_area(one, other) for other in plane] for one in plane]
+    numbers, rows = range(len(boxes)), []
+    for outer in sorted(numbers, key=area.__getitem__):
+        inner = {n for n in numbers if area[n] < area[outer] and shared[n][outer] >= WITHIN * area[n]}
+        rows.append((outer, inner.union(*(found for number, found in rows if number in inner))))
+    return [sorted(inner) for _, inner in sorted(rows)]
+
+
+def _shared_area(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
+    return math.prod(max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a, b in zip(one, other, strict=True))
 
 
 def original_fractions(
