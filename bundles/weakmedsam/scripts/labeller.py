@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from .common.slices.presence_volume import slice_bits
 from .common.tensors import plain
 from .prior.expected_size import choose_threshold, shares_by_box, shares_by_volume
 from .prior.learned_location import LearnedLocation
-from .prior.location import centre_prior, enclosed, location_prior
+from .prior.location import box_reach, centre_prior, enclosed, location_prior
 from .prior.organs import choose_groups
 from .soft_labels import calibrate, cut, posterior
 from .walk.walks import Walk
@@ -242,6 +243,8 @@ class PseudoLabeller:
             with eval_mode(network):
                 logits = network(plain(image).float()[None].to(self.device))[0].float().cpu()  # [G, H, W, D]
             appearance = logits[self.groups]
+            if self.prior == "box":  # what looks alike elsewhere is something else
+                appearance[~box_reach(image, self.boxes, self.cohort.slice_axis)] = -math.inf
         return posterior(prior, presence, place, appearance, of_this_scan=self.prior == "cam")
 
     def _learn_location(self, number: int) -> LearnedLocation | None:

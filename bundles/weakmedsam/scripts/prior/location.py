@@ -19,6 +19,7 @@ Box = Sequence[Sequence[float]]
 AXES = "RAS"
 LARGEST_NUMBER = 1e300  # to compare with: a whole number of hundreds of digits is no float
 CENTRE = (0.25, 0.75)
+REACH = 0.5  # of a box's side, beyond each of its ends
 WITHIN = 0.9  # share of a box that lies in another: people draw both by eye
 
 
@@ -147,6 +148,24 @@ def centre_prior(image: Tensor, slice_axis: int, sharpness: float | None = 10.0)
     """Return the ellipse of half the scan's sides in its centre, through all slices: the control of every table."""
     box = [(0.0, 1.0) if axis == slice_axis else CENTRE for axis in range(3)]
     return location_prior(image, box, slice_axis, 1.0, sharpness)
+
+
+def box_reach(image: Tensor, boxes: Sequence[Box], slice_axis: int) -> Tensor:
+    """Return where labels of typical boxes can be at all, bool [P, H, W, D]: half a box's side beyond each of its ends.
+
+    In-plane; a scan whose structure lies farther off has another box.
+
+    Args:
+        image: MetaTensor [1, H, W, D] on the grid, see `location_prior`.
+        boxes: of P labels, fractions of the scan along R, A, S.
+    """
+    place = original_fractions(image).clamp(0, 1)
+    reach = torch.ones(len(boxes), *place.shape[1:], dtype=torch.bool)
+    for own, box in zip(reach, boxes, strict=True):
+        for axis, (low, high) in enumerate(box):
+            if axis != slice_axis:
+                own &= (place[axis] - (low + high) / 2).abs() <= (0.5 + REACH) * (high - low)
+    return reach
 
 
 def enclosed(boxes: Sequence[Box], slice_axis: int) -> list[list[int]]:

@@ -136,3 +136,13 @@ def test_a_box_around_another_encloses_it_and_what_that_encloses():
     rough, short = [(0.19, 0.5), (0.3, 0.7), (0, 1)], [(0.3, 0.7), (0.3, 0.7), (0.4, 0.6)]
     assert location.enclosed([wall, rough], 2) == [[1], []] and location.enclosed([short, cavity, wall], 2)[2] == [0, 1]
     assert location.enclosed([wall, beside], 2) == [[], []]
+
+
+def test_a_label_reaches_half_a_side_beyond_its_box_in_plane():
+    image = scan("LPS")
+    reach = location.box_reach(image, [[[0.4, 0.6], [0.5, 1.0], [0.2, 0.4]]], 2)
+    ras = Orientation("RAS", labels=None)(MetaTensor(reach, affine=image.affine)).as_tensor().bool()[0]
+    # 20 x 24 voxels: from .3 to .7 are rows 6 to 13, from .25 on are columns 6 to 23; all slices
+    wanted = torch.zeros(20, 24, 10, dtype=torch.bool)
+    wanted[6:14, 6:] = True
+    assert ras.equal(wanted)
