@@ -14,7 +14,7 @@ from .cohort import WeakCohort
 from .common.errors import InputError
 from .common.grid.field_of_view import inside_scan
 from .common.imaging.cam import SCOPES, cam_volume
-from .common.imaging.thresholds import above, area_thresholds, fixed_thresholds, otsu_thresholds
+from .common.imaging.thresholds import area_thresholds, fixed_thresholds, otsu_thresholds
 from .common.launch.words import optional_number, truth
 from .common.processes import together
 from .common.pseudo_labels.judgement import judge
@@ -280,36 +280,24 @@ class PseudoLabeller:
         A box around another's says that its label encloses the other, as a wall does its cavity: the inner one has what
         both claim, and the outer one's volume is counted in what is left.
         """
-        inside = presence > 0.5
-        if not any(self.enclosed):
-            return calibrate(maps, self.thresholds(maps, inside)) * presence
         found = torch.zeros_like(maps)
         for label in sorted(range(len(maps)), key=lambda label: len(self.enclosed[label])):  # inner ones first
-            free = (found[self.enclosed[label]] <= 0.5).all(0, keepdim=True)
-            own = maps[label : label + 1] * free
-            cut_at = self._threshold(label, own, inside[label : label + 1], free)
-            found[label] = calibrate(own, cut_at)[0] * presence[label] * free[0]
+            own, free = slice(label, label + 1), (found[self.enclosed[label]] <= 0.5).all(0, keepdim=True)
+            cut_at = self._threshold(label, maps[own] * free, presence[own] > 0.5, free)
+            found[own] = calibrate(maps[own] * free, cut_at) * presence[own] * free
         return found
 
     def _threshold(self, label: int, own: Tensor, inside: Tensor, free: Tensor) -> Tensor:
         """Return where one label's map [1, H, W, D] is cut, [1]; its volume is that of what is `free` of it."""
-        if self.threshold != "size":
-            return self._cut_at(own, inside, [label])
-        left = inside & free
-        share = self.shares()[label] * int(inside.sum()) / max(1, int(left.sum()))
-        return area_thresholds(own, left, [min(1.0, share)])
-
-    def thresholds(self, maps: Tensor, inside: Tensor) -> Tensor:
-        """Return where each map [P, H, W, D] is cut by itself, [P]."""
-        return self._cut_at(maps, inside, range(len(maps)))
-
-    def _cut_at(self, maps: Tensor, inside: Tensor, labels: Sequence[int]) -> Tensor:
-        if self.threshold in ("size", "box"):
-            shares = self.shares()
-            return area_thresholds(maps, inside, [shares[label] for label in labels])
-        if self.threshold == "otsu":
-            return otsu_thresholds(maps, inside)
-        return fixed_thresholds(maps, float(self.threshold))
+        if self.threshold == "size":
+            left = inside & free
+            share = self.shares()[label] * int(inside.sum()) / max(1, int(left.sum()))
+            return area_thresholds(own, left, [min(1.0, share)])
+        if self.threshold == "box":
+            return area_thresholds(own, inside, [self.shares()[label]])
+        return (
+            otsu_thresholds(own, inside) if self.threshold == "otsu" else fixed_thresholds(own, float(self.threshold))
+        )
 
     def shares(self) -> list[float]:
         """Return the share of a positive slice that each label is expected to cover, by its volume or by its box."""
@@ -324,8 +312,7 @@ class PseudoLabeller:
 
     def judge(self, target: Tensor, prior: Tensor, presence: Tensor) -> dict[str, Any]:
         """Return what can be said without truth of a pseudo label `target` [K, H, W, D]; see `judgement.judge`."""
-        inside = presence > 0.5
-        there = above(prior, self.thresholds(prior, inside), inside)
+        there = self.calibrate(prior, presence) > 0.5
         return judge(target[1:] > 0.5, there, self.values, self.cohort.grid.pixdim, self.cohort.slice_axis)
 
     # --- places

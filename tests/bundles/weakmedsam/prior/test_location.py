@@ -128,7 +128,11 @@ def test_all_problems_of_locations_together():
 
 
 def test_a_box_around_another_encloses_it_and_what_that_encloses():
-    wall, cavity, clot = [(0.2, 0.8), (0.2, 0.8), (0, 1)], [(0.3, 0.7), (0.3, 0.7), (0, 1)], [(0.4, 0.5), (0.4, 0.5), (0, 1)]
+    wall, cavity, clot = (
+        [(0.2, 0.8), (0.2, 0.8), (0, 1)],
+        [(0.3, 0.7), (0.3, 0.7), (0, 1)],
+        [(0.4, 0.5), (0.4, 0.5), (0, 1)],
+    )
     beside = [(0.75, 0.95), (0.3, 0.7), (0, 1)]
     assert location.enclosed([wall, cavity, beside, clot], 2) == [[1, 3], [3], [], []]
     assert location.enclosed([cavity, cavity], 2) == [[], []]  # of one size: neither is around the other
