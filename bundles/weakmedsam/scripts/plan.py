@@ -51,7 +51,7 @@ class WeakPlan(Plan):
         self.review = Review(labeller, cohort, self.images, str(run.output_dir))
 
     def prepare(self) -> None:
-        """Do what `Plan.prepare` does, after a look at whether bits can tell the labels, where nothing else does.
+        """Do what `Plan.prepare` does, after a look at whether bits can tell the labels, where no box does.
 
         Raises:
             InputError: also, one line a label or group of labels: they can't, and `prior` is auto; a prior that was
@@ -65,7 +65,13 @@ class WeakPlan(Plan):
     def _check_bits(self) -> None:
         if self.labeller.prior == "box":
             return
-        self._refuse(untold([found.bits for found in self.cohort.slice_labels.values()], self.cohort.labels))
+        unsized = [
+            value
+            for value, place in self.cohort.locations.items()
+            if place.volume_ml is None and self.labeller.threshold == "otsu"
+        ]
+        bits = [found.bits for found in self.cohort.slice_labels.values()]
+        self._refuse(untold(bits, self.cohort.labels, unsized))
 
     def check_images(self) -> None:
         """Look whether images tell the slices of each label, by what height in the scan does not.

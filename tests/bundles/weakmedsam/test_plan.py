@@ -78,7 +78,7 @@ def test_stages_that_nothing_needs_are_left_out(tmp_path, classifier, rounds, ba
 def bits_alone(folder: Path, cohort: Path, apart: bool) -> None:
     """Write a cohort without boxes, whose labels follow one another (`apart`) or are all on the same slices."""
     content = json.loads((cohort / "dataset.json").read_text(encoding="utf-8"))
-    del content["locations"]
+    content["locations"] = {key: {"volume_ml": place["volume_ml"]} for key, place in content["locations"].items()}
     for case in content["training"]:
         given = case["slice_labels"]
         given = json.loads((cohort / given).read_text(encoding="utf-8")) if isinstance(given, str) else given
@@ -125,6 +125,11 @@ def test_bits_that_cannot_tell_labels_are_refused_before_a_volume_is_loaded(tiny
     assert not (tmp_path / "output" / "run.json").exists()
     assert prepared(tmp_path / "others", tmp_path, prior="auto") == ["load"]
     assert "warning" not in capsys.readouterr().out
+    content = json.loads((tmp_path / "others" / "dataset.json").read_text(encoding="utf-8"))
+    del content["locations"]["1"]
+    (tmp_path / "others" / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"label 1 \(liver\): has neither a box nor a volume_ml"):
+        prepared(tmp_path / "others", tmp_path, prior="auto")
     # who asks for it gets it, and is told
     assert prepared(tmp_path / "same", tmp_path / "insisted", prior="cam") == ["load"]
     assert f"warning: {line.split('; --prior')[0].split(': ', 1)[1]}" in capsys.readouterr().out
