@@ -82,7 +82,7 @@ def _preferred(answer: np.ndarray, bits: np.ndarray, comparable: np.ndarray) -> 
     return np.array(found)
 
 
-def _exchanged(bits: Sequence[np.ndarray], order: Sequence[int]) -> np.ndarray:
+def _exchanged(bits: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
     """Return bits [P, N] of all scans where each has those of another, taken at its own heights."""
     taken = []
     for own, number in zip(bits, order, strict=True):
