@@ -177,7 +177,7 @@ def enclosed(boxes: Sequence[Box], slice_axis: int) -> list[list[int]]:
     area = [math.prod(high - low for low, high in pairs) for pairs in plane]
     shared = [[_shared_area(one, other) for other in plane] for one in plane]
     numbers, rows = range(len(boxes)), []
-    for outer in sorted(numbers, key=area.__getitem__):
+    for outer in sorted(numbers, key=lambda number: area[number]):
         inner = {n for n in numbers if area[n] < area[outer] and shared[n][outer] >= WITHIN * area[n]}
         rows.append((outer, inner.union(*(found for number, found in rows if number in inner))))
     return [sorted(inner) for _, inner in sorted(rows)]
