@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 DEFAULT_OUTPUT = "dataset_slices.json"
 FOLDER = "slice_labels"
 ARRAY_AXES = ("0", "1", "2")
-TELLING_SHARE = 0.9  # above it, nearly every slice is positive and a bit says next to nothing
 
 
 def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
@@ -111,7 +110,7 @@ def describe(datalist: Datalist, bits: Mapping[str, SliceLabels], two_clicks: bo
     """Return a line on the share of positive slices for each foreground label, as the written bits have it."""
     import numpy as np
 
-    from common.data.presence import foreground_values
+    from common.data.presence import TELLING_SHARE, foreground_values
 
     lines = []
     for row, value in enumerate(foreground_values(datalist.labels)):

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..files.json_file import read_json
 
 AXES = ("sagittal", "coronal", "axial")  # the slices that the axes R, A and S of a RAS grid count
+TELLING_SHARE = 0.9  # of the slices with a label, above which a bit says next to nothing of it
 WANTED_BITS = 'wanted a list of 0 and 1, {"first": 10, "last": 22}, or null where it is on no slice'
 
 

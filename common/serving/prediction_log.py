@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from ignite.engine import Engine, Events
@@ -20,12 +20,21 @@ SLAB = 4_000_000  # voxels
 class PredictionLog:
     """Ignite handler that prints path, volume of every label in ml, and seconds from reading to writing.
 
+    A label of which nothing was found stands in that line as `not found`, and in a warning that names the scan: the
+    structure may be out of its field of view, or the network has missed it.
+
     Args:
         keys: outputs that `SaveImaged(savepath_in_metadict=True)` has written; the first is the label map.
+        label_values: of the network's classes, background first.
     """
 
-    def __init__(self, keys: Sequence[str] = ("pred", "probabilities", "uncertainty")) -> None:
+    def __init__(
+        self,
+        keys: Sequence[str] = ("pred", "probabilities", "uncertainty"),
+        label_values: Sequence[int] = (),
+    ) -> None:
         self.keys = list(keys)
+        self.foreground = [int(value) for value in label_values[1:]]
         self.done: list[str] = []
         self._start, self._all = 0.0, 0
 
@@ -52,19 +61,28 @@ class PredictionLog:
                 if key not in item or "saved_to" not in item[key].meta:
                     continue
                 line = printable(item[key].meta["saved_to"])
-                if key == self.keys[0]:
-                    self.done.append(line)
-                    line += f"  {describe_volumes(item[key])}  {seconds:.2f} s"
-                print(line, flush=True)
+                if key != self.keys[0]:
+                    print(line, flush=True)
+                    continue
+                self.done.append(line)
+                found = label_volumes(item[key])
+                print(f"{line}  {describe_volumes(found, self.foreground)}  {seconds:.2f} s", flush=True)
+                missing = ", ".join(str(value) for value in self.foreground if value not in found)
+                if missing:
+                    scan = printable(item[key].meta.get("filename_or_obj", line))
+                    print(f"warning: {scan}: nothing was found of label {missing}; see whether the scan shows it")
 
 
-def describe_volumes(label: Tensor) -> str:
-    """Return "label 1: 12.3 ml, label 4: 0.8 ml" for a label map [1, H, W, D] whose affine is in mm."""
+def label_volumes(label: Tensor) -> dict[int, float]:
+    """Return the volume in ml of each foreground value of a label map [1, H, W, D] whose affine is in mm."""
     voxel = abs(float(torch.linalg.det(label.affine[:3, :3].double()))) / 1000
     counts: Counter[int] = Counter()
     for part in label.as_tensor().flatten().split(SLAB):  # all at once would take nine times the label map's memory
         counts.update(dict(enumerate(torch.bincount(part).tolist())))
-    found = {value: count * voxel for value, count in sorted(counts.items()) if value != 0 and count}
-    if not found:
-        return "no label found"
-    return ", ".join(f"label {value}: {volume:.2f} ml" for value, volume in found.items())
+    return {value: count * voxel for value, count in sorted(counts.items()) if value != 0 and count}
+
+
+def describe_volumes(found: Mapping[int, float], wanted: Iterable[int] = ()) -> str:
+    """Return "label 1: 12.30 ml, label 4: not found" for volumes in ml by value, of which some may be wanted."""
+    texts = {value: "not found" for value in wanted} | {value: f"{volume:.2f} ml" for value, volume in found.items()}
+    return ", ".join(f"label {value}: {text}" for value, text in sorted(texts.items())) or "no label found"

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
+from monai.networks.utils import eval_mode
+
+from .common.errors import printable
+from .common.pseudo_labels.judgement import overlap
 from .common.report.finish import Finish as CommonFinish
 from .common.report.page import CASES, SUMMARY, Report
 from .common.scoring.compared import Compared
+from .common.tensors import plain
 from .evaluation import CENTRE, PRIOR
 from .plan import WeakPlan
 from .review import COLUMNS as PICTURES
 from .review import FOLDER, MEANING, supervision
 from .scoring.slice_parity import COLUMNS
+from .scoring.verdict import against_controls, not_learnt
 
 PSEUDO_LABELS = "Pseudo labels"
 PICTURED = 6
+ASKED = 8  # training scans that the network is asked about what it was taught
 
 
 class Finish(CommonFinish):
@@ -26,6 +34,36 @@ class Finish(CommonFinish):
     def __init__(self, plan: WeakPlan, **options: Any) -> None:
         super().__init__(plan=plan, **options)
         self.labeller, self.features, self.review = plan.labeller, plan.features, plan.review
+
+    @cached_property
+    def agreement(self) -> dict[str, float]:
+        """Label name -> mean Dice of the trained first level with the pseudo labels of some scans it has learnt from.
+
+        No truth is opened for it, and the network is not told the bits. A scan without the label is left out.
+        """
+        chosen = [item for item in self.labeller.images if item["case"] in self.labeller.selected]
+        found: dict[str, list[float]] = {name: [] for value, name in self.cohort.labels.items() if value != 0}
+        network, inferer = self.evaluator.network, self.evaluator.inferer
+        for item in chosen[:: max(1, len(chosen) // ASKED)][:ASKED]:
+            taught = self.labeller.load(item["case"])["target"][1:] > 0.5
+            with eval_mode(network):
+                answer = inferer(plain(item["image"]).float()[None].to(next(network.parameters()).device), network)[0]
+            classes = answer.argmax(0).cpu()
+            for row, (name, wanted) in enumerate(zip(found, taught, strict=True), start=1):
+                if bool(wanted.any()):
+                    found[name].append(overlap(classes == row, wanted))
+        return {name: sum(scores) / len(scores) for name, scores in found.items() if scores}
+
+    def verdict(self) -> list[str]:
+        """Return what the reader must not miss: labels that were not learnt, or are below a control."""
+        controls = {PRIOR.name: "the prior alone", CENTRE.name: "the ellipse in the centre"}
+        lines = not_learnt(self.agreement), against_controls(self.scores(), controls)
+        return [line for line in lines if line is not None]
+
+    def print_table(self) -> None:
+        super().print_table()
+        for line in self.verdict():
+            print(f"verdict: {printable(line)}", flush=True)
 
     def compared(self) -> list[Compared]:
         return [
@@ -47,6 +85,8 @@ class Finish(CommonFinish):
             "prior": self.labeller.prior,
             "grid": self.cohort.grid.as_dict(),
             "dice": self.scores(),
+            "agreement_with_pseudo_labels": self.agreement,
+            "verdict": self.verdict(),
             "auc": self.means("auc"),
             "index_auc": self.means("index auc"),
             "slice_metric_of_the_paper": {name: self.means(name) for name in COLUMNS},
@@ -65,7 +105,8 @@ class Finish(CommonFinish):
             f"{self.cohort.describe_share()}: the nearer to all or to none, the less a bit says.\n\n"
             f"The network learnt from {len(self.labeller.selected)} pseudo labels, the prior {self.labeller.prior!r}. "
             "Both controls, the prior alone and an ellipse in the centre, are told on which slices the structure is; "
-            "the network is not. A result below them is no result."
+            "the network is not. A result below them is no result.\n\n"
+            + "\n\n".join(f"Verdict: {line}." for line in self.verdict())
         )
 
     def limits(self) -> list[str]:

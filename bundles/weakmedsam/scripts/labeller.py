@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from .cohort import WeakCohort
 from .common.errors import InputError
 from .common.grid.field_of_view import inside_scan
 from .common.imaging.cam import SCOPES, cam_volume
-from .common.imaging.thresholds import above, area_thresholds, fixed_thresholds, otsu_thresholds
+from .common.imaging.thresholds import area_thresholds, fixed_thresholds, otsu_thresholds
 from .common.launch.words import optional_number, truth
 from .common.processes import together
 from .common.pseudo_labels.judgement import judge
@@ -23,7 +24,7 @@ from .common.slices.presence_volume import slice_bits
 from .common.tensors import plain
 from .prior.expected_size import choose_threshold, shares_by_box, shares_by_volume
 from .prior.learned_location import LearnedLocation
-from .prior.location import centre_prior, location_prior
+from .prior.location import box_reach, centre_prior, enclosed, location_prior
 from .prior.organs import choose_groups
 from .soft_labels import calibrate, cut, posterior
 from .walk.walks import Walk
@@ -98,6 +99,7 @@ class PseudoLabeller:
         self.values = [value for value in cohort.labels if value != 0]
         self.boxes = [cohort.locations[value].box for value in self.values]
         self.sizes = [cohort.locations[value].volume_ml for value in self.values]
+        self.asked = prior
         self.prior = ("cam" if None in self.boxes else "box") if prior == "auto" else prior
         coarse = self.prior == "cam"
         self.rounds = (0 if coarse else 4) if rounds is None else rounds
@@ -105,11 +107,12 @@ class PseudoLabeller:
         self.learn_location, self.map_scope = truth("learn_location", learn_location), map_scope
         bits = (found.bits for found in cohort.slice_labels.values())
         self.sharing, self.groups = sharing, choose_groups(sharing, bits, len(self.values))
-        self.threshold = choose_threshold(threshold, self.prior, self.sizes)
-        self.ignore_band, self.device, self.resume = ignore_band, torch.device(device), resume
         missing = [value for value, box in zip(self.values, self.boxes, strict=True) if box is None]
         if self.prior == "box" and missing:
             raise InputError(f"prior is box, but locations has none for label {', '.join(map(str, missing))}")
+        self.enclosed = enclosed(self.boxes, cohort.slice_axis) if self.prior == "box" else [[] for _ in self.values]
+        self.threshold = choose_threshold(threshold, self.prior, self.sizes)
+        self.ignore_band, self.device, self.resume = ignore_band, torch.device(device), resume
         if self.needs_classifier and features is None:
             raise InputError("prior is cam, but there are no features; wanted them and a classifier, or another prior")
         self.round = 0
@@ -240,6 +243,8 @@ class PseudoLabeller:
             with eval_mode(network):
                 logits = network(plain(image).float()[None].to(self.device))[0].float().cpu()  # [G, H, W, D]
             appearance = logits[self.groups]
+            if self.prior == "box":  # what looks alike elsewhere is something else
+                appearance[~box_reach(image, self.boxes, self.cohort.slice_axis)] = -math.inf
         return posterior(prior, presence, place, appearance, of_this_scan=self.prior == "cam")
 
     def _learn_location(self, number: int) -> LearnedLocation | None:
@@ -270,16 +275,29 @@ class PseudoLabeller:
         return maps
 
     def calibrate(self, maps: Tensor, presence: Tensor) -> Tensor:
-        """Shift maps [P, H, W, D] in [0, 1] on the scale of logits so that their threshold becomes 0.5."""
-        return calibrate(maps, self.thresholds(maps, presence > 0.5)) * presence
+        """Shift maps [P, H, W, D] in [0, 1] on the scale of logits so that their threshold becomes 0.5.
 
-    def thresholds(self, maps: Tensor, inside: Tensor) -> Tensor:
-        """Return where each map [P, H, W, D] is cut, [P]."""
-        if self.threshold in ("size", "box"):
-            return area_thresholds(maps, inside, self.shares())
-        if self.threshold == "otsu":
-            return otsu_thresholds(maps, inside)
-        return fixed_thresholds(maps, float(self.threshold))
+        A box around another's says that its label encloses the other, as a wall does its cavity: the inner one has what
+        both claim, and the outer one's volume is counted in what is left.
+        """
+        found = torch.zeros_like(maps)
+        for label in sorted(range(len(maps)), key=lambda label: len(self.enclosed[label])):  # inner ones first
+            own, free = slice(label, label + 1), (found[self.enclosed[label]] <= 0.5).all(0, keepdim=True)
+            cut_at = self._threshold(label, maps[own] * free, presence[own] > 0.5, free)
+            found[own] = calibrate(maps[own] * free, cut_at) * presence[own] * free
+        return found
+
+    def _threshold(self, label: int, own: Tensor, inside: Tensor, free: Tensor) -> Tensor:
+        """Return where one label's map [1, H, W, D] is cut, [1]; its volume is that of what is `free` of it."""
+        if self.threshold == "size":
+            left = inside & free
+            share = self.shares()[label] * int(inside.sum()) / max(1, int(left.sum()))
+            return area_thresholds(own, left, [min(1.0, share)])
+        if self.threshold == "box":
+            return area_thresholds(own, inside, [self.shares()[label]])
+        return (
+            otsu_thresholds(own, inside) if self.threshold == "otsu" else fixed_thresholds(own, float(self.threshold))
+        )
 
     def shares(self) -> list[float]:
         """Return the share of a positive slice that each label is expected to cover, by its volume or by its box."""
@@ -294,8 +312,7 @@ class PseudoLabeller:
 
     def judge(self, target: Tensor, prior: Tensor, presence: Tensor) -> dict[str, Any]:
         """Return what can be said without truth of a pseudo label `target` [K, H, W, D]; see `judgement.judge`."""
-        inside = presence > 0.5
-        there = above(prior, self.thresholds(prior, inside), inside)
+        there = self.calibrate(prior, presence) > 0.5
         return judge(target[1:] > 0.5, there, self.values, self.cohort.grid.pixdim, self.cohort.slice_axis)
 
     # --- places

@@ -6,21 +6,46 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from common.run.manifest import RunManifest
 from common.scoring.table import MetricsTable
 from support.bundle.finish import run_finish
 from support.bundle.path import import_bundle
-from support.weakmedsam.fake import FakeLabeller, cohort, images
+from support.weakmedsam.fake import SIZE, FakeLabeller, cohort, images, one_hot
 
 Finish = import_bundle("weakmedsam", "finish").Finish
 Review = import_bundle("weakmedsam", "review").Review
 
 
-def finished(folder, scored: bool = True, backbone: str | None = "mobile_sam", **labeller_facts) -> Finish:
+class Answers(nn.Module):
+    """Stands for the trained network: the truth, of which it leaves out the second label where it has not learnt it."""
+
+    def __init__(self, learnt: bool) -> None:
+        super().__init__()
+        self.learnt, self.weight = learnt, nn.Parameter(torch.zeros(1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert image.shape == (1, 1, *SIZE) and not self.training
+        logits = one_hot()[None].clone()
+        if not self.learnt:
+            logits[:, 2, ..., 5:] = 0  # of its slices 4 to 8 one is left
+        return logits
+
+
+def finished(
+    folder,
+    scored: bool = True,
+    backbone: str | None = "mobile_sam",
+    learnt: bool = True,
+    dice: float = 0.75,
+    **labeller_facts,
+) -> Finish:
     known = cohort(reject=("case_1",))
     known.scored = [1] if scored else []
     labeller = FakeLabeller(known)
+    labeller.images = images()
     vars(labeller).update(labeller_facts)
     table = MetricsTable(known.labels)
     if scored:
@@ -31,7 +56,7 @@ def finished(folder, scored: bool = True, backbone: str | None = "mobile_sam", *
             "slice jaccard": {1: 0.8, 4: 0.8},
         }
         extra |= {"slice assd px": {1: 1.0, 4: 2.0}, "slice hd95 px": {1: 1.0, 4: 2.0}}
-        table.add("case_9", {v: {"dice": 0.75, "hd95": 1.0, "assd": 1.0} for v in (1, 4)}, **extra)
+        table.add("case_9", {v: {"dice": dice, "hd95": 1.0, "assd": 1.0} for v in (1, 4)}, **extra)
     plan = SimpleNamespace(
         run=SimpleNamespace(manifest=RunManifest(folder), bundle_root=folder, release=lambda: None),
         cohort=known,
@@ -40,7 +65,8 @@ def finished(folder, scored: bool = True, backbone: str | None = "mobile_sam", *
         review=Review(labeller, known, images(), str(folder)),
         trainers={},
     )
-    return run_finish(Finish, plan, table, folder)
+    answers = Answers(learnt)
+    return run_finish(Finish, plan, table, folder, answers, network=answers, inferer=lambda x, asked: asked(x))
 
 
 def test_model_stands_beside_both_controls(tmp_path, capsys):
@@ -82,3 +108,21 @@ def test_nothing_to_score_is_no_error(tmp_path, capsys):
     finish = finished(tmp_path, scored=False)
     assert finish.manifest.results["dice"] == {} and finish.manifest.results["auc"] == {}
     assert "no case with a label to score" in capsys.readouterr().out
+
+
+def test_the_run_ends_with_what_it_has_to_show_for_itself(tmp_path, capsys):
+    finish = finished(tmp_path / "good")
+    assert finish.agreement == {"front": 1, "back": 1}
+    assert "verdict: not below the prior alone" in capsys.readouterr().out
+    bad = finished(tmp_path / "bad", learnt=False, dice=0.55)
+    said = capsys.readouterr().out
+    assert bad.agreement["front"] == 1 and 0 < bad.agreement["back"] < 0.5
+    assert "verdict: not learnt: back (0." in said and "no result for front (0.550, the prior alone 0.600)" in said
+    assert bad.manifest.results["verdict"] == bad.verdict() and len(bad.verdict()) == 2
+    assert "no result for front" in (tmp_path / "bad" / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_truth_a_network_that_has_not_learnt_is_named_all_the_same(tmp_path, capsys):
+    finished(tmp_path, scored=False, learnt=False)
+    said = capsys.readouterr().out
+    assert "verdict: not learnt: back" in said and "no result" not in said

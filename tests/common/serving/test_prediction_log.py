@@ -4,7 +4,7 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 
-from common.serving.prediction_log import PredictionLog, describe_volumes
+from common.serving.prediction_log import PredictionLog, describe_volumes, label_volumes
 
 
 def label_map(*values: int, saved_to: str | None = None) -> MetaTensor:
@@ -16,8 +16,9 @@ def label_map(*values: int, saved_to: str | None = None) -> MetaTensor:
 
 
 def test_volumes_in_ml():
-    assert describe_volumes(label_map(1, 4, 4)) == "label 1: 1.00 ml, label 4: 2.00 ml"
-    assert describe_volumes(label_map()) == "no label found"
+    assert describe_volumes(label_volumes(label_map(1, 4, 4))) == "label 1: 1.00 ml, label 4: 2.00 ml"
+    assert describe_volumes(label_volumes(label_map())) == "no label found"
+    assert describe_volumes(label_volumes(label_map(4)), [1, 4]) == "label 1: not found, label 4: 1.00 ml"
 
 
 def test_one_line_for_each_written_file(capsys):
@@ -29,3 +30,14 @@ def test_one_line_for_each_written_file(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and lines[1] == "/out/a_u.nii.gz"
     assert lines[0].startswith("/out/a_seg.nii.gz  label 2: 1.00 ml  ") and lines[0].endswith(" s")
+
+
+def test_what_was_not_found_is_said_once_a_case_with_the_name_of_its_scan(capsys):
+    empty, whole = label_map(4, saved_to="/out/a_seg.nii.gz"), label_map(1, 4, 6, saved_to="/out/b_seg.nii.gz")
+    empty.meta["filename_or_obj"], whole.meta["filename_or_obj"] = "/in/a.nii.gz", "/in/b.nii.gz"
+    engine = Engine(lambda engine, batch: [{"pred": batch}])
+    PredictionLog(label_values=[0, 1, 4, 6]).attach(engine)
+    engine.run([empty, whole])
+    log, *warnings, other = capsys.readouterr().out.splitlines()
+    assert "label 1: not found, label 4: 1.00 ml, label 6: not found" in log and "not found" not in other
+    assert warnings == ["warning: /in/a.nii.gz: nothing was found of label 1, 6; see whether the scan shows it"]

@@ -9,13 +9,13 @@ from typing import Any
 from torch import nn
 
 
-def run_finish(kind: type, plan: Any, table: Any, folder: Path, network: nn.Module | None = None) -> Any:
-    """Return the Finish of a bundle, run on a table of scores that is there already."""
+def run_finish(kind: type, plan: Any, table: Any, folder: Path, deployed: nn.Module | None = None, **asked: Any) -> Any:
+    """Return the Finish of a bundle, run on a table of scores that is there already; `asked` of its evaluator."""
     finish = kind(
         plan=plan,
-        network=nn.Linear(2, 2) if network is None else network,
+        network=nn.Linear(2, 2) if deployed is None else deployed,
         ckpt_path=str(folder / "model.pt"),
-        evaluator=SimpleNamespace(run=lambda: None),
+        evaluator=SimpleNamespace(run=lambda: None, **asked),
         metrics=SimpleNamespace(table=table),
         gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
     )

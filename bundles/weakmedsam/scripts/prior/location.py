@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ Box = Sequence[Sequence[float]]
 AXES = "RAS"
 LARGEST_NUMBER = 1e300  # to compare with: a whole number of hundreds of digits is no float
 CENTRE = (0.25, 0.75)
+REACH = 0.5  # of a box's side, beyond each of its ends
+WITHIN = 0.9  # share of a box that lies in another: people draw both by eye
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,43 @@ def centre_prior(image: Tensor, slice_axis: int, sharpness: float | None = 10.0)
     """Return the ellipse of half the scan's sides in its centre, through all slices: the control of every table."""
     box = [(0.0, 1.0) if axis == slice_axis else CENTRE for axis in range(3)]
     return location_prior(image, box, slice_axis, 1.0, sharpness)
+
+
+def box_reach(image: Tensor, boxes: Sequence[Box], slice_axis: int) -> Tensor:
+    """Return where labels of typical boxes can be at all, bool [P, H, W, D]: half a box's side beyond each of its ends.
+
+    In-plane; a scan whose structure lies farther off has another box.
+
+    Args:
+        image: MetaTensor [1, H, W, D] on the grid, see `location_prior`.
+        boxes: of P labels, fractions of the scan along R, A, S.
+    """
+    place = original_fractions(image).clamp(0, 1)
+    reach = torch.ones(len(boxes), *place.shape[1:], dtype=torch.bool)
+    for own, box in zip(reach, boxes, strict=True):
+        for axis, (low, high) in enumerate(box):
+            if axis != slice_axis:
+                own &= (place[axis] - (low + high) / 2).abs() <= (0.5 + REACH) * (high - low)
+    return reach
+
+
+def enclosed(boxes: Sequence[Box], slice_axis: int) -> list[list[int]]:
+    """Return for each box the numbers of those that lie in it in-plane, all but a little, and are smaller.
+
+    What lies in one that lies in a third lies in the third, too.
+    """
+    plane = [[pair for axis, pair in enumerate(box) if axis != slice_axis] for box in boxes]
+    area = [math.prod(high - low for low, high in pairs) for pairs in plane]
+    shared = [[_shared_area(one, other) for other in plane] for one in plane]
+    numbers, rows = range(len(boxes)), []
+    for outer in sorted(numbers, key=lambda number: area[number]):
+        inner = {n for n in numbers if area[n] < area[outer] and shared[n][outer] >= WITHIN * area[n]}
+        rows.append((outer, inner.union(*(found for number, found in rows if number in inner))))
+    return [sorted(inner) for _, inner in sorted(rows)]
+
+
+def _shared_area(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
+    return math.prod(max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a, b in zip(one, other, strict=True))
 
 
 def original_fractions(

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from support.bundle.path import import_bundle
 from support.process.rank import act_as
 from support.weakmedsam.fake import SIZE, SPACING, presence
-from support.weakmedsam.labeller import Bright, Classifier, Features, Walk, files, labeller_module, make, run
+from support.weakmedsam.labeller import BOXES, Bright, Classifier, Features, Walk, files, labeller_module, make, run
+from support.weakmedsam.labeller import location as location_module
 
 PseudoLabelBank = import_bundle("weakmedsam", "common.pseudo_labels.store").PseudoLabelBank
 
@@ -101,7 +102,9 @@ def test_a_box_and_a_learnt_location_have_half_a_say_each(tmp_path, place, score
         return
     if location is not None:
         wanted = 0.5 * wanted + 0.5 * logit(0.94 * place + 0.02)
-    assert torch.allclose(found, torch.sigmoid(wanted + (score or 0.0)) * bits, atol=1e-5)
+    # appearance counts within half a box's side of the box
+    reach = bits if score is None else bits * location_module.box_reach(labeller.images[0]["image"], BOXES, 2)
+    assert torch.allclose(found, torch.sigmoid(wanted + (score or 0.0)) * reach, atol=1e-5)
     # labels can't drift away: within the box a voxel is always likelier than outside it
     inside = (before[0] > 0.9) & (bits[0] > 0)
     outside = (before[0] < 0.1) & (bits[0] > 0)

@@ -199,3 +199,19 @@ def test_judgement_is_by_label_value(tmp_path):
     assert list(judged["agreement"].values()) == pytest.approx(wanted)
     # cylinders of 4 and 5 equal slices: pairs within over pairs with an end
     assert judged["z_consistency"] == {"1": pytest.approx(3 / 4), "4": pytest.approx(4 / 5)}
+
+
+def test_what_lies_in_a_boxs_box_is_the_inner_labels_and_the_outer_one_is_a_ring(tmp_path):
+    boxes = ((0.1, 0.9), (0.1, 0.9), (0.0, 1.0)), ((0.3, 0.7), (0.25, 0.75), (0.0, 1.0))
+    bits = torch.ones(2, *SIZE)
+    sizes = (40 * 10 * VOXEL_ML, 20 * 10 * VOXEL_ML)  # 40 and 20 voxels of each of 10 slices
+    labeller = make(tmp_path, prior="box", boxes=boxes, sizes=sizes, threshold="size")
+    for item in labeller.images:
+        item["presence"] = bits
+    maps = labeller.calibrate(labeller.make_prior(labeller.images[0]), bits) > 0.5
+    ring, core = maps[0, ..., 4], maps[1, ..., 4]
+    alone = location.location_prior(labeller.images[0]["image"], boxes[1], 2)[..., 4]
+    assert core.sum() == pytest.approx(20, abs=2) and alone[core].min() > alone[~core].max() - 1e-4
+    # the outer one has its whole volume, around the inner one
+    assert not (ring & core).any() and ring.sum() == pytest.approx(40, abs=3)
+    assert ring.any(0)[core.any(0)].all() and ring.any(1)[core.any(1)].all()

@@ -269,3 +269,10 @@ def test_beyond_the_scan_no_label_is_and_nothing_is_learnt(tmp_path):
         assert kept["target"][1:, ..., 6].sum() > 0
         volumes = kept["target"][1:].sum((1, 2, 3)) * 12 / 1000
         assert list(labeller.judgement(case)["volume_ml"].values()) == pytest.approx(volumes.tolist())
+
+
+def test_what_looks_alike_far_from_a_labels_box_is_not_learnt(tmp_path):
+    near = ((0.1, 0.3), (0.1, 0.4), (0.0, 1.0)), ((0.5, 0.9), (0.4, 1.0), (0.0, 1.0))
+    labeller = run(make(tmp_path, boxes=near, prior="box"), Bright(bias=5.0))  # all of a scan looks right to it
+    first = labeller.load("case_0")["target"][1]
+    assert first.any() and not first[7:].any() and not first[:, 8:].any()  # 16 x 12 voxels: .4 and .55 of the sides

@@ -125,3 +125,28 @@ def test_all_problems_of_locations_together():
     for wrong in ([[0, 1]], "abc", [[0, 1], [0, 1], [0, float("nan")]], [[0, 1], [0, 1], [0.5, 1.1]]):
         with pytest.raises(InputError, match="label 1: box"):
             location.read_locations({"locations": {"1": {"box": wrong}}}, LABELS)
+
+
+def test_a_box_around_another_encloses_it_and_what_that_encloses():
+    wall, cavity, clot = (
+        [(0.2, 0.8), (0.2, 0.8), (0, 1)],
+        [(0.3, 0.7), (0.3, 0.7), (0, 1)],
+        [(0.4, 0.5), (0.4, 0.5), (0, 1)],
+    )
+    beside = [(0.75, 0.95), (0.3, 0.7), (0, 1)]
+    assert location.enclosed([wall, cavity, beside, clot], 2) == [[1, 3], [3], [], []]
+    assert location.enclosed([cavity, cavity], 2) == [[], []]  # of one size: neither is around the other
+    # drawn by eye: a twentieth of it is outside; and along the slices nothing is asked
+    rough, short = [(0.19, 0.5), (0.3, 0.7), (0, 1)], [(0.3, 0.7), (0.3, 0.7), (0.4, 0.6)]
+    assert location.enclosed([wall, rough], 2) == [[1], []] and location.enclosed([short, cavity, wall], 2)[2] == [0, 1]
+    assert location.enclosed([wall, beside], 2) == [[], []]
+
+
+def test_a_label_reaches_half_a_side_beyond_its_box_in_plane():
+    image = scan("LPS")
+    reach = location.box_reach(image, [[[0.4, 0.6], [0.5, 1.0], [0.2, 0.4]]], 2)
+    ras = Orientation("RAS", labels=None)(MetaTensor(reach, affine=image.affine)).as_tensor().bool()[0]
+    # 20 x 24 voxels: from .3 to .7 are rows 6 to 13, from .25 on are columns 6 to 23; all slices
+    wanted = torch.zeros(20, 24, 10, dtype=torch.bool)
+    wanted[6:14, 6:] = True
+    assert ras.equal(wanted)
