@@ -77,10 +77,13 @@ class LabelToGridd(ToGridd):
     def bring(self, way: WayToGrid, values: Tensor) -> Tensor:
         """Return the classes of a label map [1, H, W, D] on the grid."""
         boxes = class_boxes(values[0])
-        others = torch.cat([way.resample_class(values, value, boxes) for value in self.grid.label_values[1:]])
-        label = torch.cat([(1 - others.sum(0, keepdim=True)).clamp_min(0), others])
+        label = torch.ones((len(self.grid.label_values), *way.spatial_size), device=values.device)
+        for number, value in enumerate(self.grid.label_values[1:], start=1):
+            label[number] = way.resample_class(values, value, boxes)[0]
+            label[0] -= label[number]
+        label[0].clamp_min_(0)
         to_scan = torch.linalg.inv(way.native) @ way.affine
-        return label * within(to_scan, way.spatial_size, values.shape[1:]).to(label.device)
+        return label.mul_(within(to_scan, way.spatial_size, values.shape[1:]).to(label.device))
 
 
 class WayToGrid:
