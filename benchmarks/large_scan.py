@@ -143,8 +143,8 @@ def main() -> None:
                 own |= {"ckpt_dir": f"{folder}/models", "cache_dir": f"{folder}/cache"}
                 used, peak, said = measure("train.json", options.bundle, own)
             else:
-                made = nibabel.load(options.image), size, extent, options.kind, folder / "in" / "scan.nii.gz"
-                in_child(write_scan, *made)
+                scan = nibabel.load(options.image), size, extent, options.kind, folder / "in" / "scan.nii.gz"
+                in_child(write_scan, *scan)
                 own["ckpt_path"] = options.model
                 used, peak, said = measure("inference.json", options.bundle, own)
         start = start or used
