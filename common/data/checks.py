@@ -11,11 +11,10 @@ import ignite.distributed as idist
 import numpy as np
 
 from ..errors import InputError
-from ..grid.field_of_view import describe_oversize
 from ..volumes.label import find_fractions, read_label, round_labels
 from ..volumes.nifti_forms import describe_forms
 from ..volumes.read import read_volume
-from ..volumes.volume import Unreadable, Volume, numbers_text
+from ..volumes.volume import Unreadable, Volume, find_no_contrast, numbers_text
 from .presence import read_slice_labels
 
 SPACING_TOLERANCE = 1e-3  # relative
@@ -69,7 +68,6 @@ def check_cases(
     dataset_dir: str | Path | None = None,
     needs_foreground: Collection[str] = (),
     slice_labels: bool = False,
-    pixdim: Sequence[float] | None = None,
     remarks: list[str] | None = None,
 ) -> list[str]:
     """Open every image, and every label that a case has, and return one line for each problem.
@@ -82,7 +80,6 @@ def check_cases(
         dataset_dir: folder that the paths in the lines are relative to.
         needs_foreground: ids of the cases whose mask is learnt from and must not be empty.
         slice_labels: hold the `slice_labels` of the cases that have them against labels and image.
-        pixdim: mm, of the grid that the images are brought to; None: not known yet.
         remarks: gets a line for each image whose place in space is in doubt, which is no problem.
     """
     problems: list[str] = []
@@ -91,7 +88,8 @@ def check_cases(
         image_name = _relative(case["image"], dataset_dir)
         image = _try_read(case["image"], image_name, problems)
         if image is not None:
-            problems += [f"{image_name}: {problem}" for problem in _check_image(image, pixdim)]
+            unusable = find_no_contrast(image.array)
+            problems += [f"{image_name}: {unusable}"] if unusable is not None else []
             remark = describe_forms(image.forms, image.array.shape) if remarks is not None else None
             if remark is not None:
                 remarks.append(f"{image_name}: {remark}")
@@ -160,19 +158,6 @@ def compare_grids(label: Geometry, image: Geometry, image_name: str) -> list[str
     if abs(found - wanted).max() > ORIGIN_TOLERANCE:
         problems.append(f"origin {numbers_text(found)} mm; wanted {numbers_text(wanted)} mm as in {image_name}")
     return problems
-
-
-def _check_image(image: Volume, pixdim: Sequence[float] | None) -> list[str]:
-    array = image.array
-    oversize = None if pixdim is None else describe_oversize(array.shape, image.affine, pixdim)
-    if oversize is not None:
-        return [oversize]
-    if array.dtype.kind == "f":
-        bad = array.size - int(np.isfinite(array).sum())
-        if bad:
-            return [f"{bad} of {array.size} voxels are NaN or Inf; wanted finite numbers"]
-    low, high = array.min(), array.max()
-    return [f"every voxel is {low:g}; wanted an image with contrast"] if low == high else []
 
 
 def _check_slice_labels(entry: Any, image: Volume, labels: Collection[int], image_name: str) -> list[str]:

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 from ..errors import InputError, printable
+from ..grid.field_of_view import describe_oversize
 from ..grid.grid import Grid
 from ..volumes.dicom.headers import is_dicom
 from ..volumes.names import EXTENSIONS, case_id
-from .checks import check_cases
+from ..volumes.read import check_volume
+from ..volumes.volume import Unreadable
 from .datalist import Case, read_datalist
 from .selection import strip_labels
 
@@ -20,7 +22,9 @@ WANTED = f"a file ({', '.join(IMAGE_EXTENSIONS)}), a folder of such files, or a 
 
 
 def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
-    """Return the images found at `path` after a look at every voxel of each of them.
+    """Return the images found at `path` after a look at every file: at what its header says and whether it holds that.
+
+    Voxels are looked at when they are loaded (`RequireContrastd`), so that no scan is unpacked twice.
 
     Args:
         path: see `find_images`.
@@ -34,7 +38,6 @@ def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
         InputError: no image is usable: one line for each, all of them together; also what `find_images` raises.
     """
     cases = find_images(path)
-    # one by one: that a scan is there twice spoils a training, not a prediction
     found = [_check(case, grid) for case in cases]
     problems = [line for lines in found for line in lines]
     if all(found):
@@ -46,9 +49,13 @@ def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
 
 def _check(case: Case, grid: Grid | None) -> list[str]:
     try:
-        return check_cases([case], label_values=(), pixdim=None if grid is None else grid.pixdim)
-    except MemoryError:
-        return [f"{case['image']}: not enough memory for its voxels; wanted a smaller scan, or a larger machine"]
+        shape, affine = check_volume(case["image"])
+    except Unreadable as error:
+        return [f"{case['image']}: {error}"]
+    except OSError as error:
+        return [f"{case['image']}: cannot be read ({error.strerror or error})"]
+    oversize = None if grid is None else describe_oversize(shape, affine, grid.finest.pixdim)
+    return [] if oversize is None else [f"{case['image']}: {oversize}"]
 
 
 def find_images(path: str | Path) -> list[Case]:

@@ -171,9 +171,10 @@ def find_points(label: Tensor, classes: int) -> Tensor:
     """Return [n, 4] int16: for each class of a label [H, W, D] up to `POINTS` of its voxels, evenly spread."""
     found = []
     for number in range(classes):
-        where = (label == number).nonzero()
-        if len(where) > POINTS:
-            where = where[torch.from_numpy(np.linspace(0, len(where) - 1, POINTS).astype(np.int64))]
+        own = np.flatnonzero(label == number)
+        if len(own) > POINTS:
+            own = own[np.linspace(0, len(own) - 1, POINTS).astype(np.int64)]
+        where = torch.from_numpy(np.stack(np.unravel_index(own, label.shape), axis=1))
         found.append(torch.cat([torch.full((len(where), 1), number), where], dim=1))
     return torch.cat(found).to(torch.int16)
 

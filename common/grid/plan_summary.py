@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms import Compose, Orientationd
+from torch import Tensor
 
 from ..volumes.label import LoadLabelVolumed
 from .grid import Grid, Level
@@ -14,6 +16,7 @@ from .native import ToNativeGridd
 from .plan import ras_geometry
 from .to_grid import LabelToGridd, WayToGrid
 
+SLAB = 8  # planes of a scan that are counted at once
 LARGER = 1.02  # times the window's extent, from which on a scan is worth a word
 
 
@@ -48,12 +51,23 @@ def kept_by_levels(grid: Grid, labels: Sequence[str]) -> dict[int, dict[int, flo
         for number, level in enumerate([grid.level, *([grid.fine] if grid.fine else [])], start=1):
             soft = _OnSpacing(grid, level)({"label": label})["label"]
             back = ToNativeGridd("pred", grid.label_values, "label")({"label": soft, "pred": soft})["pred"][0]
-            for value in grid.label_values[1:]:
-                one, other = truth == value, back == value
-                if one.any():
-                    dice = 2 * float((one & other).sum()) / float(one.sum() + other.sum())
-                    found.setdefault(number, {}).setdefault(value, []).append(dice)
+            for value, dice in dice_by_value(truth, back, grid.label_values[1:]).items():
+                found.setdefault(number, {}).setdefault(value, []).append(dice)
     return {n: {value: float(np.mean(d)) for value, d in by.items()} for n, by in found.items()}
+
+
+def dice_by_value(truth: Tensor, pred: Tensor, values: Sequence[int]) -> dict[int, float]:
+    """Return the Dice of each value that is in the first of two label maps [H, W, D]; all are counted in one go."""
+    count = len(values) + 1
+    classes = torch.zeros(max(values) + 1, dtype=torch.long)
+    classes[list(values)] = torch.arange(1, count)
+    pairs = torch.zeros(count * count, dtype=torch.long)
+    for one, other in zip(truth.split(SLAB), pred.split(SLAB), strict=True):
+        both = classes[one.flatten().long()] * count + classes[other.flatten().long()]
+        pairs += torch.bincount(both, minlength=count * count)
+    both, one, other = pairs.view(count, count).diag(), *(pairs.view(count, count).sum(axis) for axis in (1, 0))
+    dice = (2 * both / (one + other)).tolist()
+    return {value: dice[number] for number, value in enumerate(values, start=1) if one[number]}
 
 
 def describe_kept(kept: Mapping[int, Mapping[int, float]], names: Mapping[int, str]) -> Iterator[str]:

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.transforms import (
     Compose,
     EnsureChannelFirstd,
     EnsureTyped,
+    MapTransform,
     Orientationd,
 )
 
+from ..errors import InputError
 from ..volumes.image_reader import LoadImageVolumed
 from ..volumes.label import LoadLabelVolumed
+from ..volumes.volume import find_no_contrast
 from .grid import Grid
 from .intensity import ImageToFinestd, ImageToGridd
 from .to_grid import LabelToGridd
+
+
+class RequireContrastd(MapTransform):
+    """Refuse an image with NaN or Inf, or with one value alone; the item is left as it is.
+
+    Raises:
+        InputError: one line that names the file and what was found.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        for key in self.key_iterator(dict(data)):
+            problem = find_no_contrast(data[key].cpu().numpy())
+            if problem is not None:
+                raise InputError(f"{data[key].meta.get('filename_or_obj', 'the image')}: {problem}")
+        return dict(data)
 
 
 class ImagePreprocessing(Compose):
@@ -36,6 +55,7 @@ class ImagePreprocessing(Compose):
                 LoadImageVolumed("image", ensure_channel_first=False),
                 EnsureChannelFirstd("image"),  # apart: MONAI Deploy leaves out what loads, and has no channel then
                 EnsureTyped("image"),
+                RequireContrastd("image"),
                 Orientationd("image", axcodes="RAS", labels=None),
                 self.resample("image", grid, self.percentiles),
             ]

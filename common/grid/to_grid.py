@@ -20,7 +20,7 @@ from .grid import Grid
 
 # (values, float32, of a part of a scan [C, H, W, D]; where that part lies) -> other values of the same shape
 Scale = Callable[[Tensor, tuple[slice, ...]], Tensor]
-SLAB_VOXELS = 32_000_000  # turned into float32 at once
+SLAB_VOXELS = 4_000_000  # turned into float32 at once
 SHEAR = 1e-3  # cosine of the angle between two axes that still counts as a right one
 BLUR = 0.42  # standard deviation of a Gaussian whose full width at half maximum is 1
 BLOCK = 16  # voxels, by which no network makes an axis coarser than to 1
@@ -77,10 +77,13 @@ class LabelToGridd(ToGridd):
     def bring(self, way: WayToGrid, values: Tensor) -> Tensor:
         """Return the classes of a label map [1, H, W, D] on the grid."""
         boxes = class_boxes(values[0])
-        others = torch.cat([way.resample_class(values, value, boxes) for value in self.grid.label_values[1:]])
-        label = torch.cat([(1 - others.sum(0, keepdim=True)).clamp_min(0), others])
+        label = torch.ones((len(self.grid.label_values), *way.spatial_size), device=values.device)
+        for number, value in enumerate(self.grid.label_values[1:], start=1):
+            label[number] = way.resample_class(values, value, boxes)[0]
+            label[0] -= label[number]
+        label[0].clamp_min_(0)
         to_scan = torch.linalg.inv(way.native) @ way.affine
-        return label * within(to_scan, way.spatial_size, values.shape[1:]).to(label.device)
+        return label.mul_(within(to_scan, way.spatial_size, values.shape[1:]).to(label.device))
 
 
 class WayToGrid:
@@ -241,7 +244,10 @@ def along_axis(maps: Tensor, matrix: Tensor, axis: int, scale: Scale | None = No
         slab = maps[start : start + step].to(torch.float32, copy=scale is not None)
         if scale is not None:
             slab = scale(slab.movedim(0, axis), (*before, slice(start, start + step))).movedim(axis, 0)
-        result.addmm_(matrix[:, start : start + step], slab.reshape(-1, rest.numel()))
+        part = matrix[:, start : start + step]
+        used = part.any(1).nonzero()[:, 0].tolist()  # a voxel of the grid is made of few of the scan's
+        rows = slice(used[0], used[-1] + 1) if used else slice(0, 0)
+        result[rows].addmm_(part[rows], slab.reshape(-1, rest.numel()))
     return result.reshape(-1, *rest).movedim(0, axis)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from ..grid.network import BodyNetwork, GridNetwork
 from ..grid.to_grid import along_axis, axis_matrix, count_voxels, first_voxel, whole_size
 from .regions import find_regions, scale_box
-from .windows import probabilities, windowed
+from .windows import LARGE, probabilities, windowed, windowed_rows
 
 MARGIN = 10.0  # mm around what the coarse network found
 LEAST = 1e-7  # probability
@@ -32,7 +33,7 @@ class LocateThenSegment(GridNetwork):
         overlap: of the fine windows.
 
     forward: image [B, 1, H, W, D] in [0, 1] of any size, on voxels of the fine network's `pixdim` -> log-probabilities
-        [B, K, H, W, D], float32.
+        [B, K, H, W, D], float32; float16 where that would be over 1 GB.
     """
 
     def __init__(self, coarse: GridNetwork, fine: BodyNetwork, overlap: float = OVERLAP) -> None:
@@ -43,7 +44,7 @@ class LocateThenSegment(GridNetwork):
 
     @torch.jit.unused
     def forward(self, image: Tensor) -> Tensor:
-        return torch.cat([self.segment(one[None]) for one in image])
+        return self.segment(image) if len(image) == 1 else torch.cat([self.segment(one[None]) for one in image])
 
     def segment(self, image: Tensor) -> Tensor:
         """Return the log-probabilities [1, K, H, W, D] of one image [1, 1, H, W, D]."""
@@ -52,12 +53,15 @@ class LocateThenSegment(GridNetwork):
             small = seen.resample(image[0].float())[None]  # [1, 1, h, w, d]
         found = windowed(small, probabilities(self.coarse), self.coarse.window)[0]
         margin = [MARGIN / p for p in self.coarse.pixdim.tolist()]
-        result = torch.zeros((1, self.classes, *image.shape[2:]), device=image.device)
+        size = (1, self.classes, *image.shape[2:])
+        kind = torch.float32 if prod(size) <= LARGE else torch.float16
+        result = torch.zeros(size, dtype=kind, device=image.device)
         result[:, 0] = 1
         for box in find_regions(found, margin):
             place = (slice(None), slice(None), *seen.to_image(box, self.fine.window))
-            # [1, K, h, w, d]
-            result[place] = windowed(image[place], probabilities(self.fine), self.fine.window, self.overlap)
+            region, predictor = result[place], probabilities(self.fine)  # [1, K, h, w, d]
+            for rows, probability in windowed_rows(image[place], predictor, self.fine.window, self.overlap):
+                region[:, :, rows] = probability
         return result.clamp_min_(LEAST).log_()
 
 

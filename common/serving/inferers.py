@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..imaging.registration import total_ddf, warp
 from ..launch.words import optional, per_axis, truth
-from ..levels.windows import windowed
+from ..levels.windows import to_probabilities, windowed
 from ..precision import bf16_autocast
 
 LEAST = 1e-7  # probability
@@ -73,7 +73,7 @@ class AffineTTAInferer(Inferer):
         def probabilities(x: Tensor) -> Tensor:
             with bf16_autocast(image.device, self.amp):
                 logits = network(x, *args, **kwargs)
-            return torch.softmax(logits.float(), dim=1)
+            return to_probabilities(logits)
 
         total = scan_probabilities(image, network, probabilities)
         for matrix in self.matrices():
@@ -114,7 +114,7 @@ class VolumeInferer(Inferer):
         def probabilities(x: Tensor) -> Tensor:
             with bf16_autocast(image.device, self.amp):
                 logits = network(x, *args, **kwargs)
-            return torch.softmax(logits.float(), dim=1)
+            return to_probabilities(logits)
 
         if self.roi_size is None:
             found = scan_probabilities(image, network, probabilities, self.overlap, self.batch_size)

@@ -52,7 +52,10 @@ class ScanNibabelWriter(NibabelWriter):
         self.forms: np.ndarray | None = None
 
     def set_metadata(self, meta_dict: Mapping[str, Any] | None, resample: bool = True, **options: Any) -> None:
-        super().set_metadata(meta_dict, resample, **options)
+        if resample:
+            super().set_metadata(meta_dict, resample, **options)
+        else:  # MONAI would make a copy in float32, which takes longer than to pack the label map
+            self.affine = self.get_meta_info(meta_dict)[1]
         forms = (meta_dict or {}).get(FORMS)
         self.forms = None if forms is None else np.asarray(forms, dtype=float)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,26 @@ def read_nifti_geometry(path: Path, data: Path | None = None) -> tuple[tuple[int
     """Return (shape in voxels, affine to RAS mm) from the header alone; see `read_nifti`."""
     _, header, affine = _read_header(path, path if data is None else data)
     return header.get_data_shape(), affine
+
+
+def check_nifti(path: Path, data: Path | None = None) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Return what `read_nifti_geometry` does of a file that holds the voxels it declares, as far as its end tells.
+
+    A gzip file ends with how many bytes it holds. Where that isn't what the header declares all is read, to say why.
+    """
+    data = path if data is None else data
+    _, header, affine = _read_header(path, data)
+    declared = header.get_data_offset() + _voxel_bytes(header)
+    if _is_packed(data) and not 0 <= (_last_length(data) - declared) % (1 << 32) <= SPARE:
+        read_nifti(path, data)
+    return header.get_data_shape(), affine
+
+
+def _last_length(path: Path) -> int:
+    """Return how many bytes the last part of a gzip file says it holds, modulo 2^32."""
+    with open(path, "rb") as stream:
+        stream.seek(-4, SEEK_END)
+        return int.from_bytes(stream.read(4), "little")
 
 
 def _is_packed(path: Path) -> bool:

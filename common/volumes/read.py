@@ -9,7 +9,7 @@ import numpy as np
 from .dicom.headers import is_dicom
 from .dicom.series import find_series, read_dicom
 from .itk_file import read_itk, read_itk_geometry
-from .nifti import find_nifti, read_nifti, read_nifti_geometry
+from .nifti import check_nifti, find_nifti, read_nifti, read_nifti_geometry
 from .volume import Unreadable, Volume
 
 
@@ -46,6 +46,17 @@ def read_geometry(path: str | Path) -> tuple[tuple[int, int, int], np.ndarray]:
         return series.size, series.stack.affine
     files = find_nifti(path)
     return read_itk_geometry(path) if files is None else read_nifti_geometry(*files)
+
+
+def check_volume(path: str | Path) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Return what `read_geometry` does, of a file that holds all that its header declares as far as its size tells.
+
+    Raises:
+        Unreadable: as `read_volume`, but for voxels that are broken and yet as many as they should be.
+    """
+    path = Path(path)
+    files = None if path.is_dir() or not path.exists() or path.stat().st_size == 0 else find_nifti(path)
+    return read_geometry(path) if files is None else check_nifti(*files)
 
 
 def _is_dicom(path: Path) -> bool:

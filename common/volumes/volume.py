@@ -53,6 +53,15 @@ def too_many(voxels: float) -> str:
     return f"{voxels / 1e6:.0f} million voxels; wanted {LARGEST_VOXELS // 10**6} at most"
 
 
+def find_no_contrast(array: np.ndarray) -> str | None:
+    """Return in words why voxels are no image, by NaN or Inf or because all are the same; None where they are one."""
+    low, high = array.min(), array.max()  # NaN where there is one
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = array.size - int(np.isfinite(array).sum())
+        return f"{bad} of {array.size} voxels are NaN or Inf; wanted finite numbers"
+    return f"every voxel is {low:g}; wanted an image with contrast" if low == high else None
+
+
 def require_geometry(shape: Sequence[int], affine: np.ndarray) -> None:
     """Refuse an affine (to RAS mm) that no grid has, or by which the volume is no part of a body."""
     if not np.isfinite(affine).all():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import SimpleITK
 
 from common.data.inputs import find_images, read_images
 from common.errors import InputError
-from common.grid.grid import Grid
+from common.grid.grid import Grid, Level
+from common.volumes.bounded import read_exactly
 
 VOXELS = np.random.default_rng(0).integers(0, 100, (6, 7, 8)).astype(np.int16)
 
@@ -75,13 +77,13 @@ def test_data_set_gives_its_test_images(tmp_path):
 
 
 def bad_files(folder: Path) -> list[str]:
-    """Write five files that are no usable scan; return their names, sorted."""
+    """Write files that are no usable scan by their header or their length; return their names, sorted."""
     nifti(folder / "flat.nii.gz", VOXELS[0])
-    nifti(folder / "constant.nii.gz", np.zeros_like(VOXELS))
-    nifti(folder / "nan.nii.gz", np.where(VOXELS > 50, np.nan, VOXELS).astype(np.float32))
     (folder / "cut.nii.gz").write_bytes(nifti(folder / "cut.nii.gz").read_bytes()[:-20])
     (folder / "text.nrrd").write_text("no image")
-    return ["constant.nii.gz", "cut.nii.gz", "flat.nii.gz", "nan.nii.gz", "text.nrrd"]
+    whole = nifti(folder / "short.nii.gz").read_bytes()
+    (folder / "short.nii.gz").write_bytes(gzip.compress(gzip.decompress(whole)[:-20]))
+    return ["cut.nii.gz", "flat.nii.gz", "short.nii.gz", "text.nrrd"]
 
 
 def name_of(line: str) -> str:
@@ -114,18 +116,25 @@ def test_a_scan_out_of_all_proportion_to_the_model_is_named(tmp_path):
         read_images(tmp_path, Grid((8, 8, 8), (0.01, 0.01, 0.01), (0, 1)))
 
 
-def test_no_memory_for_one_scan_is_a_line(tmp_path, monkeypatch):
-    for name in ("a.nii.gz", "b.nii.gz"):
-        nifti(tmp_path / name)
+def test_the_fine_level_decides_what_is_out_of_proportion(tmp_path):
+    nifti(tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match=r"at the model's spacing of 0.01 x 0.01 x 0.01 mm 2016 million voxels"):
+        read_images(tmp_path, Grid((8, 8, 8), (1, 1, 1), (0, 1), fine=Level((8, 8, 8), (0.01, 0.01, 0.01))))
 
-    def check(cases, *arguments, **options):
-        if cases[0]["case"] == "a":
-            raise MemoryError
-        return []
 
-    monkeypatch.setattr("common.data.inputs.check_cases", check)
-    first, second = read_images(tmp_path)
-    assert "a.nii.gz: not enough memory" in first["problems"][0] and "problems" not in second
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "parts.nii.gz"])
+def test_no_voxel_is_unpacked_where_the_length_of_a_file_tells(tmp_path, monkeypatch, name):
+    """A gzip file of two parts ends with the length of the second alone, so that it is read."""
+    path = nifti(tmp_path / name)
+    if name.startswith("parts"):
+        content = gzip.decompress(path.read_bytes())
+        path.write_bytes(gzip.compress(content[:400]) + gzip.compress(content[400:]))
+    read = []
+    monkeypatch.setattr(
+        "common.volumes.nifti.read_exactly", lambda *arguments: read.append(1) or read_exactly(*arguments)
+    )
+    assert "problems" not in read_images(path)[0]
+    assert len(read) == name.startswith("parts")
 
 
 def test_the_same_scan_twice_is_no_error(tmp_path):

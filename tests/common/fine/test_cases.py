@@ -60,7 +60,9 @@ def test_cases_without_a_label_can_be_left_out(cases, tmp_path):
 
 def test_a_case_in_which_nothing_is_found_is_not_learnt_from(cases, tmp_path):
     empty = tmp_path / "c.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(np.zeros((20, 20, 20), np.float32), np.eye(4)), empty)
+    dark = np.zeros((20, 20, 20), np.float32)
+    dark[0, 0, 0] = 1e-3  # one value alone is no image
+    nibabel.save(nibabel.Nifti1Image(dark, np.eye(4)), empty)
     fine = prepared([*cases, {"case": "c", "image": str(empty)}], tmp_path)
     assert [case["case"] for case in fine.cases] == ["a", "b"]
 

@@ -7,7 +7,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd, ResizeWithPadOrCropd, Spacingd
 
 from common.grid import native as native_grid
-from common.grid.native import ToNativeGridd, foreground_box, matching_axes, sample_probabilities
+from common.grid.native import ToNativeGridd, largest, matching_axes, sample_probabilities, winners
 
 SHEAR = np.array([[1.0, 0, 0.3], [0, 1, 0], [0, 0, 1]])
 
@@ -109,20 +109,27 @@ def test_nothing_found_is_all_background():
     item = GRID({"image": native_image(np.eye(3))})
     pred = torch.zeros(2, 16, 16, 16)
     pred[0] = 1
-    assert foreground_box(torch.zeros(4, 4, 4, dtype=torch.bool), torch.eye(4, dtype=torch.float64), (4, 4, 4)) is None
+    assert not list(winners(pred, torch.eye(4, dtype=torch.float64), (20, 20, 20)))
     assert not ToNativeGridd("pred", [0, 1])({**item, "pred": pred})["pred"].any()
 
 
-def test_box_holds_all_that_interpolation_makes_foreground():
-    to_grid = torch.diag(
-        torch.tensor([0.1, 0.1, 0.1, 1.0], dtype=torch.float64)
-    )  # ten native voxels to one of the grid
-    pred = torch.zeros(2, 6, 6, 6)
-    pred[1, 2:4, 2, 3] = 1
-    pred[0] = 1 - pred[1]
-    whole = sample_probabilities(pred, to_grid, [slice(0, 60)] * 3).argmax(0).bool()
-    box = foreground_box(pred[1] > 0, to_grid, (60, 60, 60))
-    inside = torch.zeros_like(whole)
-    inside[tuple(box)] = True
-    assert whole.any() and not (whole & ~inside).any()
-    assert inside.sum() < 0.3 * inside.numel()
+def test_largest_is_the_first_of_equals():
+    probabilities = torch.randint(0, 4, (300, 40), generator=torch.Generator().manual_seed(0)).float()
+    for some in (probabilities, probabilities[:5]):
+        assert np.array_equal(largest(some), some.numpy().argmax(0))
+
+
+def test_blocks_leave_out_what_can_not_be_the_largest(monkeypatch):
+    """Six classes in smooth maps, in blocks of a few voxels: some hold one class, most not all."""
+    to_grid = torch.diag(torch.tensor([-0.1, 0.2, 0.15, 1.0], dtype=torch.float64))
+    to_grid[:3, 3] = torch.tensor([17.0, -3.0, -0.9])  # beyond the grid on both sides
+    pred, size = torch.softmax(8 * blobs(classes=6).log(), 0), (190, 100, 120)
+    whole = sample_probabilities(pred, to_grid, [slice(0, n) for n in size]).argmax(0)
+    monkeypatch.setattr(native_grid, "BLOCK", 10)
+    label, used = torch.zeros(size, dtype=torch.long), []
+    for box, classes, found in winners(pred, to_grid, size):
+        label[tuple(box)] = classes[found.long()]
+        used.append(len(classes))
+    # between two equals the last digit decides
+    assert (label != whole).double().mean() < 1e-5
+    assert used.count(1) > 30 and np.mean(used) < 4

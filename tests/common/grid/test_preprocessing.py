@@ -10,6 +10,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from common.errors import find_input_error
 from common.grid.grid import Grid
 from common.grid.native import ToNativeGridd
 from common.grid.preprocessing import ImagePreprocessing, LabelPreprocessing
@@ -31,6 +32,26 @@ def test_a_client_that_loads_itself_leaves_out_what_loads(tmp_path):
     for transform in rest:
         item = transform(item)
     assert len(rest) == len(whole.transforms) - 1 and torch.equal(item["image"].as_tensor(), wanted.as_tensor())
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (np.nan, "2 of 504 voxels are NaN or Inf; wanted finite"),
+        (-np.inf, "2 of 504 voxels are NaN or Inf; wanted finite"),
+        (None, "every voxel is 3; wanted an image with contrast"),
+    ],
+)
+def test_voxels_that_are_no_image_are_refused_in_a_line_that_names_the_file(tmp_path, value, said):
+    voxels = np.full((9, 8, 7), 3, np.int16)
+    if value is not None:
+        voxels = np.arange(504, dtype=np.float32).reshape(9, 8, 7)
+        voxels[4, 4, :2] = value
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(RuntimeError) as error:
+        ImagePreprocessing(Grid((8, 8, 8), (3.0, 3.0, 3.0), (0, 1)))({"image": str(tmp_path / "a.nii")})
+    found = find_input_error(error.value)
+    assert len(found.problems) == 1 and f"a.nii: {said}" in found.problems[0]
 
 
 @pytest.mark.parametrize("turned", [0, 12])

@@ -74,3 +74,12 @@ def test_coarse_voxels_lie_where_they_say(network):
     index = torch.stack(torch.meshgrid(*(torch.arange(4.0, 6.0),) * 3, indexing="ij"))
     expected = index * back.diagonal()[:3].view(3, 1, 1, 1) + back[:3, 3].view(3, 1, 1, 1)
     torch.testing.assert_close(seen[(slice(None), *inner)], expected, atol=0.2, rtol=0)
+
+
+def test_what_would_be_too_large_is_answered_in_half_the_memory(network, monkeypatch):
+    image = torch.rand(1, 1, 30, 20, 20, generator=torch.Generator().manual_seed(0))
+    whole = network(image)
+    monkeypatch.setattr("common.levels.network.LARGE", 1000)
+    half = network(image)
+    assert (whole.dtype, half.dtype) == (torch.float32, torch.float16) and half.isfinite().all()
+    torch.testing.assert_close(half.float().exp(), whole.exp(), atol=1e-3, rtol=0)

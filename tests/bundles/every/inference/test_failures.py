@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from support.bundle.problems import problems_of
@@ -18,14 +20,15 @@ def test_bad_files_cost_the_good_ones_nothing(run, scans, tmp_path, capsys):
     for name in ("a_good", "z_good"):
         (folder / f"{name}.nii.gz").write_bytes((scans / "RAS.nii.gz").read_bytes())
     (folder / "cut.nii.gz").write_bytes((scans / "RAS.nii.gz").read_bytes()[:500])
+    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 8, 8), np.uint8), np.eye(4)), folder / "dark.nii.gz")
     (folder / "text.nrrd").write_text("no image")
     with pytest.raises(Exception) as error:  # at the end; MONAI wraps it
         run(folder)
-    assert [Path(line.split(":")[0]).name for line in problems_of(error)] == ["cut.nii.gz", "text.nrrd"]
+    assert [Path(line.split(":")[0]).name for line in problems_of(error)] == ["cut.nii.gz", "dark.nii.gz", "text.nrrd"]
     assert sorted(path.parent.name for path in (tmp_path / "out").rglob("*.nii.gz")) == ["a_good", "z_good"]
     said = capsys.readouterr().err.splitlines()
-    assert [line.startswith("left out: ") for line in said] == [True, True]
-    for name in ("a_good", "z_good"):
+    assert [line.partition(": ")[0] for line in said] == ["left out", "left out", "not predicted"]
+    for name in ("a_good", "dark", "z_good"):
         (folder / f"{name}.nii.gz").unlink()
     with pytest.raises(Exception) as error:
         run(folder, output_dir=str(tmp_path / "none"))
