@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..grid.field_of_view import describe_oversize
+from ..grid.ranges import RangeSamples
 from ..volumes.label import find_fractions, read_label, round_labels
 from ..volumes.nifti_forms import describe_forms
 from ..volumes.read import read_volume
@@ -36,6 +37,7 @@ def require_sound(
     read_labels: bool = True,
     slice_labels: bool = False,
     progress: Progress | None = None,
+    samples: RangeSamples | None = None,
 ) -> None:
     """Check all cases of all groups, also against each other; say in a line where a scan's place is in doubt.
 
@@ -53,6 +55,7 @@ def require_sound(
         progress=progress,
         dataset_dir=dataset_dir,
         needs_foreground=needs_foreground,
+        samples=samples,
         remarks=(remarks := []),
     )
     for line in remarks if idist.get_rank() == 0 else ():
@@ -71,6 +74,7 @@ def check_cases(
     slice_labels: bool = False,
     pixdim: Sequence[float] | None = None,
     remarks: list[str] | None = None,
+    samples: RangeSamples | None = None,
 ) -> list[str]:
     """Open every image, and every label that a case has, and return one line for each problem.
 
@@ -84,6 +88,7 @@ def check_cases(
         slice_labels: hold the `slice_labels` of the cases that have them against labels and image.
         pixdim: mm, of the grid that the images are brought to; None: not known yet.
         remarks: gets a line for each image whose place in space is in doubt, which is no problem.
+        samples: gets voxels of each image and of its label.
     """
     problems: list[str] = []
     digests: dict[bytes, str] = {}
@@ -101,11 +106,13 @@ def check_cases(
                 problems.append(f"{image_name}: the same voxels as {earlier}; wanted every scan once")
             if slice_labels and case.get("slice_labels") is not None:
                 problems += _check_slice_labels(case["slice_labels"], image, label_values, image_name)
+        label = None
         if read_labels and "label" in case:
             label_name = _relative(case["label"], dataset_dir)
             label = _try_read(case["label"], label_name, problems, read_label)
-            if label is None:
-                continue
+        if samples is not None and image is not None:
+            samples.add(case.get("case"), [image.array], None if label is None else label.array)
+        if label is not None:
             found = check_mask(label.array, label_values, case.get("case") in needs_foreground)
             if image is not None:
                 found += compare_grids((label.array.shape, label.affine), (image.array.shape, image.affine), image_name)

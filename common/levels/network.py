@@ -37,7 +37,8 @@ class LocateThenSegment(GridNetwork):
 
     def __init__(self, coarse: GridNetwork, fine: BodyNetwork, overlap: float = OVERLAP) -> None:
         strides = coarse.strides.tolist() if hasattr(coarse, "strides") else None
-        super().__init__(coarse.window, coarse.pixdim.tolist(), coarse.label_values.tolist(), strides)
+        ranges = coarse.intensity_range.tolist() if hasattr(coarse, "intensity_range") else (None,)
+        super().__init__(coarse.window, coarse.pixdim.tolist(), coarse.label_values.tolist(), strides, ranges)
         self.coarse, self.fine, self.overlap = coarse, fine, overlap
         self.window = []  # it takes any size
 

@@ -43,7 +43,7 @@ class AdaSamVolume(GridNetwork):
     """
 
     def __init__(self, network: AdaSam, slice_axis: int, grid: Grid, context: int = 0, **options: Any) -> None:
-        super().__init__(grid.spatial_size, grid.pixdim, grid.label_values)
+        super().__init__(grid.spatial_size, grid.pixdim, grid.label_values, intensity_range=grid.intensity_range)
         self.network = network
         self.inference = VolumeInference(network, slice_axis, label_values=grid.label_values, **options)
         self.context = int(context)
