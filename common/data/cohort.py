@@ -12,6 +12,8 @@ from ..grid.plan import plan_grid
 from ..grid.plan_summary import describe_grid, describe_kept, describe_ranges, kept_by_levels
 from ..grid.ranges import RangeSamples
 from ..launch.words import number, optional, optional_number, per_axis, ranges
+from ..volumes.read import count_channels
+from ..volumes.volume import Unreadable
 from .checks import require_sound
 from .datalist import Case, Datalist, read_datalist
 from .modality import channel_kinds, has_hounsfield
@@ -98,10 +100,18 @@ class Cohort:
 
     @cached_property
     def channels(self) -> list[str]:
-        """What the channels of a scan are called, as the datalist or all images say it; "" where nothing does."""
-        said = channel_kinds(self.content.other, [case["image"] for case in self.cases])
-        model = self.content.grid
-        return said if model is None or len(said) == model.channels else [""] * model.channels
+        """What the channels of a scan are called, as the datalist or all images say it; "" where nothing does.
+
+        Where the datalist names none there are as many as a model has whose training goes on, or the first scan.
+        """
+        images = [case["image"] for case in self.cases]
+        said, model = channel_kinds(self.content.other, images), self.content.grid
+        if any(said) or not images:
+            return said
+        try:
+            return [""] * (count_channels(images[0]) if model is None else model.channels)
+        except (Unreadable, OSError):  # which is said where the files are looked at
+            return said
 
     def find_ranges(self) -> list[Range | None] | None:
         """Return the range of each channel, as given or as measured; None: that of the model.
@@ -166,6 +176,7 @@ class Cohort:
             needs_foreground=[case["case"] for case in self.cases if self.needs_foreground(case)],
             slice_labels=self.with_slice_labels,
             samples=self.samples,
+            channels=len(self.channels),
         )
         self._sound = True
 

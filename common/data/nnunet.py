@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..volumes.names import EXTENSIONS, case_id
+from ..volumes.names import EXTENSIONS, channel_file, channel_number
+from .modality import named_channels
 
 CHANNEL = "_0000"  # of the first channel, behind the case and before the ending
 LISTS = ("training", "validation", "test", "testing", "unlabeled")
@@ -27,14 +28,9 @@ def with_lists(content: Mapping[str, Any], directory: Path, file: str) -> dict[s
         file: name of the datalist, for the lines of what is wrong.
 
     Raises:
-        InputError: several channels, labels that are regions or say what to ignore, a file ending that can't be read,
-            no image, images without a channel's number, labels without an image, another number than `numTraining`.
+        InputError: files of more channels than are named, labels that are regions or say what to ignore, a file ending
+            that can't be read, no image, images without a channel's number, labels without an image, another number than `numTraining`.
     """
-    names = content.get("channel_names")
-    second = None if names is not None else _second_channel(content, directory)
-    if (names is not None and len(names) > 1) or second:
-        found = second or f"channel_names has {len(names)} ({', '.join(map(str, _values(names)))})"
-        raise InputError(f"{file}: {found}; wanted scans of one channel, of several none is read")
     if "channel_names" not in content and "file_ending" not in content:
         return dict(content)
     problems = _check_labels(content.get("labels"), file)
@@ -51,36 +47,10 @@ def first_channel(image: Any, directory: Path) -> Any:
     if not isinstance(image, str):
         return image
     try:
-        found = _channel_file(image)
-        return found if not (directory / image).exists() and (directory / found).exists() else image
+        found = channel_file(Path(image), 0)
+        return found.as_posix() if not (directory / image).exists() and (directory / found).exists() else image
     except (OSError, ValueError, RuntimeError):  # no usable path, which is said where it is resolved
         return image
-
-
-def _channel_file(image: str, channel: str = CHANNEL) -> str:
-    name = Path(image).name
-    case = case_id(image)
-    return f"{image[: len(image) - len(name)]}{case}{channel}{name[len(case) :]}" if image.endswith(name) else image
-
-
-def _second_channel(content: Mapping[str, Any], directory: Path) -> str | None:
-    """Return in words that cases of nnU-Net v1 have several channels, by what `modality` names or what lies there."""
-    training = content.get("training")
-    for entry in training if isinstance(training, list) else []:
-        image = entry.get("image") if isinstance(entry, Mapping) else entry
-        found = first_channel(image, directory)
-        if found == image:
-            continue
-        modality = content.get("modality")
-        if isinstance(modality, Mapping | list) and len(modality) > 1:
-            return f"modality has {len(modality)} channels ({', '.join(map(str, _values(modality)))}), a file each"
-        second = _channel_file(image, "_0001")
-        return f"beside {found} there is {second}" if (directory / second).exists() else None
-    return None
-
-
-def _values(names: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
-    return list(names.values() if isinstance(names, Mapping) else names)
 
 
 def _check_labels(labels: Any, file: str) -> list[str]:
@@ -108,7 +78,8 @@ def _list_folders(
     if ending not in EXTENSIONS:
         problems.append(f"{file}: file_ending is {ending!r}; wanted one of {', '.join(EXTENSIONS)}")
         return {}
-    images = _find_cases(directory, IMAGES, ending, problems)
+    channels = len(named_channels(content)) or 1
+    images = _find_cases(directory, IMAGES, ending, channels, problems)
     labels = [name.removesuffix(ending) for name in _names(directory / LABELS) if name.endswith(ending)]
     if not images and not problems:
         found = "none" if (directory / IMAGES).is_dir() else "no such folder"
@@ -136,26 +107,28 @@ def _list_folders(
         "test": [
             {"image": f"{TEST_IMAGES}/{case}{ending}"}
             | ({"label": f"{TEST_LABELS}/{case}{ending}"} if f"{case}{ending}" in tested else {})
-            for case in _find_cases(directory, TEST_IMAGES, ending, problems)
+            for case in _find_cases(directory, TEST_IMAGES, ending, channels, problems)
         ],
         "unlabeled": [{"image": f"{IMAGES}/{case}{ending}"} for case in images if case not in labels],
     }
 
 
-def _find_cases(directory: Path, folder: str, ending: str, problems: list[str]) -> list[str]:
+def _find_cases(directory: Path, folder: str, ending: str, channels: int, problems: list[str]) -> list[str]:
     """Return the cases of a folder of images, by their files of the first channel."""
     stems = [name.removesuffix(ending) for name in _names(directory / folder) if name.endswith(ending)]
-    others = [stem for stem in stems if not stem.endswith(CHANNEL)]
-    more = [stem for stem in others if stem[-5:-4] == "_" and stem[-4:].isdigit()]
+    numbered = {stem: channel_number(f"{stem}{ending}") for stem in stems}
+    others = [stem for stem, number in numbered.items() if number is None]
+    more = [stem for stem, number in numbered.items() if number is not None and number >= channels]
     if more and f"{more[0][:-5]}{CHANNEL}" in stems:
+        wanted = "1 channel" if channels == 1 else f"{channels} channels"
         problems.append(
-            f"{folder}/{more[0]}{ending}: is another channel of {more[0][:-5]}; wanted scans of one channel, of "
-            "several none is read"
+            f"{folder}/{more[0]}{ending}: is another channel of {more[0][:-5]}; wanted {wanted}, as the datalist names"
         )
-    elif others:
+    elif more or others:
+        wrong = (more + others)[0]
         problems.append(
-            f"{folder}/{others[0]}{ending}: has no number of a channel, as {len(others)} files of {folder}; wanted "
-            f"{others[0]}{CHANNEL}{ending}"
+            f"{folder}/{wrong}{ending}: has no number of a channel, as {len(more + others)} files of {folder}; wanted "
+            f"{wrong}{CHANNEL}{ending}"
         )
     return [stem.removesuffix(CHANNEL) for stem in stems if stem.endswith(CHANNEL)]
 

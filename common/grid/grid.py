@@ -68,9 +68,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         if not self.intensity_range or any(pair is not None and not pair[0] < pair[1] for pair in self.intensity_range):
-            raise ValueError(
-                f"intensity_range is {self.intensity_range}; wanted two ascending numbers a channel"
-            )
+            raise ValueError(f"intensity_range is {self.intensity_range}; wanted two ascending numbers a channel")
         if len(self.label_values) < 2:
             raise ValueError(f"label_values is {list(self.label_values)}; wanted the background and at least one more")
         self.level.check()

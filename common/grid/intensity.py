@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import percentile
 from torch import Tensor
 
+from ..errors import InputError
 from ..imaging.morphology import dilate, erode
 from ..imaging.scanned import find_padding
 from .grid import Grid, Range
@@ -35,6 +36,9 @@ class ImageToGridd(ToGridd):
         keys: images.
         grid: see `ToGridd`.
         percentiles: that become 0 and 1 in a channel for which the grid has no range.
+
+    Raises:
+        InputError: as `ToGridd`; an image with another number of channels than the grid.
     """
 
     def __init__(
@@ -49,13 +53,16 @@ class ImageToGridd(ToGridd):
 
     def bring(self, way: WayToGrid, values: Tensor) -> Tensor:
         """Return the values [C, H, W, D] of a scan on the grid."""
+        if len(values) != self.grid.channels:
+            name = way.meta.get("filename_or_obj", "the image")
+            raise InputError(f"{name}: has {len(values)} channels; wanted {self.grid.channels}, as the model has")
         channels = zip(values.split(1), self.grid.intensity_range, strict=True)
         scaled = [way.resample(one, measure_intensity(one, self.percentiles, pair)) for one, pair in channels]
         return scaled[0] if len(scaled) == 1 else torch.cat(scaled)
 
 
 class ImageToFinestd(ImageToGridd):
-    """Bring a whole image [1, H, W, D], a RAS MetaTensor, to the spacing of a grid's finest level; nothing is cut.
+    """Bring a whole image [C, H, W, D], a RAS MetaTensor, to the spacing of a grid's finest level; nothing is cut.
 
     Along an axis on which the scan is shorter than the window of an only level it is padded to that by its edge, as in
     `ImageToGridd`; on a longer one it is padded to whole blocks of `BLOCK` voxels or what the window is a multiple of.

@@ -21,6 +21,7 @@ class GridNetwork(nn.Module):
             channel with these doesn't keep it: nor does a model.pt of before there were ranges.
 
     Attributes:
+        channels: C of the image.
         window: voxels that the network sees at once.
 
     Raises:
@@ -37,7 +38,8 @@ class GridNetwork(nn.Module):
     ) -> None:
         super().__init__()
         Grid(tuple(spatial_size), tuple(pixdim), tuple(label_values))  # refuses what is no grid
-        self.classes, self.window = len(label_values), [int(n) for n in spatial_size]
+        self.classes, self.channels = len(label_values), len(intensity_range)
+        self.window = [int(n) for n in spatial_size]
         if strides is not None and all(isinstance(step, Sequence) for step in strides):
             self.register_buffer("strides", torch.tensor([[float(n) for n in step] for step in strides]))
         if any(pair is not None for pair in intensity_range) or len(intensity_range) > 1:
@@ -52,12 +54,12 @@ class BodyNetwork(GridNetwork):
     """Segment a volume with `body`.
 
     Args:
-        body: image [B, 1, H, W, D] -> [B, C, H, W, D] with C >= K, or, under deep supervision, several of these, the
-            finest first: a list, or a tensor [B, n, C, H, W, D]. Channels beyond K belong to a method and are left out
+        body: image [B, channels, H, W, D] -> [B, C, H, W, D] with C >= K, or, under deep supervision, several of these,
+            the finest first: a list, or a tensor [B, n, C, H, W, D]. Channels beyond K belong to a method and are left out
             of the answer.
         spatial_size, pixdim, label_values, strides, intensity_range: see `GridNetwork`.
 
-    forward: image [B, 1, H, W, D] in [0, 1] -> logits [B, K, H, W, D].
+    forward: image [B, channels, H, W, D] in [0, 1] -> logits [B, K, H, W, D].
     """
 
     def __init__(

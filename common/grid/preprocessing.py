@@ -20,11 +20,12 @@ from .to_grid import LabelToGridd
 
 
 class ImagePreprocessing(Compose):
-    """`image`, a path, as the network sees it: [1, H, W, D] on the grid, RAS, intensities in [0, 1], float32.
+    """`image`, a path, as the network sees it: [C, H, W, D] on the grid, RAS, intensities in [0, 1], float32.
 
     Args:
         grid: of the network.
-        percentiles: of the intensities of what was scanned that become 0 and 1; what lies beyond is clipped.
+        percentiles: of the intensities of what was scanned that become 0 and 1 in a channel for which the grid has no
+            range; what lies beyond is clipped.
     """
 
     resample: type[ImageToGridd] = ImageToGridd
@@ -33,7 +34,7 @@ class ImagePreprocessing(Compose):
         self.percentiles = [float(p) for p in percentiles]
         super().__init__(
             [
-                LoadImageVolumed("image", ensure_channel_first=False),
+                LoadImageVolumed("image", ensure_channel_first=False, channels=grid.channels),
                 EnsureChannelFirstd("image"),  # apart: MONAI Deploy leaves out what loads, and has no channel then
                 EnsureTyped("image"),
                 Orientationd("image", axcodes="RAS", labels=None),
@@ -45,7 +46,7 @@ class ImagePreprocessing(Compose):
 class ScanPreprocessing(ImagePreprocessing):
     """`image`, a path, as a trained model is given it: the whole scan at the spacing of the finest level, never cut.
 
-    [1, H, W, D], RAS, intensities in [0, 1], float32; where a single window takes all of it, what `ImagePreprocessing`
+    [C, H, W, D], RAS, intensities in [0, 1], float32; where a single window takes all of it, what `ImagePreprocessing`
     gives.
     """
 

@@ -27,11 +27,11 @@ class LocateThenSegment(GridNetwork):
     from values, so TorchScript and ONNX take the two networks one by one (`coarse`, `fine`).
 
     Args:
-        coarse: image [B, 1, *window] -> logits [B, K, ...], on voxels of its `pixdim`.
+        coarse: image [B, C, *window] -> logits [B, K, ...], on voxels of its `pixdim`.
         fine: the same, finer.
         overlap: of the fine windows.
 
-    forward: image [B, 1, H, W, D] in [0, 1] of any size, on voxels of the fine network's `pixdim` -> log-probabilities
+    forward: image [B, C, H, W, D] in [0, 1] of any size, on voxels of the fine network's `pixdim` -> log-probabilities
         [B, K, H, W, D], float32.
     """
 
@@ -47,7 +47,7 @@ class LocateThenSegment(GridNetwork):
         return torch.cat([self.segment(one[None]) for one in image])
 
     def segment(self, image: Tensor) -> Tensor:
-        """Return the log-probabilities [1, K, H, W, D] of one image [1, 1, H, W, D]."""
+        """Return the log-probabilities [1, K, H, W, D] of one image [1, C, H, W, D]."""
         seen = CoarseView(image.shape[2:], self.fine.pixdim.tolist(), self.coarse.pixdim.tolist(), self.coarse.window)
         with torch.autocast(image.device.type, enabled=False):  # positions want float32
             small = seen.resample(image[0].float())[None]  # [1, 1, h, w, d]

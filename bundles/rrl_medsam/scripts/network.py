@@ -49,11 +49,12 @@ class RRLMedSAMNetwork(GridNetwork):
     Args:
         spatial_size, pixdim, label_values, intensity_range: see `GridNetwork`; sizes are multiples of the product of
             strides.
+        in_channels: C of the image.
         channels, strides, norm, dropout: of both U-Nets; see `LightEncoder`.
         prompt: False: the medical model works without the general one's mask.
         output: "mean" (of both models' probabilities), "medical" (the paper's) or "general".
 
-    forward: image [B, 1, H, W, D] in [0, 1] -> logits [B, K, H, W, D] (for "mean", log-probabilities).
+    forward: image [B, C, H, W, D] in [0, 1] -> logits [B, K, H, W, D] (for "mean", log-probabilities).
     """
 
     def __init__(

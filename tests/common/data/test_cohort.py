@@ -86,8 +86,8 @@ def test_ranges_that_are_none_are_one_line(tmp_path):
     with pytest.raises(InputError) as caught:
         Cohort(str(folder), intensity_range=[240, -160])
     assert caught.value.problems == [
-        "intensity_range is [240, -160]; wanted percentiles, or two ascending numbers such as -160,240; a list of these "
-        "for several channels, or null"
+        "intensity_range is [240, -160]; wanted percentiles, or two ascending numbers such as -160,240; a list of "
+        "these for several channels, or null"
     ]
     with pytest.raises(InputError) as caught:
         _ = cohort(folder, intensity_range=[[0, 1], "percentiles"]).grid
