@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import InputError, printable
 from ..grid.grid import Grid
 from ..volumes.dicom.headers import is_dicom
-from ..volumes.names import CHANNEL, EXTENSIONS, case_id, channel_file, channel_number
+from ..volumes.names import EXTENSIONS, case_id, channel_file, channel_number
 from .checks import check_cases
 from .datalist import Case, read_datalist
 from .selection import strip_labels
@@ -93,10 +93,7 @@ def find_images(path: str | Path, channels: int = 1) -> list[Case]:
 
 
 def _case(path: Path, channels: int) -> str:
-    if path.is_dir():
-        return path.name
-    name = case_id(path)
-    return CHANNEL.sub("", name) if channels > 1 else name
+    return path.name if path.is_dir() else case_id(path, channels)
 
 
 def _is_image(path: Path) -> bool:

@@ -29,8 +29,12 @@ def with_lists(content: Mapping[str, Any], directory: Path, file: str) -> dict[s
 
     Raises:
         InputError: files of more channels than are named, labels that are regions or say what to ignore, a file ending
-            that can't be read, no image, images without a channel's number, labels without an image, another number than `numTraining`.
+            that can't be read, no image, images without a channel's number, labels without an image, another number
+            than `numTraining`.
     """
+    further = _further_channel(content, directory)
+    if further:
+        raise InputError(f"{file}: {further}")
     if "channel_names" not in content and "file_ending" not in content:
         return dict(content)
     problems = _check_labels(content.get("labels"), file)
@@ -51,6 +55,21 @@ def first_channel(image: Any, directory: Path) -> Any:
         return found.as_posix() if not (directory / image).exists() and (directory / found).exists() else image
     except (OSError, ValueError, RuntimeError):  # no usable path, which is said where it is resolved
         return image
+
+
+def _further_channel(content: Mapping[str, Any], directory: Path) -> str | None:
+    """Return in words that a listed case has a file of another channel than those that are named."""
+    training, channels = content.get("training"), len(named_channels(content)) or 1
+    for entry in training if isinstance(training, list) else []:
+        image = entry.get("image") if isinstance(entry, Mapping) else entry
+        found = first_channel(image, directory)
+        if found != image and (directory / (more := channel_file(Path(found), channels))).exists():
+            return f"beside {found} there is {more.name}; wanted {_channels(channels)}, or that modality names all"
+    return None
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
 
 
 def _check_labels(labels: Any, file: str) -> list[str]:
@@ -120,9 +139,9 @@ def _find_cases(directory: Path, folder: str, ending: str, channels: int, proble
     others = [stem for stem, number in numbered.items() if number is None]
     more = [stem for stem, number in numbered.items() if number is not None and number >= channels]
     if more and f"{more[0][:-5]}{CHANNEL}" in stems:
-        wanted = "1 channel" if channels == 1 else f"{channels} channels"
         problems.append(
-            f"{folder}/{more[0]}{ending}: is another channel of {more[0][:-5]}; wanted {wanted}, as the datalist names"
+            f"{folder}/{more[0]}{ending}: is another channel of {more[0][:-5]}; wanted {_channels(channels)}, or that "
+            "channel_names names all"
         )
     elif more or others:
         wrong = (more + others)[0]

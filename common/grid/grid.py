@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..files.tensor_files import load_tensors
 FINE = "fine"  # name of the fine network within one of two levels
 
 Range = tuple[float, float]  # values of a file that become 0 and 1
+PERCENTILES: Range = (0.0, 0.0)  # what stands in a model.pt for none: two tensors with NaN are never equal
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ def make_grid(
 
 
 def make_ranges(ranges: Iterable[Sequence[float] | None]) -> tuple[Range | None, ...]:
-    """Return ranges of any numbers, to six digits, which float32 holds; one of NaN is none."""
+    """Return ranges of any numbers, to six digits, which float32 holds; one of `PERCENTILES` is none."""
     return tuple(
-        None if pair is None or isnan(pair[0]) else (float(f"{pair[0]:.6g}"), float(f"{pair[1]:.6g}"))
+        None if pair is None or tuple(pair) == PERCENTILES else (float(f"{pair[0]:.6g}"), float(f"{pair[1]:.6g}"))
         for pair in ranges
     )
 

@@ -9,13 +9,17 @@ CHANNEL = re.compile(r"_\d{4}$")  # behind nnU-Net's cases: which channel a file
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".img.gz", ".img", ".hdr")
 
 
-def case_id(path: str | Path) -> str:
-    """Return the id of a case: the name of its image file (or DICOM folder) without the image extensions."""
+def case_id(path: str | Path, channels: int = 1) -> str:
+    """Return the id of a case: the name of its image file (or DICOM folder) without the image extensions.
+
+    Of several channels it is without the number of one, too.
+    """
     name = Path(path).name
     for extension in EXTENSIONS:
         if name.lower().endswith(extension) and len(name) > len(extension):
-            return name[: -len(extension)]
-    return name
+            name = name[: -len(extension)]
+            break
+    return CHANNEL.sub("", name) if channels > 1 else name
 
 
 def channel_file(path: Path, number: int) -> Path:

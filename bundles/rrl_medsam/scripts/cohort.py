@@ -64,7 +64,7 @@ class OneShotCohort(Cohort):
     def choose_atlas(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         """Return the atlas case, choosing the label-free medoid of the candidates where none was named.
 
-        The medoid has the highest mean correlation of intensities (of several channels, their mean) with all other images
+        The medoid has the highest mean correlation of intensities (of several channels, their mean) with all others
         on the common grid.
 
         Args:
