@@ -46,8 +46,9 @@ def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
 
 def _check(case: Case, grid: Grid | None) -> list[str]:
     try:
-        known = {} if grid is None else {"pixdim": grid.pixdim, "channels": grid.channels}
-        return check_cases([case], label_values=(), **known)
+        if grid is None:
+            return check_cases([case], label_values=())
+        return check_cases([case], label_values=(), pixdim=grid.pixdim, channels=grid.channels)
     except MemoryError:
         return [f"{case['image']}: not enough memory for its voxels; wanted a smaller scan, or a larger machine"]
 
