@@ -16,7 +16,7 @@ from ..volumes.read import count_channels
 from ..volumes.volume import Unreadable
 from .checks import require_sound
 from .datalist import Case, Datalist, read_datalist
-from .modality import channel_kinds, has_hounsfield
+from .nnunet import channel_kinds, has_hounsfield
 from .selection import require_scored, scored_cases
 
 T = TypeVar("T")
@@ -130,7 +130,11 @@ class Cohort:
         if any(absolute):
             self.samples = RangeSamples([case["case"] for case in self.cases])
             self._check_files()
+            self.sample_labels(self.samples)
         return [self.samples.measure(i) if self.samples and found else None for i, found in enumerate(absolute)]
+
+    def sample_labels(self, samples: RangeSamples) -> None:
+        """Add what a regime opens of labels beside the `label` of its cases."""
 
     def check(self) -> None:
         """Open whatever is learnt from or scored by and look whether it is sound; a second call does nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from ..imaging.thresholds import otsu_thresholds
 from .grid import Range
 from .to_grid import class_boxes
 
-VOXELS = 50_000  # of a scan that are looked at, about
+VOXELS = 50_000  # of a scan that are looked at, at most about
 LABELLED = 2_000  # of each label of a scan
 FOREGROUND = (0.5, 99.5)  # percentiles of the voxels inside labels, as nnU-Net takes them (Isensee et al. 2021)
 TISSUE = (5.0, 95.0)  # percentiles of the body that a range spans besides
@@ -40,10 +41,14 @@ class RangeSamples:
         """Keep voxels of a scan, an array [H, W, D] a channel, and of what its label [H, W, D] marks."""
         if case not in self.wanted:
             return
-        step = max(int((channels[0].size / VOXELS) ** (1 / 3)), 1)
+        step = ceil((channels[0].size / VOXELS) ** (1 / 3))
         self.scanned.append([_scanned(array[::step, ::step, ::step]) for array in channels])
         if label is not None and label.shape == channels[0].shape:
-            self.labelled.append([_inside(array, label) for array in channels])
+            self.add_labelled(channels, label)
+
+    def add_labelled(self, channels: Sequence[np.ndarray], label: np.ndarray) -> None:
+        """Keep voxels of what a label [H, W, D] marks, or of some slices of both."""
+        self.labelled.append([_inside(array, label) for array in channels])
 
     def measure(self, channel: int) -> Range | None:
         """Return the range of a channel; None: all its voxels are one value."""

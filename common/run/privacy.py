@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data.modality import named_channels
-from ..data.nnunet import first_channel, with_lists
+from ..data.nnunet import first_channel, named_channels, with_lists
 from ..errors import InputError
 from ..volumes.names import channel_file, channel_number
 

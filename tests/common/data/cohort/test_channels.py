@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.data.modality import channel_kinds, has_hounsfield, named_channels
+from common.data.nnunet import channel_kinds, has_hounsfield, named_channels
 from support.data.dicom_series import write_series
 
 VOXELS = np.zeros((4, 5, 3), np.int16)
