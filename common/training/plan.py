@@ -54,7 +54,7 @@ class Plan:
             self.run.manifest.note(name, settings_of(part))
         # findings and no settings: they are no part of the run's identity
         self.run.manifest.facts["kept_by_level"] = self.cohort.kept
-        self.run.manifest.facts["intensity_range"] = self.cohort.grid.intensity_range
+        self.run.manifest.facts["intensity_range"] = self.cohort.grid.as_dict().get("intensity_range")
         self.run.begin()
         self.run.manifest.write()
         self.stages()
