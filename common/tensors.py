@@ -9,12 +9,33 @@ from monai.data import MetaTensor
 from torch import Tensor
 from torch.nn import functional as F
 
+from .errors import InputError
+
 ALL_KNOWN = 0.99  # half precision parts a sum of probabilities from 1, too
 
 
 def plain(tensor: Tensor) -> Tensor:
     """Return a MetaTensor's values as a plain tensor."""
     return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
+
+
+def grey(image: Tensor, channel: int | None = None) -> Tensor:
+    """Return one channel of images [..., C, H, W, D], for whatever sees grey alone: [..., 1, H, W, D].
+
+    A SAM, a registration's similarity and what compares intensities ask it; an image of one channel is that channel.
+
+    Args:
+        channel: which; None: the mean of all.
+
+    Raises:
+        InputError: no such channel.
+    """
+    count = image.shape[-4]
+    if channel is None:
+        return image if count == 1 else image.mean(-4, keepdim=True)
+    if not 0 <= channel < count:
+        raise InputError(f"sam_channel is {channel}; wanted 0 to {count - 1}, or null for the mean of all channels")
+    return image.narrow(-4, channel, 1)
 
 
 def to_plain(value: Any, device: torch.device) -> Any:

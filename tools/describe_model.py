@@ -58,6 +58,8 @@ def describe_model(bundle: Path, names: Sequence[str], model: Path | None) -> Pa
     prediction["num_channels"] = len(names)
     prediction["channel_def"] = {str(channel): name for channel, name in enumerate(names)}
     if grid:
+        image["num_channels"] = grid.channels
+        image["channel_def"] = {str(n): "image" if grid.channels == 1 else f"image_{n}" for n in range(grid.channels)}
         image["spatial_shape"] = prediction["spatial_shape"] = list(grid.spatial_size)
     write_atomic(path, _as_text(content))
     return path

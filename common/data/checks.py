@@ -5,25 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ignite.distributed as idist
 import numpy as np
 
 from ..errors import InputError
+from ..grid.ranges import RangeSamples
 from ..volumes.label import find_fractions, read_label, round_labels
 from ..volumes.nifti_forms import describe_forms
-from ..volumes.read import read_volume
-from ..volumes.volume import Unreadable, Volume, find_no_contrast, numbers_text
+from ..volumes.read import read_channels
+from ..volumes.volume import Unreadable, Volume, compare_grids, find_no_contrast, numbers_text
 from .presence import read_slice_labels
 
-SPACING_TOLERANCE = 1e-3  # relative
-DIRECTION_TOLERANCE = 1e-3  # largest difference of a direction cosine
-ORIGIN_TOLERANCE = 1e-2  # mm
 MOST_VALUES = 65536  # of a mask
 
 Case = Mapping[str, Any]
-Geometry = tuple[tuple[int, ...], np.ndarray]  # shape in voxels, affine to RAS mm
+T = TypeVar("T")
 Progress = Callable[[Sequence[Case]], Iterable[Case]]
 
 
@@ -35,6 +33,8 @@ def require_sound(
     read_labels: bool = True,
     slice_labels: bool = False,
     progress: Progress | None = None,
+    samples: RangeSamples | None = None,
+    channels: int = 1,
 ) -> None:
     """Check all cases of all groups, also against each other; say in a line where a scan's place is in doubt.
 
@@ -52,6 +52,8 @@ def require_sound(
         progress=progress,
         dataset_dir=dataset_dir,
         needs_foreground=needs_foreground,
+        samples=samples,
+        channels=channels,
         remarks=(remarks := []),
     )
     for line in remarks if idist.get_rank() == 0 else ():
@@ -69,6 +71,8 @@ def check_cases(
     needs_foreground: Collection[str] = (),
     slice_labels: bool = False,
     remarks: list[str] | None = None,
+    samples: RangeSamples | None = None,
+    channels: int = 1,
 ) -> list[str]:
     """Open every image, and every label that a case has, and return one line for each problem.
 
@@ -81,32 +85,39 @@ def check_cases(
         needs_foreground: ids of the cases whose mask is learnt from and must not be empty.
         slice_labels: hold the `slice_labels` of the cases that have them against labels and image.
         remarks: gets a line for each image whose place in space is in doubt, which is no problem.
+        samples: gets voxels of each image and of its label.
+        channels: that every image has to have.
     """
     problems: list[str] = []
     digests: dict[bytes, str] = {}
     for case in cases if progress is None else progress(cases):
         image_name = _relative(case["image"], dataset_dir)
-        image = _try_read(case["image"], image_name, problems)
+        image = _try_read(case["image"], image_name, problems, lambda path: read_channels(path, channels))
+        unusable = [find_no_contrast(volume.array) for volume in image or []]
+        problems += [f"{image_name}: {problem}" for problem in unusable if problem is not None]
         if image is not None:
-            unusable = find_no_contrast(image.array)
-            problems += [f"{image_name}: {unusable}"] if unusable is not None else []
-            remark = describe_forms(image.forms, image.array.shape) if remarks is not None else None
+            first = image[0]
+            remark = describe_forms(first.forms, first.array.shape) if remarks is not None else None
             if remark is not None:
                 remarks.append(f"{image_name}: {remark}")
-            digest = hashlib.blake2b(np.asfortranarray(image.array).T.data, digest_size=16).digest()
-            earlier = digests.setdefault(digest + str(image.array.shape).encode(), image_name)
+            digest = hashlib.blake2b(digest_size=16)
+            for volume in image:
+                digest.update(np.asfortranarray(volume.array).T.data)
+            earlier = digests.setdefault(digest.digest() + str(first.array.shape).encode(), image_name)
             if earlier != image_name:
                 problems.append(f"{image_name}: the same voxels as {earlier}; wanted every scan once")
             if slice_labels and case.get("slice_labels") is not None:
-                problems += _check_slice_labels(case["slice_labels"], image, label_values, image_name)
+                problems += _check_slice_labels(case["slice_labels"], first, label_values, image_name)
+        label = None
         if read_labels and "label" in case:
             label_name = _relative(case["label"], dataset_dir)
             label = _try_read(case["label"], label_name, problems, read_label)
-            if label is None:
-                continue
+        if samples is not None and image is not None:
+            samples.add(case.get("case"), [one.array for one in image], None if label is None else label.array)
+        if label is not None:
             found = check_mask(label.array, label_values, case.get("case") in needs_foreground)
             if image is not None:
-                found += compare_grids((label.array.shape, label.affine), (image.array.shape, image.affine), image_name)
+                found += compare_grids(label.geometry, image[0].geometry, image_name)
             problems += [f"{label_name}: {problem}" for problem in found]
     return problems
 
@@ -141,25 +152,6 @@ def distinct_values(array: np.ndarray) -> np.ndarray:
     return found
 
 
-def compare_grids(label: Geometry, image: Geometry, image_name: str) -> list[str]:
-    """Return in what the (shape, affine) of a label differs from that of its image, a line each."""
-    problems = []
-    (shape, affine), (image_shape, image_affine) = label, image
-    if tuple(shape) != tuple(image_shape):
-        problems.append(f"shape {tuple(shape)}; wanted {tuple(image_shape)} as in {image_name}")
-    found, wanted = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, image_affine))
-    if (abs(found - wanted) > SPACING_TOLERANCE * wanted).any():
-        problems.append(f"spacing {numbers_text(found)} mm; wanted {numbers_text(wanted)} mm as in {image_name}")
-    found, wanted = affine[:3, :3] / found, image_affine[:3, :3] / wanted
-    if abs(found - wanted).max() > DIRECTION_TOLERANCE:
-        rows = [direction.round(4).tolist() for direction in (found, wanted)]
-        problems.append(f"direction {rows[0]}; wanted {rows[1]} as in {image_name}")
-    found, wanted = affine[:3, 3], image_affine[:3, 3]
-    if abs(found - wanted).max() > ORIGIN_TOLERANCE:
-        problems.append(f"origin {numbers_text(found)} mm; wanted {numbers_text(wanted)} mm as in {image_name}")
-    return problems
-
-
 def _check_slice_labels(entry: Any, image: Volume, labels: Collection[int], image_name: str) -> list[str]:
     try:
         read_slice_labels(entry, image.array.shape, labels, image_name)
@@ -168,9 +160,7 @@ def _check_slice_labels(entry: Any, image: Volume, labels: Collection[int], imag
     return []
 
 
-def _try_read(
-    path: str | Path, name: str, problems: list[str], read: Callable[[str | Path], Volume] = read_volume
-) -> Volume | None:
+def _try_read(path: str | Path, name: str, problems: list[str], read: Callable[[str | Path], T]) -> T | None:
     try:
         return read(path)
     except Unreadable as error:

@@ -15,8 +15,8 @@ from ..grid.grid import read_grid
 from ..volumes.label import read_label
 from ..volumes.names import case_id
 from ..volumes.read import read_geometry
-from ..volumes.volume import Unreadable
-from .checks import check_mask, compare_grids
+from ..volumes.volume import Unreadable, compare_grids
+from .checks import check_mask
 from .datalist import Case, Datalist
 from .inputs import IMAGE_EXTENSIONS
 from .label_names import channel_names

@@ -6,12 +6,17 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
-from ..grid.grid import Grid
+from ..errors import InputError
+from ..grid.grid import Grid, Range
 from ..grid.plan import plan_grid
-from ..grid.plan_summary import describe_grid, describe_kept, kept_by_levels
-from ..launch.words import number, optional, optional_number, per_axis
+from ..grid.plan_summary import describe_grid, describe_kept, describe_ranges, kept_by_levels
+from ..grid.ranges import RangeSamples
+from ..launch.words import number, optional, optional_number, per_axis, ranges
+from ..volumes.read import count_channels
+from ..volumes.volume import Unreadable
 from .checks import require_sound
 from .datalist import Case, Datalist, read_datalist
+from .nnunet import channel_kinds, has_hounsfield
 from .selection import require_scored, scored_cases
 
 T = TypeVar("T")
@@ -22,13 +27,17 @@ class Cohort:
     """Read a data set; what a bundle's own class knows besides is which training cases count as labelled.
 
     Nothing but the datalist and the headers of images is read until `check`, which a plan calls before its first stage:
-    a trainer can be built without opening a label.
+    a trainer can be built without opening a label. Where a range of intensities has to be measured, its grid says
+    that too, and the files are looked at when it is asked for.
 
     Args:
         dataset_dir: folder with a `dataset.json` in MSD layout; None where a client has given the cases.
         datalist: its file name; or what a client has given (`client_datalist`).
         spatial_size, pixdim, max_voxels, divisor, strides, levels, fine_pixdim: see `plan_grid`; one number stands for
             all axes.
+        intensity_range: of each channel, the values that become 0 and 1, or "percentiles" of each scan; one entry
+            stands for all channels. None: for a channel that the datalist calls a CT one range for all scans, which
+            `RangeSamples` measures; percentiles for any other.
 
     Attributes:
         content: the datalist.
@@ -55,6 +64,7 @@ class Cohort:
         strides: Sequence[Any] | None = None,
         levels: int | None = None,
         fine_pixdim: Sequence[float] | None = None,
+        intensity_range: Sequence[Any] | str | None = None,
     ) -> None:
         self.content = read_datalist(dataset_dir, datalist)
         self.name, self.labels = self.content.name, self.content.labels
@@ -65,7 +75,9 @@ class Cohort:
         self.strides, self.fine_pixdim = optional(strides), per_axis("fine_pixdim", fine_pixdim)
         self.levels = optional_number("levels", levels, whole=True, least=1)
         self.kept: dict[int, dict[int, float]] = {}
-        self._checked = False
+        self.intensity_range = ranges("intensity_range", intensity_range)
+        self.samples: RangeSamples | None = None
+        self._sound = self._checked = False
 
     @cached_property
     def grid(self) -> Grid:
@@ -81,9 +93,48 @@ class Cohort:
                 self.strides,
                 self.levels,
                 self.fine_pixdim,
+                self.find_ranges(),
                 self.content.grid,
             )
         )
+
+    @cached_property
+    def channels(self) -> list[str]:
+        """What the channels of a scan are called, as the datalist or all images say it; "" where nothing does.
+
+        Where the datalist names none there are as many as a model has whose training goes on, or the first scan.
+        """
+        images = [case["image"] for case in self.cases]
+        said, model = channel_kinds(self.content.other, images), self.content.grid
+        if any(said) or not images:
+            return said
+        try:
+            return [""] * (count_channels(images[0]) if model is None else model.channels)
+        except (Unreadable, OSError):  # which is said where the files are looked at
+            return said
+
+    def find_ranges(self) -> list[Range | None] | None:
+        """Return the range of each channel, as given or as measured; None: that of the model.
+
+        Raises:
+            InputError: another number of ranges than channels; when measured, what is wrong with the files.
+        """
+        given, count = self.intensity_range, len(self.channels)
+        if given is not None:
+            if len(given) not in (1, count):
+                raise InputError(f"intensity_range has {len(given)} entries; wanted {count}, one for each channel")
+            return given * count if len(given) == 1 else given
+        if self.content.grid is not None:
+            return None
+        absolute = [has_hounsfield(name) for name in self.channels]
+        if any(absolute):
+            self.samples = RangeSamples([case["case"] for case in self.cases])
+            self._check_files()
+            self.sample_labels(self.samples)
+        return [self.samples.measure(i) if self.samples and found else None for i, found in enumerate(absolute)]
+
+    def sample_labels(self, samples: RangeSamples) -> None:
+        """Add what a regime opens of labels beside the `label` of its cases."""
 
     def check(self) -> None:
         """Open whatever is learnt from or scored by and look whether it is sound; a second call does nothing.
@@ -103,16 +154,24 @@ class Cohort:
 
     def describe_plan(self) -> list[str]:
         """Return what the grid means for this data set, a line each, and remember what labels keep on it (`kept`)."""
-        lines = list(describe_grid(self.grid, self.cases))
+        lines = [*describe_grid(self.grid, self.cases), self.describe_intensities()]
         labels = [case["label"] for case in self.whole_cases if "label" in case]
         self.kept = kept_by_levels(self.grid, labels[:LOOKED_AT])
         return [*lines, *describe_kept(self.kept, self.labels)]
+
+    def describe_intensities(self) -> str:
+        """Return a line on which values of a scan become 0 and 1."""
+        where = "as given" if self.intensity_range is not None else "as in the model"
+        where = where if self.samples is None else self.samples.describe()
+        return describe_ranges(self.grid.intensity_range, self.channels, where)
 
     def require_scored(self) -> None:
         """Raise an InputError where there is no case to score by."""
         require_scored(self.content)
 
     def _check_files(self) -> None:
+        if self._sound:
+            return
         require_sound(
             self.cases,
             self.scored,
@@ -120,7 +179,10 @@ class Cohort:
             dataset_dir=self.content.directory,
             needs_foreground=[case["case"] for case in self.cases if self.needs_foreground(case)],
             slice_labels=self.with_slice_labels,
+            samples=self.samples,
+            channels=len(self.channels),
         )
+        self._sound = True
 
     def needs_foreground(self, case: Case) -> bool:
         """Whether a case's mask has to show some structure."""
@@ -140,5 +202,14 @@ class Cohort:
     @property
     def settings(self) -> dict[str, Any]:
         """What was asked for, for run.json."""
-        names = ("spatial_size", "pixdim", "max_voxels", "divisor", "strides", "levels", "fine_pixdim")
-        return {name: vars(self)[name] for name in names}
+        names = (
+            "spatial_size",
+            "pixdim",
+            "max_voxels",
+            "divisor",
+            "strides",
+            "levels",
+            "fine_pixdim",
+            "intensity_range",
+        )
+        return {name: vars(self)[name] for name in (*names, "intensity_range")}

@@ -9,8 +9,8 @@ from ..errors import InputError, printable
 from ..grid.field_of_view import describe_oversize
 from ..grid.grid import Grid
 from ..volumes.dicom.headers import is_dicom
-from ..volumes.names import EXTENSIONS, case_id
-from ..volumes.read import check_volume
+from ..volumes.names import EXTENSIONS, case_id, channel_file, channel_number
+from ..volumes.read import check_channels
 from ..volumes.volume import Unreadable
 from .datalist import Case, read_datalist
 from .selection import strip_labels
@@ -28,7 +28,7 @@ def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
 
     Args:
         path: see `find_images`.
-        grid: of the model; a scan that is out of all proportion to it is unusable.
+        grid: of the model; a scan that is out of all proportion to it, or has another number of channels, is unusable.
 
     Returns:
         [{"case": id, "image": absolute path}], sorted by path. An unusable image among others has `problems`, too: the
@@ -37,7 +37,7 @@ def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
     Raises:
         InputError: no image is usable: one line for each, all of them together; also what `find_images` raises.
     """
-    cases = find_images(path)
+    cases = find_images(path, 1 if grid is None else grid.channels)
     found = [_check(case, grid) for case in cases]
     problems = [line for lines in found for line in lines]
     if all(found):
@@ -49,7 +49,7 @@ def read_images(path: str | Path, grid: Grid | None = None) -> list[Case]:
 
 def _check(case: Case, grid: Grid | None) -> list[str]:
     try:
-        shape, affine = check_volume(case["image"])
+        shape, affine = check_channels(case["image"], 1 if grid is None else grid.channels)
     except Unreadable as error:
         return [f"{case['image']}: {error}"]
     except OSError as error:
@@ -58,13 +58,15 @@ def _check(case: Case, grid: Grid | None) -> list[str]:
     return [] if oversize is None else [f"{case['image']}: {oversize}"]
 
 
-def find_images(path: str | Path) -> list[Case]:
+def find_images(path: str | Path, channels: int = 1) -> list[Case]:
     """List the images at `path` without opening them.
 
     Args:
         path: an image file; a folder of image files or DICOM series folders (or both), not searched deeper; a folder
             of DICOM files, which is one image; a data set with a `dataset.json`, of which the test images are taken, or
             all images where it lists none.
+        channels: of a scan; of several, files that nnU-Net's numbers call channels of one case are one image, which is
+            known by the first.
 
     Raises:
         InputError: nothing there, or two images that would write to the same case.
@@ -76,7 +78,7 @@ def find_images(path: str | Path) -> list[Case]:
         if not _is_image(path):
             found = "one DICOM file" if is_dicom(path) else "a file of another kind"
             raise InputError(f"{path}: found {found}; wanted {WANTED}")
-        return [{"case": case_id(path), "image": str(path)}]
+        return [{"case": _case(path, channels), "image": str(path)}]
     if (path / "dataset.json").is_file():
         datalist = read_datalist(path)
         return strip_labels(datalist.test or datalist.training + datalist.validation + datalist.unlabeled)
@@ -87,13 +89,17 @@ def find_images(path: str | Path) -> list[Case]:
     if not images:
         found = "an empty folder" if not entries else f"{len(entries)} entries, none of them an image"
         raise InputError(f"{path}: found {found}; wanted {WANTED}")
-    cases = [{"case": _case(image), "image": str(image)} for image in images]
+    if channels > 1:
+        images = [
+            image for image in images if channel_number(image) in (None, 0) or channel_file(image, 0) not in images
+        ]
+    cases = [{"case": _case(image, channels), "image": str(image)} for image in images]
     _require_distinct(cases)
     return cases
 
 
-def _case(path: Path) -> str:
-    return path.name if path.is_dir() else case_id(path)
+def _case(path: Path, channels: int) -> str:
+    return path.name if path.is_dir() else case_id(path, channels)
 
 
 def _is_image(path: Path) -> bool:

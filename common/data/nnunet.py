@@ -1,14 +1,18 @@
-"""nnU-Net's raw data sets: files named by channel, and a `dataset.json` whose cases are the content of its folders."""
+"""Channels of scans, and nnU-Net's raw data sets, whose cases are what lies in folders, a file for each channel."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..volumes.names import EXTENSIONS, case_id
+from ..volumes.dicom.headers import read_modality
+from ..volumes.names import EXTENSIONS, channel_file, channel_number
 
+KEYS = ("channel_names", "modality")  # of nnU-Net v2; of the Decathlon and nnU-Net v1
+CT = ("ct", "cta", "cect", "ncct")
 CHANNEL = "_0000"  # of the first channel, behind the case and before the ending
 LISTS = ("training", "validation", "test", "testing", "unlabeled")
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = "imagesTr", "labelsTr", "imagesTs", "labelsTs"
@@ -27,14 +31,13 @@ def with_lists(content: Mapping[str, Any], directory: Path, file: str) -> dict[s
         file: name of the datalist, for the lines of what is wrong.
 
     Raises:
-        InputError: several channels, labels that are regions or say what to ignore, a file ending that can't be read,
-            no image, images without a channel's number, labels without an image, another number than `numTraining`.
+        InputError: files of more channels than are named, labels that are regions or say what to ignore, a file ending
+            that can't be read, no image, images without a channel's number, labels without an image, another number
+            than `numTraining`.
     """
-    names = content.get("channel_names")
-    second = None if names is not None else _second_channel(content, directory)
-    if (names is not None and len(names) > 1) or second:
-        found = second or f"channel_names has {len(names)} ({', '.join(map(str, _values(names)))})"
-        raise InputError(f"{file}: {found}; wanted scans of one channel, of several none is read")
+    further = _further_channel(content, directory)
+    if further:
+        raise InputError(f"{file}: {further}")
     if "channel_names" not in content and "file_ending" not in content:
         return dict(content)
     problems = _check_labels(content.get("labels"), file)
@@ -51,36 +54,25 @@ def first_channel(image: Any, directory: Path) -> Any:
     if not isinstance(image, str):
         return image
     try:
-        found = _channel_file(image)
-        return found if not (directory / image).exists() and (directory / found).exists() else image
+        found = channel_file(Path(image), 0)
+        return found.as_posix() if not (directory / image).exists() and (directory / found).exists() else image
     except (OSError, ValueError, RuntimeError):  # no usable path, which is said where it is resolved
         return image
 
 
-def _channel_file(image: str, channel: str = CHANNEL) -> str:
-    name = Path(image).name
-    case = case_id(image)
-    return f"{image[: len(image) - len(name)]}{case}{channel}{name[len(case) :]}" if image.endswith(name) else image
-
-
-def _second_channel(content: Mapping[str, Any], directory: Path) -> str | None:
-    """Return in words that cases of nnU-Net v1 have several channels, by what `modality` names or what lies there."""
-    training = content.get("training")
+def _further_channel(content: Mapping[str, Any], directory: Path) -> str | None:
+    """Return in words that a listed case has a file of another channel than those that are named."""
+    training, channels = content.get("training"), len(named_channels(content)) or 1
     for entry in training if isinstance(training, list) else []:
         image = entry.get("image") if isinstance(entry, Mapping) else entry
         found = first_channel(image, directory)
-        if found == image:
-            continue
-        modality = content.get("modality")
-        if isinstance(modality, Mapping | list) and len(modality) > 1:
-            return f"modality has {len(modality)} channels ({', '.join(map(str, _values(modality)))}), a file each"
-        second = _channel_file(image, "_0001")
-        return f"beside {found} there is {second}" if (directory / second).exists() else None
+        if found != image and (directory / (more := channel_file(Path(found), channels))).exists():
+            return f"beside {found} there is {more.name}; wanted {_channels(channels)}, or that modality names all"
     return None
 
 
-def _values(names: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
-    return list(names.values() if isinstance(names, Mapping) else names)
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
 
 
 def _check_labels(labels: Any, file: str) -> list[str]:
@@ -108,7 +100,8 @@ def _list_folders(
     if ending not in EXTENSIONS:
         problems.append(f"{file}: file_ending is {ending!r}; wanted one of {', '.join(EXTENSIONS)}")
         return {}
-    images = _find_cases(directory, IMAGES, ending, problems)
+    channels = len(named_channels(content)) or 1
+    images = _find_cases(directory, IMAGES, ending, channels, problems)
     labels = [name.removesuffix(ending) for name in _names(directory / LABELS) if name.endswith(ending)]
     if not images and not problems:
         found = "none" if (directory / IMAGES).is_dir() else "no such folder"
@@ -136,26 +129,28 @@ def _list_folders(
         "test": [
             {"image": f"{TEST_IMAGES}/{case}{ending}"}
             | ({"label": f"{TEST_LABELS}/{case}{ending}"} if f"{case}{ending}" in tested else {})
-            for case in _find_cases(directory, TEST_IMAGES, ending, problems)
+            for case in _find_cases(directory, TEST_IMAGES, ending, channels, problems)
         ],
         "unlabeled": [{"image": f"{IMAGES}/{case}{ending}"} for case in images if case not in labels],
     }
 
 
-def _find_cases(directory: Path, folder: str, ending: str, problems: list[str]) -> list[str]:
+def _find_cases(directory: Path, folder: str, ending: str, channels: int, problems: list[str]) -> list[str]:
     """Return the cases of a folder of images, by their files of the first channel."""
     stems = [name.removesuffix(ending) for name in _names(directory / folder) if name.endswith(ending)]
-    others = [stem for stem in stems if not stem.endswith(CHANNEL)]
-    more = [stem for stem in others if stem[-5:-4] == "_" and stem[-4:].isdigit()]
+    numbered = {stem: channel_number(f"{stem}{ending}") for stem in stems}
+    others = [stem for stem, number in numbered.items() if number is None]
+    more = [stem for stem, number in numbered.items() if number is not None and number >= channels]
     if more and f"{more[0][:-5]}{CHANNEL}" in stems:
         problems.append(
-            f"{folder}/{more[0]}{ending}: is another channel of {more[0][:-5]}; wanted scans of one channel, of "
-            "several none is read"
+            f"{folder}/{more[0]}{ending}: is another channel of {more[0][:-5]}; wanted {_channels(channels)}, or that "
+            "channel_names names all"
         )
-    elif others:
+    elif more or others:
+        wrong = (more + others)[0]
         problems.append(
-            f"{folder}/{others[0]}{ending}: has no number of a channel, as {len(others)} files of {folder}; wanted "
-            f"{others[0]}{CHANNEL}{ending}"
+            f"{folder}/{wrong}{ending}: has no number of a channel, as {len(more + others)} files of {folder}; wanted "
+            f"{wrong}{CHANNEL}{ending}"
         )
     return [stem.removesuffix(CHANNEL) for stem in stems if stem.endswith(CHANNEL)]
 
@@ -164,3 +159,29 @@ def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def named_channels(content: Mapping[str, Any]) -> list[str]:
+    """Return the names of the channels in their order, as the keys of a `dataset.json` give them; none: not said."""
+    said = next((content[key] for key in KEYS if content.get(key)), None)
+    if isinstance(said, Mapping):
+        keys = sorted(said, key=lambda key: (not str(key).isdigit(), int(key) if str(key).isdigit() else 0))
+        return [str(said[key]) for key in keys]
+    if isinstance(said, str):
+        return [said]
+    return [str(name) for name in said] if isinstance(said, Sequence) else []
+
+
+def channel_kinds(content: Mapping[str, Any], images: Sequence[str]) -> list[str]:
+    """Return the names of the channels; where the datalist doesn't say, what all images do that are DICOM series."""
+    named = named_channels(content)
+    if named:
+        return named
+    found = {read_modality(Path(image)) for image in images}
+    return [found.pop() or ""] if len(found) == 1 else [""]
+
+
+def has_hounsfield(name: str) -> bool:
+    """Return whether a channel of this name is a CT, whose numbers mean the same in every scan: `CT`, `CT (venous)`."""
+    words = re.findall(r"[a-z]+", name.lower())
+    return bool(words) and words[0] in CT

@@ -102,7 +102,7 @@ class FineCases:
         return [index for index, case in enumerate(self.cases) if case["labeled"]]
 
     def cut(self, case: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the region of a case: `image` [1, h, w, d] half, `label` [1, h, w, d] uint8 (class or 255), `points`.
+        """Return the region of a case: `image` [C, h, w, d] half, `label` [1, h, w, d] uint8 (class or 255), `points`.
 
         `points` [n, 4] int16: class, and a voxel of it, at most 2000 of each class; n is 0 where there is no region.
         """
@@ -180,7 +180,7 @@ def find_points(label: Tensor, classes: int) -> Tensor:
 
 
 def read_patch(path: str, centre: Sequence[int], size: Sequence[int]) -> dict[str, Tensor]:
-    """Return `image` float32 and `label` [1, *size] of a kept case around a voxel; only the patch is read.
+    """Return `image` [C, *size] float32 and `label` [1, *size] of a kept case around a voxel; only the patch is read.
 
     Beyond the region the image repeats its edge, and the label is unknown.
     """

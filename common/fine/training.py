@@ -32,7 +32,7 @@ class FineTraining:
         run: of the config.
         plan: where the stage is listed.
         cases: what is learnt from.
-        network: image [B, 1, *window] -> logits [B, K, *window]; None: the coarse level is the only one.
+        network: image [B, C, *window] -> logits [B, K, *window]; None: the coarse level is the only one.
         augmentation: of a patch's `image` and `label`.
         epochs, epoch_length, learning_rate: of the stage.
         labeled_batch, unlabeled_batch: patches of a step from cases with and without a label.

@@ -11,6 +11,9 @@ from ..files.tensor_files import load_tensors
 
 FINE = "fine"  # name of the fine network within one of two levels
 
+Range = tuple[float, float]  # values of a file that become 0 and 1
+PERCENTILES: Range = (0.0, 0.0)  # what stands in a model.pt for none: two tensors with NaN are never equal
+
 
 @dataclass(frozen=True)
 class Level:
@@ -49,9 +52,11 @@ class Grid:
         spatial_size, pixdim, strides: see `Level`.
         label_values: value of each class in a label map, background first.
         fine: a second, finer level, whose windows are put where the first one finds something; None: there is none.
+        intensity_range: of each channel of a scan, the values of the file that become 0 and 1; None: percentiles of
+            each scan's own.
 
     Raises:
-        ValueError: see `Level`; fewer than two classes.
+        ValueError: see `Level`; fewer than two classes; no channel, or a range that doesn't ascend.
     """
 
     spatial_size: tuple[int, ...]
@@ -59,8 +64,11 @@ class Grid:
     label_values: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...] | None = None
     fine: Level | None = None
+    intensity_range: tuple[Range | None, ...] = (None,)
 
     def __post_init__(self) -> None:
+        if not self.intensity_range or any(pair is not None and not pair[0] < pair[1] for pair in self.intensity_range):
+            raise ValueError(f"intensity_range is {self.intensity_range}; wanted two ascending numbers a channel")
         if len(self.label_values) < 2:
             raise ValueError(f"label_values is {list(self.label_values)}; wanted the background and at least one more")
         self.level.check()
@@ -75,9 +83,16 @@ class Grid:
         """The fine level, or the only one."""
         return self.fine or self.level
 
+    @property
+    def channels(self) -> int:
+        """Channels of a scan."""
+        return len(self.intensity_range)
+
     def as_dict(self) -> dict[str, Any]:
         """Return its fields as lists, for JSON; what isn't known or isn't there is left out."""
-        known = {**self.level.as_dict(), "label_values": list(self.label_values)}
+        known: dict[str, Any] = {**self.level.as_dict(), "label_values": list(self.label_values)}
+        if self.intensity_range != (None,):
+            known["intensity_range"] = [None if pair is None else list(pair) for pair in self.intensity_range]
         return known if self.fine is None else {**known, "fine": self.fine.as_dict()}
 
 
@@ -95,11 +110,20 @@ def make_grid(
     label_values: Iterable[float],
     strides: Iterable[Iterable[float]] | None = None,
     fine: Level | None = None,
+    intensity_range: Iterable[Sequence[float] | None] = (None,),
 ) -> Grid:
     """Return a grid of any numbers: whole sizes and values, spacings to a ten-thousandth of a mm."""
     level = make_level(spatial_size, pixdim, strides)
     values = tuple(int(v) for v in label_values)
-    return Grid(level.spatial_size, level.pixdim, values, level.strides, fine)
+    return Grid(level.spatial_size, level.pixdim, values, level.strides, fine, make_ranges(intensity_range))
+
+
+def make_ranges(ranges: Iterable[Sequence[float] | None]) -> tuple[Range | None, ...]:
+    """Return ranges of any numbers, to six digits, which float32 holds; one of `PERCENTILES` is none."""
+    return tuple(
+        None if pair is None or tuple(pair) == PERCENTILES else (float(f"{pair[0]:.6g}"), float(f"{pair[1]:.6g}"))
+        for pair in ranges
+    )
 
 
 def read_grid(path: str | None, default: Mapping[str, Sequence[float]]) -> Grid:
@@ -112,4 +136,5 @@ def read_grid(path: str | None, default: Mapping[str, Sequence[float]]) -> Grid:
     fine = None
     if f"{FINE}.pixdim" in tensors:
         fine = make_level(*(tensors[f"{FINE}.{name}"].tolist() for name in ("spatial_size", "pixdim", "strides")))
-    return make_grid(**found, strides=strides, fine=fine)
+    ranges = tensors["intensity_range"].tolist() if "intensity_range" in tensors else (None,)
+    return make_grid(**found, strides=strides, fine=fine, intensity_range=ranges)

@@ -12,9 +12,10 @@ from monai.data import MetaTensor
 from monai.transforms import percentile
 from torch import Tensor
 
+from ..errors import InputError
 from ..imaging.morphology import dilate, erode
 from ..imaging.scanned import find_padding
-from .grid import Grid
+from .grid import Grid, Range
 from .to_grid import ToGridd, WayToGrid
 
 LARGE = 32_000_000  # voxels of which a copy in float32 is not made to sort it
@@ -23,19 +24,21 @@ WHOLE_RANGE = 1 << 17  # values of integers that are counted one by one
 
 
 class ImageToGridd(ToGridd):
-    """Bring an image [1, H, W, D], a RAS MetaTensor of any real dtype, to a grid, with intensities in [0, 1].
+    """Bring an image [C, H, W, D], a RAS MetaTensor of any real dtype, to a grid, with intensities in [0, 1].
 
-    They are scaled slab by slab on the way, so that no copy of the scan in float32 exists. Otherwise as MONAI's
-    `ScaleIntensityRangePercentilesd`, clipped, with percentiles of the voxels that were scanned: however much padding
-    or empty margin a volume has, its tissue gets the same intensities. What was not scanned (`find_padding`) becomes
-    0, as air is. A volume without any gets what MONAI's transform gives; so does one whose percentiles inside are
-    equal, as in a phantom of two values.
+    Each channel is scaled by itself, slab by slab on the way, so that no copy of the scan in float32 exists: by the
+    grid's range where it has one, else as MONAI's `ScaleIntensityRangePercentilesd`, clipped, with percentiles of the
+    voxels that were scanned: however much padding or empty margin a volume has, its tissue gets the same intensities.
+    What was not scanned (`find_padding`) becomes 0, as air is. Without a range, a volume without any gets what MONAI's
+    transform gives; so does one whose percentiles inside are equal, as in a phantom of two values.
 
     Args:
         keys: images.
         grid: see `ToGridd`.
-        percentiles: that become 0 and 1.
-        intensity_range: values of the file that become 0 and 1, in the place of percentiles; None or NaN: percentiles.
+        percentiles: that become 0 and 1 in a channel for which the grid has no range.
+
+    Raises:
+        InputError: as `ToGridd`; an image with another number of channels than the grid.
     """
 
     def __init__(
@@ -43,19 +46,23 @@ class ImageToGridd(ToGridd):
         keys: KeysCollection,
         grid: Grid,
         percentiles: Sequence[float] = (1, 99),
-        intensity_range: Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, grid, allow_missing_keys)
-        self.percentiles, self.intensity_range = percentiles, intensity_range
+        self.percentiles = percentiles
 
     def bring(self, way: WayToGrid, values: Tensor) -> Tensor:
-        """Return the values [1, H, W, D] of a scan on the grid."""
-        return way.resample(values, measure_intensity(values, self.percentiles, self.intensity_range))
+        """Return the values [C, H, W, D] of a scan on the grid."""
+        if len(values) != self.grid.channels:
+            name = way.meta.get("filename_or_obj", "the image")
+            raise InputError(f"{name}: has {len(values)} channels; wanted {self.grid.channels}, as the model has")
+        channels = zip(values.split(1), self.grid.intensity_range, strict=True)
+        scaled = [way.resample(one, measure_intensity(one, self.percentiles, pair)) for one, pair in channels]
+        return scaled[0] if len(scaled) == 1 else torch.cat(scaled)
 
 
 class ImageToFinestd(ImageToGridd):
-    """Bring a whole image [1, H, W, D], a RAS MetaTensor, to the spacing of a grid's finest level; nothing is cut.
+    """Bring a whole image [C, H, W, D], a RAS MetaTensor, to the spacing of a grid's finest level; nothing is cut.
 
     Along an axis on which the scan is shorter than the window of an only level it is padded to that by its edge, as in
     `ImageToGridd`; on a longer one it is padded to whole blocks of `BLOCK` voxels or what the window is a multiple of.
@@ -86,18 +93,16 @@ class Intensity:
         return values if self.black is None else values.masked_fill_(self.black[index], 0.0)
 
 
-def measure_intensity(
-    values: Tensor, percentiles: Sequence[float], intensity_range: Sequence[float] | None = None
-) -> Intensity:
+def measure_intensity(values: Tensor, percentiles: Sequence[float], intensity_range: Range | None = None) -> Intensity:
     """Return how the values [1, H, W, D] of a scan become intensities; see `ImageToGridd`."""
     array = values[0].cpu().numpy()
     padding = find_padding(array)
-    if intensity_range is None or not np.isfinite(intensity_range).all():
+    if intensity_range is None:
         low, high = scanned_percentiles(array, padding, percentiles)
         if padding is not None and low == high:
             return Intensity(*scanned_percentiles(array, None, percentiles))
     else:
-        low, high = (float(value) for value in intensity_range)
+        low, high = intensity_range
     if padding is None or max(part.max() for part in _parts(array, padding)) <= low:
         return Intensity(low, high)  # it becomes 0 by itself
     # tissue of the padding's very value that touches it stays: it is no solid block

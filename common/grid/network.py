@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .grid import Grid
+from .grid import PERCENTILES, Grid, make_ranges
 
 
 class GridNetwork(nn.Module):
@@ -17,8 +17,11 @@ class GridNetwork(nn.Module):
     Args:
         spatial_size, pixdim, label_values, strides: see `Grid`; K = len(label_values). Strides that are no list an axis
             are not kept: a model.pt of before there were such has none.
+        intensity_range: see `Grid`; kept as [C, 2], 0 and 0 where a channel has percentiles of each scan. A model of
+            one channel with these doesn't keep it: nor does a model.pt of before there were ranges.
 
     Attributes:
+        channels: C of the image.
         window: voxels that the network sees at once.
 
     Raises:
@@ -31,12 +34,20 @@ class GridNetwork(nn.Module):
         pixdim: Sequence[float],
         label_values: Sequence[int],
         strides: Sequence[Any] | None = None,
+        intensity_range: Sequence[Sequence[float] | None] = (None,),
     ) -> None:
         super().__init__()
-        Grid(tuple(spatial_size), tuple(pixdim), tuple(label_values))  # refuses what is no grid
-        self.classes, self.window = len(label_values), [int(n) for n in spatial_size]
+        intensity_range = make_ranges(intensity_range)
+        Grid(
+            tuple(spatial_size), tuple(pixdim), tuple(label_values), intensity_range=intensity_range
+        )  # refuses what is no grid
+        self.classes, self.channels = len(label_values), len(intensity_range)
+        self.window = [int(n) for n in spatial_size]
         if strides is not None and all(isinstance(step, Sequence) for step in strides):
             self.register_buffer("strides", torch.tensor([[float(n) for n in step] for step in strides]))
+        if any(pair is not None for pair in intensity_range) or len(intensity_range) > 1:
+            ranges = [PERCENTILES if pair is None else pair for pair in intensity_range]
+            self.register_buffer("intensity_range", torch.tensor([[float(v) for v in pair] for pair in ranges]))
         self.register_buffer("spatial_size", torch.tensor([float(n) for n in spatial_size]))
         self.register_buffer("pixdim", torch.tensor([float(p) for p in pixdim]))
         self.register_buffer("label_values", torch.tensor([float(v) for v in label_values]))
@@ -46,12 +57,12 @@ class BodyNetwork(GridNetwork):
     """Segment a volume with `body`.
 
     Args:
-        body: image [B, 1, H, W, D] -> [B, C, H, W, D] with C >= K, or, under deep supervision, several of these, the
-            finest first: a list, or a tensor [B, n, C, H, W, D]. Channels beyond K belong to a method and are left out
-            of the answer.
-        spatial_size, pixdim, label_values, strides: see `GridNetwork`.
+        body: image [B, channels, H, W, D] -> [B, C, H, W, D] with C >= K, or, under deep supervision, several of these,
+            the finest first: a list, or a tensor [B, n, C, H, W, D]. Channels beyond K belong to a method and are left
+            out of the answer.
+        spatial_size, pixdim, label_values, strides, intensity_range: see `GridNetwork`.
 
-    forward: image [B, 1, H, W, D] in [0, 1] -> logits [B, K, H, W, D].
+    forward: image [B, channels, H, W, D] in [0, 1] -> logits [B, K, H, W, D].
     """
 
     def __init__(
@@ -61,8 +72,9 @@ class BodyNetwork(GridNetwork):
         pixdim: Sequence[float],
         label_values: Sequence[int],
         strides: Sequence[Any] | None = None,
+        intensity_range: Sequence[Sequence[float] | None] = (None,),
     ) -> None:
-        super().__init__(spatial_size, pixdim, label_values, strides)
+        super().__init__(spatial_size, pixdim, label_values, strides, intensity_range)
         self.body = body
 
     def forward(self, image: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..volumes.read import read_geometry
-from .grid import Grid, Level, make_grid, make_level
+from .grid import Grid, Level, Range, make_grid, make_level, make_ranges
 
 THICK = 2.0  # times the finest spacing: an axis of such slices is not made coarser together with the others
 KEPT = 0.6  # share of the wanted spacing from which on thick slices stay as they are
@@ -39,6 +39,7 @@ def plan_grid(
     strides: Sequence[Any] | None = None,
     levels: int | None = None,
     fine_pixdim: Sequence[float] | None = None,
+    intensity_range: Sequence[Range | None] | None = None,
     model: Grid | None = None,
 ) -> Grid:
     """Choose the grid that every volume is brought to, from image headers alone.
@@ -57,14 +58,18 @@ def plan_grid(
         strides: of each step, one number or one an axis; None to choose.
         levels: 1 or 2; None: 2 where that brings something, and neither size nor spacing is given.
         fine_pixdim: of the second level, mm; None to choose.
+        intensity_range: of each channel, see `Grid`; None: that of the model, else percentiles of one channel.
         model: grid of a model whose training goes on: size and spacing are kept. None: a new model.
 
     Raises:
-        InputError: a size or spacing that is given and not the model's.
+        InputError: a size, spacing or range that is given and not the model's.
     """
+    ranges = None if intensity_range is None else make_ranges(intensity_range)
     if model is not None:
-        _require_model(model, spatial_size, pixdim)
-        return make_grid(model.spatial_size, model.pixdim, label_values, model.strides, model.fine)
+        _require_model(model, spatial_size, pixdim, ranges)
+        return make_grid(
+            model.spatial_size, model.pixdim, label_values, model.strides, model.fine, model.intensity_range
+        )
     geometry = [ras_geometry(case["image"]) for case in cases]
     extent = robust_extent([shape * spacing for shape, spacing in geometry])
     native = np.median([spacing for _, spacing in geometry], axis=0)
@@ -77,7 +82,7 @@ def plan_grid(
         spacing = _finer(first, native) if fine_pixdim is None else np.asarray(fine_pixdim, dtype=float)
         shrink = divisor if steps is None else int(np.prod(steps, axis=0).max())
         fine = _window(extent, spacing, max_voxels, shrink)
-    return make_grid(first.spatial_size, first.pixdim, label_values, first.strides, fine)
+    return make_grid(first.spatial_size, first.pixdim, label_values, first.strides, fine, ranges or (None,))
 
 
 def robust_extent(extents: Sequence[np.ndarray]) -> np.ndarray:
@@ -208,12 +213,20 @@ def _per_axis(strides: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
     return tuple((int(s),) * 3 if np.ndim(s) == 0 else tuple(int(n) for n in s) for s in strides)
 
 
-def _require_model(model: Grid, spatial_size: Sequence[int] | None, pixdim: Sequence[float] | None) -> None:
+def _require_model(
+    model: Grid,
+    spatial_size: Sequence[int] | None,
+    pixdim: Sequence[float] | None,
+    ranges: tuple[Range | None, ...] | None,
+) -> None:
     wanted = (("spatial_size", spatial_size, model.spatial_size), ("pixdim", pixdim, model.pixdim))
     problems = [
         f"{name} is {list(value)}; wanted {list(own)} as in models/model.pt, or null: its training goes on"
         for name, value, own in wanted
         if value is not None and not np.allclose(value, own, rtol=1e-3)
     ]
+    if ranges is not None and ranges != model.intensity_range:
+        said, own = ([None if pair is None else list(pair) for pair in one] for one in (ranges, model.intensity_range))
+        problems.append(f"intensity_range is {said}; wanted {own} as in models/model.pt, or null: its training goes on")
     if problems:
         raise InputError(problems)

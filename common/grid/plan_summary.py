@@ -11,7 +11,7 @@ from monai.transforms import Compose, Orientationd
 from torch import Tensor
 
 from ..volumes.label import LoadLabelVolumed
-from .grid import Grid, Level
+from .grid import Grid, Level, Range
 from .native import ToNativeGridd
 from .plan import ras_geometry
 from .to_grid import LabelToGridd, WayToGrid
@@ -35,6 +35,16 @@ def describe_grid(grid: Grid, cases: Sequence[Mapping[str, Any]]) -> Iterator[st
     yield f"level 1: {_level(grid.level)}: {seen}"
     if grid.fine is not None:
         yield f"level 2: windows of {_level(grid.fine)}, where level 1 finds something"
+
+
+def describe_ranges(ranges: Sequence[Range | None], channels: Sequence[str], where: str) -> str:
+    """Return a line on which values of a scan become 0 and 1: a range of all scans, with where it is from, or not."""
+    said = [
+        f"{name} " * bool(name)
+        + ("percentiles of each scan" if pair is None else f"{pair[0]:g} to {pair[1]:g} ({where})")
+        for name, pair in zip(channels, ranges, strict=True)
+    ]
+    return f"intensities from 0 to 1: {', '.join(said)}"
 
 
 def kept_by_levels(grid: Grid, labels: Sequence[str]) -> dict[int, dict[int, float]]:

@@ -24,7 +24,7 @@ from .to_grid import LabelToGridd
 
 
 class RequireContrastd(MapTransform):
-    """Refuse an image with NaN or Inf, or with one value alone; the item is left as it is.
+    """Refuse an image [C, H, W, D] with a channel of NaN or Inf, or of one value alone; the item is left as it is.
 
     Raises:
         InputError: one line that names the file and what was found.
@@ -32,18 +32,20 @@ class RequireContrastd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
-            problem = find_no_contrast(data[key].cpu().numpy())
-            if problem is not None:
-                raise InputError(f"{data[key].meta.get('filename_or_obj', 'the image')}: {problem}")
+            for channel in data[key].cpu().numpy():
+                problem = find_no_contrast(channel)
+                if problem is not None:
+                    raise InputError(f"{data[key].meta.get('filename_or_obj', 'the image')}: {problem}")
         return dict(data)
 
 
 class ImagePreprocessing(Compose):
-    """`image`, a path, as the network sees it: [1, H, W, D] on the grid, RAS, intensities in [0, 1], float32.
+    """`image`, a path, as the network sees it: [C, H, W, D] on the grid, RAS, intensities in [0, 1], float32.
 
     Args:
         grid: of the network.
-        percentiles: of the intensities of what was scanned that become 0 and 1; what lies beyond is clipped.
+        percentiles: of the intensities of what was scanned that become 0 and 1 in a channel for which the grid has no
+            range; what lies beyond is clipped.
     """
 
     resample: type[ImageToGridd] = ImageToGridd
@@ -52,7 +54,7 @@ class ImagePreprocessing(Compose):
         self.percentiles = [float(p) for p in percentiles]
         super().__init__(
             [
-                LoadImageVolumed("image", ensure_channel_first=False),
+                LoadImageVolumed("image", ensure_channel_first=False, channels=grid.channels),
                 EnsureChannelFirstd("image"),  # apart: MONAI Deploy leaves out what loads, and has no channel then
                 EnsureTyped("image"),
                 RequireContrastd("image"),
@@ -65,7 +67,7 @@ class ImagePreprocessing(Compose):
 class ScanPreprocessing(ImagePreprocessing):
     """`image`, a path, as a trained model is given it: the whole scan at the spacing of the finest level, never cut.
 
-    [1, H, W, D], RAS, intensities in [0, 1], float32; where a single window takes all of it, what `ImagePreprocessing`
+    [C, H, W, D], RAS, intensities in [0, 1], float32; where a single window takes all of it, what `ImagePreprocessing`
     gives.
     """
 

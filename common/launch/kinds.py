@@ -171,6 +171,13 @@ def _percentiles(word: Any) -> list[float]:
     return [lower, upper]
 
 
+def _ranges(word: Any) -> Any:
+    found = words.ranges("", word)
+    if found is None:
+        raise ValueError
+    return found
+
+
 def _device(word: Any) -> torch.device:
     if isinstance(word, bool | float) or not isinstance(word, str | int | torch.device):
         raise TypeError
@@ -204,6 +211,7 @@ RATE = number(above=0, most=10)
 COUNT, MAYBE = whole(1), whole(0)  # of what there has to be, and of what there may be none
 SEED = whole(0, 2**32 - 1)
 PERCENTILES = Kind("two ascending numbers from 0 to 100, such as 1,99", _percentiles)
+RANGES = Kind(words.RANGES, _ranges)
 VOXELS = per_axis(True, 4096)
 MM = per_axis(False, 1000)
 CHANNELS = listed(whole(1, 4096), "two or more whole numbers from 1 to 4096, such as 16,32,64,128", 2, 10)

@@ -24,6 +24,9 @@ PER_AXIS = {
     for whole in (True, False)
 }
 
+PERCENTILES = "percentiles"
+RANGES = f"{PERCENTILES}, or two ascending numbers such as -160,240; a list of these for several channels"
+
 
 def truth(key: str, word: Any) -> bool:
     """Return whether a setting is on: true/1/yes/on or false/0/no/off, in any case."""
@@ -90,6 +93,28 @@ def per_axis(key: str, word: Any, whole: bool = False) -> list[Any] | None:
     if len(found) != AXES or min(found) <= 0:
         raise InputError(f"{key} is {word!r}; wanted {PER_AXIS[whole]}, or null")
     return found
+
+
+def ranges(key: str, word: Any) -> list[tuple[float, float] | None] | None:
+    """Return a range for each channel, None for percentiles; one entry stands for all channels. None for null."""
+    if optional(word) is None:
+        return None
+    entries = items(word)
+    if not any(isinstance(part, list | tuple) or optional(part) in (None, PERCENTILES) for part in entries):
+        entries = [entries]
+    try:
+        return [_range(key, part) for part in entries]
+    except (InputError, ValueError):
+        raise InputError(f"{key} is {word!r}; wanted {RANGES}, or null") from None
+
+
+def _range(key: str, word: Any) -> tuple[float, float] | None:
+    if optional(word) is None or word == PERCENTILES:
+        return None
+    low, high = (number(key, part) for part in items(word))
+    if low >= high:
+        raise ValueError
+    return low, high
 
 
 def names(word: Any) -> list[str] | None:

@@ -28,17 +28,18 @@ class LocateThenSegment(GridNetwork):
     from values, so TorchScript and ONNX take the two networks one by one (`coarse`, `fine`).
 
     Args:
-        coarse: image [B, 1, *window] -> logits [B, K, ...], on voxels of its `pixdim`.
+        coarse: image [B, C, *window] -> logits [B, K, ...], on voxels of its `pixdim`.
         fine: the same, finer.
         overlap: of the fine windows.
 
-    forward: image [B, 1, H, W, D] in [0, 1] of any size, on voxels of the fine network's `pixdim` -> log-probabilities
+    forward: image [B, C, H, W, D] in [0, 1] of any size, on voxels of the fine network's `pixdim` -> log-probabilities
         [B, K, H, W, D], float32; float16 where that would be over 1 GB.
     """
 
     def __init__(self, coarse: GridNetwork, fine: BodyNetwork, overlap: float = OVERLAP) -> None:
         strides = coarse.strides.tolist() if hasattr(coarse, "strides") else None
-        super().__init__(coarse.window, coarse.pixdim.tolist(), coarse.label_values.tolist(), strides)
+        ranges = coarse.intensity_range.tolist() if hasattr(coarse, "intensity_range") else (None,)
+        super().__init__(coarse.window, coarse.pixdim.tolist(), coarse.label_values.tolist(), strides, ranges)
         self.coarse, self.fine, self.overlap = coarse, fine, overlap
         self.window = []  # it takes any size
 
@@ -47,7 +48,7 @@ class LocateThenSegment(GridNetwork):
         return self.segment(image) if len(image) == 1 else torch.cat([self.segment(one[None]) for one in image])
 
     def segment(self, image: Tensor) -> Tensor:
-        """Return the log-probabilities [1, K, H, W, D] of one image [1, 1, H, W, D]."""
+        """Return the log-probabilities [1, K, H, W, D] of one image [1, C, H, W, D]."""
         seen = CoarseView(image.shape[2:], self.fine.pixdim.tolist(), self.coarse.pixdim.tolist(), self.coarse.window)
         with torch.autocast(image.device.type, enabled=False):  # positions want float32
             small = seen.resample(image[0].float())[None]  # [1, 1, h, w, d]

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..imaging.morphology import dilate, erode, gaussian_smooth
-from ..tensors import known_share, plain
+from ..tensors import grey, known_share, plain
 
 
 def refine_by_intensity(
@@ -28,7 +28,7 @@ def refine_by_intensity(
     weights; the log-likelihoods, smoothed in space, are added to the log-probabilities inside that band. One pass.
 
     Args:
-        image: [1, H, W, D] in [0, 1].
+        image: [C, H, W, D] in [0, 1]; of several channels the mean counts.
         probabilities: [K, H, W, D]; where all are 0, as beyond the scan, they stay so.
         weight: of the log-likelihood; 0 returns the input.
         outer, inner: voxels of the band outside and inside the foreground.
@@ -48,7 +48,7 @@ def refine_by_intensity(
         own = hard == label
         if bool(own.any()) and k > 2:
             near |= dilate(own, 2) & ~erode(own, 2)
-    index = (image[0].float().clamp(0, 1) * (bins - 1)).round().long()
+    index = (grey(image)[0].float().clamp(0, 1) * (bins - 1)).round().long()
     logs = []
     for label in range(k):
         counts = torch.bincount(index[near], weights=probabilities[label][near].float(), minlength=bins)
@@ -70,7 +70,7 @@ class RefineIntensityd(MapTransform):
 
     Args:
         keys: probabilities [K, H, W, D].
-        image_key: image [1, H, W, D] on the same grid.
+        image_key: image [C, H, W, D] on the same grid.
     """
 
     def __init__(self, keys: Hashable | Sequence[Hashable], image_key: str = "image", weight: float = 1.0,

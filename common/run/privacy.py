@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data.nnunet import first_channel, with_lists
+from ..data.nnunet import first_channel, named_channels, with_lists
 from ..errors import InputError
+from ..volumes.names import channel_file, channel_number
 
 # keys of a datalist that change nothing of what is learnt, or, as `reject`, are meant to be filled while a run pauses
 NOT_LEARNT = ("reject", "validation", "test", "numTest", "name", "description", "reference", "licence", "release")
@@ -39,9 +40,10 @@ def hash_dataset(dataset_dir: str | os.PathLike, name: str = "dataset.json") -> 
     content = with_lists(content, root, path.name)
     learnt = {key: value for key, value in content.items() if key not in NOT_LEARNT}
     digest, own = hashlib.sha256(text), hashlib.sha256(json.dumps(learnt, sort_keys=True).encode())
-    known = {first_channel(name, root) for name in texts(learnt)}
+    channels = len(named_channels(content))
+    known = set(_files(learnt, root, channels))
     count, size = 0, 0
-    for listed in sorted({first_channel(name, root) for name in texts(content)}):
+    for listed in sorted(set(_files(content, root, channels))):
         try:
             found = os.stat(root / listed).st_size if (root / listed).is_file() else None
         except (OSError, ValueError):  # most texts of a datalist are no file names, some can't even be one
@@ -70,6 +72,15 @@ def hash_cases(groups: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, A
                 digest.update(f"\t{path.name}\t{found}".encode("utf-8", "surrogatepass"))
                 count, size = count + 1, size + found
     return {"sha256": digest.hexdigest(), "files": count, "bytes": size, "cases": cases}
+
+
+def _files(content: Any, root: Path, channels: int) -> Iterator[str]:
+    """Yield all strings of a datalist, those that name a scan of several files as all of these."""
+    for text in texts(content):
+        first = first_channel(text, root)
+        yield first
+        if channels > 1 and channel_number(first) == 0:
+            yield from (channel_file(Path(first), number).as_posix() for number in range(1, channels))
 
 
 def texts(value: Any) -> Iterator[str]:

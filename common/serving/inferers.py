@@ -32,7 +32,7 @@ class AffineTTAInferer(Inferer):
         seed: of the draw.
         amp: bfloat16 autocast; None follows the device.
 
-    __call__: (image [B, 1, H, W, D], network) -> log-probabilities [B, K, H, W, D], float32.
+    __call__: (image [B, C, H, W, D], network) -> log-probabilities [B, K, H, W, D], float32.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class VolumeInferer(Inferer):
         batch_size: windows at once.
         amp: bfloat16 autocast; None follows the device.
 
-    __call__: (image [B, 1, H, W, D], network) -> log-probabilities [B, K, H, W, D], float32.
+    __call__: (image [B, C, H, W, D], network) -> log-probabilities [B, K, H, W, D], float32.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class VolumeInferer(Inferer):
 def scan_probabilities(
     image: Tensor, network: Any, predictor: Callable[[Tensor], Tensor], overlap: float = 0.5, batch_size: int = 1
 ) -> Tensor:
-    """Return the probabilities of an image [B, 1, H, W, D], in windows where it is larger than the network's own."""
+    """Return the probabilities of an image [B, C, H, W, D], in windows where it is larger than the network's own."""
     window = getattr(network, "window", None)
     if not window:  # a network of two levels looks for itself, and one that is none of ours says nothing
         return predictor(image)

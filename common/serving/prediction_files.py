@@ -29,11 +29,12 @@ class CaseFolderLayout(FolderLayoutBase):
 
     def __init__(self, output_dir: str, postfix: str) -> None:
         self.output_dir, self.postfix = Path(output_dir), postfix
+        self.channels = 1  # of the scan at hand: of several a file's number is no part of the case
 
     def filename(self, subject: str = "0", **kwargs: Any) -> str:
         """Return the path for an image path `subject`, after making its folder."""
         image = Path(subject)
-        case = image.name if image.is_dir() else case_id(image)
+        case = image.name if image.is_dir() else case_id(image, self.channels)
         folder = self.output_dir / case
         folder.mkdir(parents=True, exist_ok=True)
         return str(folder / f"{case}_{self.postfix}.nii.gz")
@@ -102,9 +103,10 @@ class SavePredictiond(SaveImaged):
         wanted: bool = True,
     ) -> None:
         kind = np.float32 if label_values is None else np.uint8 if max(label_values) < 256 else np.uint16
+        self.layout = CaseFolderLayout(path(output_dir), postfix)
         super().__init__(
             keys,
-            folder_layout=CaseFolderLayout(path(output_dir), postfix),
+            folder_layout=self.layout,
             output_dtype=kind,
             writer=ScanNibabelWriter,
             print_log=False,
@@ -114,4 +116,7 @@ class SavePredictiond(SaveImaged):
         self.wanted = truth(f"save of {postfix}", wanted)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return super().__call__(data) if self.wanted else dict(data)
+        if not self.wanted:
+            return dict(data)
+        self.layout.channels = len(data["image"]) if "image" in data else 1
+        return super().__call__(data)

@@ -13,13 +13,13 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from ..data.checks import Geometry, check_mask, compare_grids
+from ..data.checks import check_mask
 from ..data.presence import read_slice_labels
 from ..errors import InputError
 from ..grid.field_of_view import TIE, inside_scan
 from ..volumes.label import round_labels
 from ..volumes.read import read_geometry, read_volume
-from ..volumes.volume import Unreadable
+from ..volumes.volume import Geometry, Unreadable, compare_grids
 from .presence_volume import ScanSlices
 
 SHOWN_SLICES = 8

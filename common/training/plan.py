@@ -53,8 +53,9 @@ class Plan:
                 print(f"plan: {printable(line)}", flush=True)
         for name, part in {"run": self.run, **self.parts, **self.trainers}.items():
             self.run.manifest.note(name, settings_of(part))
-        # a finding and no setting: it is no part of the run's identity
+        # findings and no settings: they are no part of the run's identity
         self.run.manifest.facts["kept_by_level"] = self.cohort.kept
+        self.run.manifest.facts["intensity_range"] = self.cohort.grid.as_dict().get("intensity_range")
         self.run.begin()
         self.run.manifest.write()
         self.stages()

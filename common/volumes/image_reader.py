@@ -14,7 +14,7 @@ from monai.transforms import LoadImage, LoadImaged
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from ..errors import InputError
-from .read import read_volume
+from .read import count_channels, read_channels
 from .volume import Unreadable, Volume
 
 FORMS = "nifti_forms"  # key of the metadata: what a NIfTI scan's header says of its place, for what is written for it
@@ -23,30 +23,38 @@ BLOCK = (32, 16, 64)  # voxels that fit into a processor's cache
 
 
 class VolumeReader(ImageReader):
-    """MONAI's face of `read_volume`: one file, or one folder of a DICOM series, as [H, W, D] with its affine, RAS mm.
+    """MONAI's face of `read_channels`: one file, or one folder of a DICOM series, as [H, W, D] with its affine, RAS mm.
+
+    Args:
+        channels: of a scan; of several it is [C, H, W, D].
 
     Raises:
         InputError: when reading: one line that names the file and what is wrong with it.
     """
 
+    def __init__(self, channels: int = 1) -> None:
+        self.channels = channels
+
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return len(ensure_tuple(filename)) == 1
 
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Volume:
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[Volume]:
         (path,) = ensure_tuple(data)
         try:
-            return read_volume(path)
+            return read_channels(path, self.channels)
         except Unreadable as error:
             raise InputError(f"{path}: {error}") from error
 
-    def get_data(self, img: Volume) -> tuple[np.ndarray, dict]:
-        return for_torch(img.array), {
-            MetaKeys.AFFINE: img.affine.copy(),
-            MetaKeys.ORIGINAL_AFFINE: img.affine.copy(),
-            MetaKeys.SPATIAL_SHAPE: np.asarray(img.array.shape),
-            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+    def get_data(self, img: list[Volume]) -> tuple[np.ndarray, dict]:
+        first = img[0]
+        arrays = [for_torch(volume.array) for volume in img]
+        return arrays[0] if len(img) == 1 else np.stack(arrays), {
+            MetaKeys.AFFINE: first.affine.copy(),
+            MetaKeys.ORIGINAL_AFFINE: first.affine.copy(),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(first.array.shape),
+            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan") if len(img) == 1 else 0,
             MetaKeys.SPACE: SpaceKeys.RAS,
-            FORMS: img.forms.copy(),
+            FORMS: first.forms.copy(),
         }
 
 
@@ -74,27 +82,33 @@ def turned(array: np.ndarray, kind: np.dtype | None = None) -> np.ndarray:
 
 
 class LoadImageVolumed(LoadImaged):
-    """`LoadImaged` by `VolumeReader` alone: [H, W, D], or [1, H, W, D], a MetaTensor of the file's numbers (`KEPT`).
+    """`LoadImaged` by `VolumeReader` alone: [H, W, D], or [C, H, W, D], a MetaTensor of the file's numbers (`KEPT`).
 
     Clients that load images themselves know it for MONAI's, by its class or by its name, and leave it out or wrap it.
 
     Args:
         keys: paths, replaced by what they hold.
-        ensure_channel_first: False gives [H, W, D].
+        ensure_channel_first: False gives [H, W, D] of a scan of one channel.
+        channels: of a scan.
     """
 
     def __init__(
-        self, keys: KeysCollection, ensure_channel_first: bool = True, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        ensure_channel_first: bool = True,
+        allow_missing_keys: bool = False,
+        channels: int = 1,
     ) -> None:
+        self.channels = channels
         super().__init__(
             keys, dtype=None, ensure_channel_first=ensure_channel_first, allow_missing_keys=allow_missing_keys
         )
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         # a reader that is only registered is passed over without a word where it refuses a file
-        return super().__call__(data, reader or VolumeReader())
+        return super().__call__(data, reader or VolumeReader(self.channels))
 
 
 def load_image(path: str | Path) -> Any:
-    """Return the volume at a path as `LoadImageVolumed` does."""
-    return LoadImage(image_only=True, ensure_channel_first=True)(path, reader=VolumeReader())
+    """Return what one file holds as `LoadImageVolumed` does, all its channels; for pictures."""
+    return LoadImage(image_only=True, ensure_channel_first=True)(path, reader=VolumeReader(count_channels(path)))

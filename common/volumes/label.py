@@ -63,13 +63,13 @@ class LabelReader(VolumeReader):
         InputError: when reading: as `VolumeReader`; also one line where a label map holds other than whole numbers.
     """
 
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Volume:
-        volume = super().read(data, **kwargs)
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[Volume]:
+        (volume,) = super().read(data, **kwargs)
         label = round_labels(volume.array)
         wrong = find_fractions(label)
         if wrong:
             raise InputError(f"{ensure_tuple(data)[0]}: {wrong}")
-        return Volume(smallest_integers(label), volume.affine)
+        return [Volume(smallest_integers(label), volume.affine)]
 
 
 class LoadLabelVolumed(LoadImageVolumed):

@@ -47,17 +47,18 @@ def find_nifti(path: Path) -> tuple[Path, Path] | None:
     return header, inside(header, stem + (ends or PAIR[2:])[0])
 
 
-def read_nifti(path: Path, data: Path | None = None) -> Volume:
+def read_nifti(path: Path, data: Path | None = None, series: bool = False) -> Volume:
     """Read a header and its voxels, the gzip checksum included.
 
     Args:
         data: file of the voxels; None: the same.
+        series: a fourth dimension is allowed, in which a file holds several volumes.
 
     Raises:
         Unreadable: what is wrong with the file; by its header alone, before memory is taken, where that tells.
     """
     data = path if data is None else data
-    raw, header, affine = _read_header(path, data)
+    raw, header, affine = _read_header(path, data, series)
     offset, count = header.get_data_offset(), _voxel_bytes(header)
     with _open(data) as stream:
         try:
@@ -72,22 +73,23 @@ def read_nifti(path: Path, data: Path | None = None) -> Volume:
     return Volume(_scaled(content, header), affine, read_forms(raw))
 
 
-def read_nifti_geometry(path: Path, data: Path | None = None) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Return (shape in voxels, affine to RAS mm) from the header alone; see `read_nifti`."""
-    _, header, affine = _read_header(path, path if data is None else data)
+def read_nifti_geometry(path: Path, data: Path | None = None) -> tuple[tuple[int, ...], np.ndarray]:
+    """Return (shape in voxels, affine to RAS mm) from the header alone, of four dimensions where a file has them; see
+    `read_nifti`."""
+    _, header, affine = _read_header(path, path if data is None else data, series=True)
     return header.get_data_shape(), affine
 
 
-def check_nifti(path: Path, data: Path | None = None) -> tuple[tuple[int, int, int], np.ndarray]:
+def check_nifti(path: Path, data: Path | None = None, series: bool = False) -> tuple[tuple[int, ...], np.ndarray]:
     """Return what `read_nifti_geometry` does of a file that holds the voxels it declares, as far as its end tells.
 
     A gzip file ends with how many bytes it holds. Where that isn't what the header declares all is read, to say why.
     """
     data = path if data is None else data
-    _, header, affine = _read_header(path, data)
+    _, header, affine = _read_header(path, data, series)
     declared = header.get_data_offset() + _voxel_bytes(header)
     if _is_packed(data) and not 0 <= (_last_length(data) - declared) % (1 << 32) <= SPARE:
-        read_nifti(path, data)
+        read_nifti(path, data, series)
     return header.get_data_shape(), affine
 
 
@@ -121,7 +123,7 @@ def _too_short(held: int, declared: int) -> str:
     return f"not a readable NIfTI file (holds {held} bytes, its header declares {declared}); wanted a whole one"
 
 
-def _read_header(path: Path, data: Path) -> tuple[Any, Any, np.ndarray]:
+def _read_header(path: Path, data: Path, series: bool) -> tuple[Any, Any, np.ndarray]:
     """Return the header as stored, the same as nibabel mends it, and the affine in mm."""
     import nibabel
     from nibabel.imageglobals import LoggingOutputSuppressor
@@ -143,6 +145,7 @@ def _read_header(path: Path, data: Path) -> tuple[Any, Any, np.ndarray]:
             # check=False: nibabel would mend a zero spacing without a word
             raw = kind(block, check=False)
             shape = raw.get_data_shape()
+            shape = shape[:3] if series and len(shape) == 4 and shape[3] > 0 else shape
             require_3d(shape, raw.get_data_dtype())
             pixdim = np.asarray(raw["pixdim"][1:4], dtype=float) * unit_mm(raw)
             if not np.isfinite(pixdim).all() or pixdim.min() < SMALLEST_SPACING:

@@ -11,10 +11,15 @@ import numpy as np
 from .nifti_forms import NO_FORMS
 
 SHOWN_VALUES = 5
+SPACING_TOLERANCE = 1e-3  # relative
+DIRECTION_TOLERANCE = 1e-3  # largest difference of a direction cosine
+ORIGIN_TOLERANCE = 1e-2  # mm
 SMALLEST_SPACING = 1e-6  # mm
 SMALLEST_EXTENT, LARGEST_EXTENT = 1.0, 5000.0  # mm; beyond, a header has its units wrong
 # A CT of 512 x 512 x 2000 voxels has two thirds of it. All volumes become float32, so that voxels count, not bytes
 LARGEST_VOXELS = 800_000_000
+
+Geometry = tuple[tuple[int, ...], np.ndarray]  # shape in voxels, affine to RAS mm
 
 
 class Unreadable(Exception):
@@ -31,6 +36,11 @@ class Volume:
     array: np.ndarray
     affine: np.ndarray
     forms: np.ndarray = field(default_factory=NO_FORMS.copy)
+
+    @property
+    def geometry(self) -> Geometry:
+        """Shape in voxels, and affine to RAS mm."""
+        return self.array.shape, self.affine
 
 
 def require_3d(shape: Sequence[int], dtype: np.dtype) -> None:
@@ -95,3 +105,22 @@ def numbers_text(values: Iterable[float]) -> str:
     values = list(values)
     more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
     return ", ".join(f"{value:g}" for value in values[:SHOWN_VALUES]) + more
+
+
+def compare_grids(label: Geometry, image: Geometry, image_name: str) -> list[str]:
+    """Return in what the (shape, affine) of a label differs from that of its image, a line each."""
+    problems = []
+    (shape, affine), (image_shape, image_affine) = label, image
+    if tuple(shape) != tuple(image_shape):
+        problems.append(f"shape {tuple(shape)}; wanted {tuple(image_shape)} as in {image_name}")
+    found, wanted = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, image_affine))
+    if (abs(found - wanted) > SPACING_TOLERANCE * wanted).any():
+        problems.append(f"spacing {numbers_text(found)} mm; wanted {numbers_text(wanted)} mm as in {image_name}")
+    found, wanted = affine[:3, :3] / found, image_affine[:3, :3] / wanted
+    if abs(found - wanted).max() > DIRECTION_TOLERANCE:
+        rows = [direction.round(4).tolist() for direction in (found, wanted)]
+        problems.append(f"direction {rows[0]}; wanted {rows[1]} as in {image_name}")
+    found, wanted = affine[:3, 3], image_affine[:3, 3]
+    if abs(found - wanted).max() > ORIGIN_TOLERANCE:
+        problems.append(f"origin {numbers_text(found)} mm; wanted {numbers_text(wanted)} mm as in {image_name}")
+    return problems

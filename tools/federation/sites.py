@@ -18,10 +18,13 @@ from monai.utils import set_determinism
 
 from common.errors import InputError, find_input_error
 from common.files.tensor_files import atomic_save, load_tensors
+from common.grid.grid import read_grid
+from common.launch.words import PERCENTILES
 
 from ..unpack import unpack
 
 GRID = ("spatial_size", "pixdim")
+RANGES = "intensity_range"
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Plan:
     """What must be equal at all sites: settings, the grid, value -> name of the labels; and the first weights."""
 
     settings: dict[str, Any]
-    grid: dict[str, list]
+    grid: dict[str, Any]
     labels: dict[int, str]
     weights: dict[str, torch.Tensor]
 
@@ -60,7 +63,7 @@ def plan(sites: list[Site], settings: Mapping[str, Any], start: Path | None = No
     """Read the data sets of all sites, as the bundle itself does, and fix what they have to share.
 
     The grid is that of `start`, else of `settings`, else the one that the first site alone would have. A simulation may
-    look at all data; real sites agree on `spatial_size` and `pixdim` beforehand.
+    look at all data; real sites agree on `spatial_size`, `pixdim` and `intensity_range` beforehand.
 
     Args:
         settings: keys of train.json for all sites.
@@ -74,6 +77,7 @@ def plan(sites: list[Site], settings: Mapping[str, Any], start: Path | None = No
     if tensors is not None:
         shared |= {key: [round(float(v), 6) for v in tensors[key]] for key in GRID}
         shared["spatial_size"] = [int(n) for n in shared["spatial_size"]]
+        shared[RANGES] = read_grid(str(start), {}).as_dict().get(RANGES, PERCENTILES)
     sys.path.insert(0, str(sites[0].bundle))  # the code of all copies is the same
     parser = _parser(sites[0], shared, {})
     if "federated" in parser:
@@ -81,6 +85,7 @@ def plan(sites: list[Site], settings: Mapping[str, Any], start: Path | None = No
         parser["federated"] = True
     cohort = _cohort(parser, sites[0])
     grid = {key: cohort.grid.as_dict()[key] for key in GRID}
+    grid[RANGES] = cohort.grid.as_dict().get(RANGES, PERCENTILES)  # each site would measure its own
     problems = []
     for site in sites:
         found = cohort if site is sites[0] else _cohort(_parser(site, shared, grid), site)

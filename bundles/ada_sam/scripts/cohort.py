@@ -12,10 +12,11 @@ from .common.data.datalist import Case, Datalist
 from .common.data.presence import foreground_values
 from .common.data.selection import given_label_slices, labeled_cases, strip_labels
 from .common.errors import InputError
+from .common.grid.ranges import RangeSamples
 from .common.launch.words import optional_number
 from .common.slices.cohort import PresenceCohort
 from .common.slices.masked_slices import draw_label_slices, read_label_slices
-from .common.volumes.read import read_geometry
+from .common.volumes.read import read_channels, read_geometry
 
 AUTO = "auto"
 AUTO_BUDGET = 20
@@ -73,6 +74,17 @@ class FewSlicesCohort(PresenceCohort):
         # only now, so that no mask is opened but on the chosen slices
         self.cases = [self._with_masks(case) for case in self.cases]
         self._masks_show = self._check_masks()
+
+    def sample_labels(self, samples: RangeSamples) -> None:
+        for case in self.cases:
+            name = case["case"]
+            if name not in self.label_slices:
+                continue
+            axis, indices = self.slice_labels[name].axis, self.label_slices[name]
+            grid = read_geometry(case["image"])
+            masks = read_label_slices(self._files[name], axis, indices, self.labels, grid, name)
+            scan = read_channels(case["image"], len(self.channels))
+            samples.add_labelled([channel.array.take(indices, axis) for channel in scan], masks)
 
     @property
     def whole_cases(self) -> list[Case]:

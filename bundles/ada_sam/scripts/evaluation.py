@@ -61,7 +61,7 @@ class AddAdaSamd(AddComparedd):
             found[way] = segment_scan(inference, embeddings, data["image"]).probabilities.cpu()
         if self.unet is not None:
             axis = self.volume.inference.slice_axis
-            planes = context_planes(image, axis, self.volume.context)
+            planes = context_planes(self.volume.grey(image), axis, self.volume.context)
             found[UNET] = segment_slices(self.unet, planes, axis).cpu()
         return found
 

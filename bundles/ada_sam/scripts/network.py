@@ -12,7 +12,9 @@ from torch import Tensor
 from .common.files.tensor_files import load_tensors
 from .common.grid.grid import Grid
 from .common.grid.network import BodyNetwork, GridNetwork
+from .common.launch.words import optional_number
 from .common.sam.features.volume import encode_volume
+from .common.tensors import grey
 from .slice_model.ada_sam import AdaSam
 from .volume.volume_inference import VolumeInference
 
@@ -33,21 +35,34 @@ class AdaSamVolume(GridNetwork):
         slice_axis: 0, 1 or 2 of the grid.
         grid: of the volume; K is the number of its label values.
         context: 2.5D: the channels of slice z are the slices z - context, z, z + context; 0: grey three times.
+        channel: of an image of several, that it sees; None: the mean of all. Kept as the buffer `sam_channel`, -1 for
+            the mean.
         options: how it is led through a volume, see `VolumeInference`.
 
     Attributes:
         inference: that leads it.
 
-    forward: image [B, 1, H, W, D] in [0, 1] -> log-probabilities [B, K, H, W, D] float32; needs no gradient and makes
+    forward: image [B, C, H, W, D] in [0, 1] -> log-probabilities [B, K, H, W, D] float32; needs no gradient and makes
         none.
     """
 
-    def __init__(self, network: AdaSam, slice_axis: int, grid: Grid, context: int = 0, **options: Any) -> None:
-        super().__init__(grid.spatial_size, grid.pixdim, grid.label_values)
+    def __init__(
+        self,
+        network: AdaSam,
+        slice_axis: int,
+        grid: Grid,
+        context: int = 0,
+        channel: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(grid.spatial_size, grid.pixdim, grid.label_values, intensity_range=grid.intensity_range)
         self.network = network
         self.inference = VolumeInference(network, slice_axis, label_values=grid.label_values, **options)
         self.context = int(context)
         self.register_buffer("slice_axis", torch.tensor(float(slice_axis)))
+        channel = optional_number("sam_channel", channel, whole=True, least=0)
+        if self.channels > 1:
+            self.register_buffer("sam_channel", torch.tensor(-1.0 if channel is None else float(channel)))
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
@@ -59,13 +74,18 @@ class AdaSamVolume(GridNetwork):
 
     @torch.no_grad()
     def embed(self, image: Tensor) -> Tensor:
-        """Encode all slices of an image [1, H, W, D]: [n, C, h, w] float32, the padding of the encoder included."""
+        """Encode all slices of an image [C, H, W, D]: [n, C, h, w] float32, the padding of the encoder included."""
         axis = self.inference.slice_axis
-        image = image[None].float().to(self.slice_axis.device)
+        image = self.grey(image)[None].float().to(self.slice_axis.device)
         maps = encode_volume(
             self.network.sam, image, axis + 2, keep_padding=True, context=self.context, amp=self.network.amp
         )
         return maps[0].movedim(axis + 1, 0)  # [C, ., ., .] -> [n, C, h, w]
+
+    def grey(self, image: Tensor) -> Tensor:
+        """Return what is seen of an image [C, H, W, D], [1, H, W, D]."""
+        chosen = int(self.sam_channel) if self.channels > 1 else -1
+        return grey(image, None if chosen < 0 else chosen)
 
 
 def read_slice_axis(path: str | None, default: int = 2) -> int:

@@ -17,7 +17,7 @@ from .common.data.selection import labeled_cases, one_labeled, strip_labels
 from .common.errors import printable
 from .common.grid.field_of_view import inside_scan
 from .common.launch.words import optional
-from .common.tensors import plain
+from .common.tensors import grey, plain
 
 
 class OneShotCohort(Cohort):
@@ -64,14 +64,15 @@ class OneShotCohort(Cohort):
     def choose_atlas(self, images: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         """Return the atlas case, choosing the label-free medoid of the candidates where none was named.
 
-        The medoid has the highest mean correlation of intensities with all other images on the common grid.
+        The medoid has the highest mean correlation of intensities (of several channels, their mean) with all others
+        on the common grid.
 
         Args:
-            images: items {"case", "image" [1, H, W, D]} in the order of `self.images`.
+            images: items {"case", "image" [C, H, W, D]} in the order of `self.images`.
         """
         if self.atlas is None:
             inside = torch.stack([F.avg_pool3d(inside_scan(item["image"]).float(), 2).flatten() for item in images])
-            small = torch.stack([F.avg_pool3d(plain(item["image"]).float(), 2).flatten() for item in images])
+            small = torch.stack([F.avg_pool3d(grey(plain(item["image"])).float(), 2).flatten() for item in images])
             mean = (small * inside).mean(1, keepdim=True) / inside.mean(1, keepdim=True).clamp_min(1e-6)
             small = (small - mean) * inside  # what was not scanned correlates with nothing
             small = small / small.norm(dim=1, keepdim=True).clamp_min(1e-6)

@@ -41,5 +41,5 @@ class AddPropagatedd(AddComparedd):
             prediction = plain(data["pred"]).float().to(self.labeller.device)
             velocity = self.labeller.guide(fixed, affine, velocity, prediction, self.labeller.guided_steps, inside)
         label, ddf = self.labeller.propagate(affine, velocity, inside)
-        refined = refine_by_intensity(fixed[0], label, self.refine_intensity)
+        refined = refine_by_intensity(self.labeller.grey(fixed)[0], label, self.refine_intensity)
         return {PROPAGATION: refined, "folding_percent": float(folding_percent(ddf))}

@@ -23,13 +23,13 @@ from .common.imaging.registration import (
     warp,
     warp_known,
 )
-from .common.launch.words import truth
+from .common.launch.words import optional_number, truth
 from .common.processes import own_share, together
 from .common.pseudo_labels.opinions import agreement, fuse, select_by_quality
 from .common.pseudo_labels.refine import refine_by_intensity
 from .common.pseudo_labels.store import PseudoLabelBank
 from .common.pseudo_labels.work import CaseWork, settings_digest
-from .common.tensors import known_share, plain, unless_all
+from .common.tensors import grey, known_share, plain, unless_all
 from .labelling.bridges import choose_bridges, hand_on, vote
 
 
@@ -43,7 +43,7 @@ class AtlasLabeller:
 
     Args:
         cohort: knows the atlas.
-        images: sequence of {"case", "image" [1, H, W, D]} on the common grid, in the order of `cohort.images`.
+        images: sequence of {"case", "image" [C, H, W, D]} on the common grid, in the order of `cohort.images`.
         label_transform: from {"label": path} to {"label": one-hot [K, H, W, D]} on the common grid.
         network: what is learnt; its prediction is an opinion from the second round on.
         registration: the registration network, or None.
@@ -62,6 +62,7 @@ class AtlasLabeller:
         keep: share of the cases, of the highest agreement, whose labels are learnt from.
         min_agreement: Dice with the registration from which on the network's prediction joins a later label.
         refine_intensity: weight of `refine_by_intensity` in labels; 0 for off.
+        channel: of the images, that classical registration and intensities go by; None: the mean of all.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class AtlasLabeller:
         refine_intensity: float = 1.0,
         device: str | torch.device = "cpu",
         resume: bool = False,
+        channel: int | None = None,
     ) -> None:
+        self.channel = optional_number("sam_channel", channel, whole=True, least=0)
         self.cohort, self.images, self.label_transform = cohort, images, label_transform
         self.network, self.registration, self.inferer = network, registration, inferer
         self.instance_steps, self.coarse_steps, self.guided_steps = instance_steps, coarse_steps, guided_steps
@@ -102,7 +105,7 @@ class AtlasLabeller:
 
     @property
     def atlas(self) -> dict[str, Any]:
-        """{"case", "image" [1, 1, H, W, D], "label" [1, K, H, W, D], "known" [1, 1, H, W, D] or None}; the only
+        """{"case", "image" [1, C, H, W, D], "label" [1, K, H, W, D], "known" [1, 1, H, W, D] or None}; the only
         training label that is ever opened. Where "known" is 0 the grid goes on beyond the scan; None: nowhere."""
         if self._atlas is None:
             case = self.cohort.choose_atlas(self.images)
@@ -136,11 +139,15 @@ class AtlasLabeller:
         return (item for item in self.images if item["case"] != self.atlas["case"])
 
     def _fixed(self, item: Mapping[str, Any]) -> Tensor:
-        """Return the image of a case as registrations take it, [1, 1, H, W, D]."""
+        """Return the image of a case as networks take it, [1, C, H, W, D]."""
         return plain(item["image"]).float()[None].to(self.device)
 
+    def grey(self, image: Tensor) -> Tensor:
+        """Return the image [1, 1, H, W, D] that classical registration sees of one, [1, C, H, W, D]."""
+        return grey(image, self.channel)
+
     def inside(self, image: Tensor) -> Tensor:
-        """Return 1 where a case's image [1, H, W, D] was scanned, 0 where the grid goes on beyond, [1, 1, H, W, D]."""
+        """Return 1 where a case's image [C, H, W, D] was scanned, 0 where the grid goes on beyond, [1, 1, H, W, D]."""
         return inside_scan(image)[None].float().to(self.device)
 
     def align(self) -> None:
@@ -154,9 +161,9 @@ class AtlasLabeller:
             self.registrations.save(item["case"], {"affine": affine})
 
     def find_affine(self, fixed: Tensor, inside: Tensor) -> Tensor:
-        """Return the affine [1, 3, 4] of the atlas to an image [1, 1, H, W, D], of which `inside` was scanned."""
+        """Return the affine [1, 3, 4] of the atlas to an image [1, C, H, W, D], of which `inside` was scanned."""
         known = {"fixed_known": unless_all(inside), "moving_known": self.atlas["known"]}
-        return register_affine(fixed, self.atlas["image"], **known)
+        return register_affine(self.grey(fixed), self.grey(self.atlas["image"]), **known)
 
     def affine(self, case: str) -> Tensor:
         """Return the affine [1, 3, 4] of the atlas to a case."""
@@ -165,10 +172,11 @@ class AtlasLabeller:
         return self.registrations.load(case)["affine"][None].to(self.device)
 
     def aligned(self, case: str) -> tuple[Tensor, Tensor]:
-        """Return atlas image [1, H, W, D] and label [K, H, W, D] under the affine to a case."""
+        """Return atlas image [C, H, W, D] and label [K, H, W, D] under the affine to a case."""
         ddf = total_ddf(self.affine(case), None, tuple(self.atlas["image"].shape[2:]))
         both = warp(torch.cat([self.atlas["image"], self.atlas["label"]], dim=1), ddf)[0]
-        return both[:1], both[1:]
+        channels = self.atlas["image"].shape[1]
+        return both[:channels], both[channels:]
 
     def register(self) -> None:
         """Register the atlas to every unlabelled case, by network and by instance optimisation, and make round 1."""
@@ -192,7 +200,7 @@ class AtlasLabeller:
             if not others:
                 continue
             handed = [
-                hand_on(fixed, image, label, self.bridge_steps, self.smooth_weight, inside)
+                hand_on(self.grey(fixed), image, label, self.bridge_steps, self.smooth_weight, inside)
                 for _, image, label in others
             ]
             known = self.registrations.load(case)
@@ -205,11 +213,11 @@ class AtlasLabeller:
         return velocities.get("instance", velocities.get("network"))
 
     def _similarity(self, fixed: Tensor, affine: Tensor, velocity: Tensor, inside: Tensor) -> float:
-        """Return the mean local correlation of the registered atlas with an image [1, 1, H, W, D]."""
+        """Return the mean local correlation of the registered atlas with an image [1, C, H, W, D]."""
         size = tuple(fixed.shape[2:])
         ddf = total_ddf(affine, integrate(velocity[None].to(self.device), size), size)
-        warped, known = warp_known(self.atlas["image"], ddf, unless_all(inside), self.atlas["known"])
-        return -float(LocalNCCLoss()(warped, fixed, known))
+        warped, known = warp_known(self.grey(self.atlas["image"]), ddf, unless_all(inside), self.atlas["known"])
+        return -float(LocalNCCLoss()(warped, self.grey(fixed), known))
 
     def bridge_volumes(self) -> list[tuple[str, Tensor, Tensor]]:
         """Return (case, image [1, 1, H, W, D], label [1, K, H, W, D] from the atlas) of each bridge."""
@@ -222,11 +230,11 @@ class AtlasLabeller:
             known = self.registrations.load(case)
             inside = self.inside(items[case]["image"])
             label, _ = self.propagate(known["affine"][None].to(self.device), self._trusted(known), inside)
-            chosen.append((case, self._fixed(items[case]), label[None]))
+            chosen.append((case, self.grey(self._fixed(items[case])), label[None]))
         return chosen
 
     def velocities(self, fixed: Tensor, affine: Tensor, inside: Tensor) -> dict[str, Tensor]:
-        """Return the velocity [3, h, w, d] of each registration of the atlas to an image [1, 1, H, W, D], of which
+        """Return the velocity [3, h, w, d] of each registration of the atlas to an image [1, C, H, W, D], of which
         `inside` was scanned."""
         found = {}
         moving = self.atlas["image"]
@@ -237,8 +245,8 @@ class AtlasLabeller:
                 found["network"] = self.registration(aligned, fixed)[0]
         if self.instance_steps or not found:
             found["instance"] = register_velocity(
-                fixed,
-                moving,
+                self.grey(fixed),
+                self.grey(moving),
                 affine,
                 steps=self.instance_steps,
                 coarse_steps=self.coarse_steps,
@@ -262,13 +270,13 @@ class AtlasLabeller:
     ) -> Tensor:
         """Return a velocity that goes on from `velocity` with the prediction [K, H, W, D] as a guide."""
         return register_velocity(
-            fixed, self.atlas["image"], affine, steps, smooth_weight=self.smooth_weight, velocity=velocity[None],
-            fixed_probabilities=prediction[None], moving_probabilities=self.atlas["label"],
+            self.grey(fixed), self.grey(self.atlas["image"]), affine, steps, smooth_weight=self.smooth_weight,
+            velocity=velocity[None], fixed_probabilities=prediction[None], moving_probabilities=self.atlas["label"],
             fixed_known=unless_all(inside), moving_known=self.atlas["known"],
         )[0]  # fmt: skip
 
     def predict(self, image: Tensor) -> Tensor:
-        """Return the network's probabilities [K, H, W, D] of an image [1, 1, H, W, D]."""
+        """Return the network's probabilities [K, H, W, D] of an image [1, C, H, W, D]."""
         with eval_mode(self.network):
             return self.inferer(image, self.network).exp()[0]
 
@@ -311,7 +319,7 @@ class AtlasLabeller:
             if own is not None and quality >= self.min_agreement:
                 fused = fuse([fused, own])
             if sharpen:
-                fused = refine_by_intensity(fixed[0], fused, sharpen)
+                fused = refine_by_intensity(self.grey(fixed)[0], fused, sharpen)
             self.labels.save(case, {"label": fused.half()}, quality=quality, folding_percent=folding)
         unlabeled = [item["case"] for item in self.cohort.images if item["case"] != self.atlas["case"]]
         quality_of = {case: self.labels.judgement(case)["quality"] for case in unlabeled}

@@ -47,12 +47,14 @@ class RRLMedSAMNetwork(GridNetwork):
     Holds no SAM, no registration and no teacher.
 
     Args:
-        spatial_size, pixdim, label_values: see `GridNetwork`; sizes are multiples of the product of strides.
+        spatial_size, pixdim, label_values, intensity_range: see `GridNetwork`; sizes are multiples of the product of
+            strides.
+        in_channels: C of the image.
         channels, strides, norm, dropout: of both U-Nets; see `LightEncoder`.
         prompt: False: the medical model works without the general one's mask.
         output: "mean" (of both models' probabilities), "medical" (the paper's) or "general".
 
-    forward: image [B, 1, H, W, D] in [0, 1] -> logits [B, K, H, W, D] (for "mean", log-probabilities).
+    forward: image [B, C, H, W, D] in [0, 1] -> logits [B, K, H, W, D] (for "mean", log-probabilities).
     """
 
     def __init__(
@@ -67,13 +69,14 @@ class RRLMedSAMNetwork(GridNetwork):
         dropout: float = 0.0,
         prompt: bool = True,
         output: str = "mean",
+        intensity_range: Sequence[Sequence[float] | None] = (None,),
     ) -> None:
         if output not in ("mean", "medical", "general"):
             raise ValueError(f"output is {output!r}; wanted mean, medical or general")
         stride = 2 ** sum(1 for s in strides if s == 2)
         if any(n < 1 or n % stride for n in spatial_size):
             raise ValueError(f"spatial_size is {list(spatial_size)}; wanted multiples of {stride}, at least {stride}")
-        super().__init__(spatial_size, pixdim, label_values)
+        super().__init__(spatial_size, pixdim, label_values, intensity_range=intensity_range)
         self.stride, self.prompt, self.output = stride, truth("prompt", prompt), output
         norm_ = (norm, {"affine": True}) if norm == "instance" else norm
         body: dict[str, Any] = {"channels": channels, "strides": strides, "norm": norm_, "dropout": dropout}

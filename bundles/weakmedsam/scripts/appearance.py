@@ -26,14 +26,15 @@ class AppearanceNetwork(nn.Module):
     Args:
         classes: G labels, or groups of labels that share a map.
         channels: of the two hidden layers.
+        in_channels: C of the image.
 
-    forward: image [B, 1, H, W, D] -> logits [B, G, H, W, D]; each volume is standardised first.
+    forward: image [B, C, H, W, D] -> logits [B, G, H, W, D]; each volume is standardised first.
     """
 
-    def __init__(self, classes: int, channels: int = 16) -> None:
+    def __init__(self, classes: int, channels: int = 16, in_channels: int = 1) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before in (1, channels):
+        for before in (in_channels, channels):
             convolution = nn.Conv3d(before, channels, 3, padding=1, padding_mode="replicate", bias=False)
             layers += [convolution, nn.BatchNorm3d(channels), nn.LeakyReLU(0.1)]
         self.layers = nn.Sequential(*layers, nn.Conv3d(channels, classes, 3, padding=1, padding_mode="replicate"))
@@ -53,7 +54,7 @@ class AppearanceObjective(nn.Module):
         network: image -> logits [B, G, H, W, D].
         groups: of each label the number of its group, of `choose_groups`.
 
-    forward: batch with `image` [B, 1, H, W, D], `presence` [B, P, H, W, D], `target` [B, P, H, W, D] in [0, 1], 0 in
+    forward: batch with `image` [B, C, H, W, D], `presence` [B, P, H, W, D], `target` [B, P, H, W, D] in [0, 1], 0 in
         negative slices, and `inside` [B, 1, H, W, D], 0 beyond the scan (without it all is
         scanned) -> {"loss", "cross_entropy", "dice"}.
     """

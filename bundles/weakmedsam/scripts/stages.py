@@ -71,6 +71,7 @@ def classify_stage(
         backbone=features.backbone if features.tuned else None,
         kind=features.kind,
         context=features.context,
+        channel=features.channel,
     )
     optimizer = AdamW([p for p in objective.parameters() if p.requires_grad], lr=learning_rate)
     steps = max(1, max_epochs * len(loader))
@@ -98,7 +99,7 @@ def appearance_stage(
         epoch_length: steps of an epoch.
     """
     round_epochs = int(number("appearance_epochs", round_epochs, whole=True, least=1))
-    network = AppearanceNetwork(max(labeller.groups) + 1)
+    network = AppearanceNetwork(max(labeller.groups) + 1, in_channels=labeller.cohort.grid.channels)
     preprocessing = Compose(
         [AddTargetd(labeller), EnsureTyped(["image", "presence", "target"], track_meta=False)],
     )

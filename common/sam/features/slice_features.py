@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...launch.words import optional, truth
+from ...launch.words import optional, optional_number, truth
 from ...precision import bf16_autocast
 from ...processes import own_share, together
 from ...slices.presence_volume import slice_bits
-from ...tensors import plain
+from ...tensors import grey, plain
 from ..build import SamModel
 from ..weights.known import file_sha256, find_weights
 from .backbone import SliceBackbone, build_backbone
@@ -38,6 +38,7 @@ class SliceFeatures:
         tuned: the backbone is trained with the classifier, so that nothing is cached and everything is encoded anew.
         pretrained: False: random weights, for tests.
         sam: the member that `backbone` names, already built from these weights, to be used in place of another copy.
+        channel: of an image, that is encoded; None: the mean of all.
 
     Raises:
         InputError: an unknown kind; weights missing, of the wrong sha256, or of another network.
@@ -56,6 +57,7 @@ class SliceFeatures:
         pretrained: bool = True,
         device: str | torch.device = "cpu",
         sam: SamModel | None = None,
+        channel: int | None = None,
     ) -> None:
         backbone, checkpoint = optional(backbone), optional(checkpoint)
         if kind not in KINDS:
@@ -64,6 +66,7 @@ class SliceFeatures:
             raise InputError(f"context is {context}; wanted 0 (one slice) or the distance of the neighbours in slices")
         self.name, self.kind, self.context, self.slice_axis = backbone, kind, int(context), int(slice_axis)
         self.device = torch.device(device)
+        self.channel = optional_number("sam_channel", channel, whole=True, least=0)
         self.backbone: SliceBackbone | None = None
         self.tuned = truth("tune", tuned) and backbone is not None
         self._images: dict[str, Tensor] = {}
@@ -95,7 +98,7 @@ class SliceFeatures:
         return neck.in_channels if self.kind == "pre_neck" else neck.out_channels
 
     def prepare(self, images: Sequence[Mapping[str, Any]]) -> None:
-        """Note the images {"case", "image" [1, H, W, D], "presence" [P, H, W, D]}, and encode what is not cached yet.
+        """Note the images {"case", "image" [C, H, W, D], "presence" [P, H, W, D]}, and encode what is not cached yet.
 
         Several processes share the work.
         """
@@ -118,8 +121,8 @@ class SliceFeatures:
                 self.views(case, index)
 
     def note(self, case: str, image: Tensor) -> None:
-        """Let `features` and `embedding` know the image [1, H, W, D] of a case, in the place of an earlier one."""
-        self._images[case] = plain(image).float().cpu()
+        """Let `features` and `embedding` know the image [C, H, W, D] of a case, in the place of an earlier one."""
+        self._images[case] = grey(plain(image), self.channel).float().cpu()
 
     def features(self, case: str) -> Tensor:
         """Return the features [n, D, h, w] of all slices of a case, without the padding of the encoder's input."""

@@ -113,6 +113,17 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def read_modality(path: Path) -> str:
+    """Return the Modality that the first DICOM file of a folder names, such as CT; empty where there is none."""
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+    first = next((file for file in files if is_dicom(file)), None)
+    try:
+        header = None if first is None else _read_header(first)
+    except Unreadable:  # which is said where it is read
+        return ""
+    return "" if header is None else str(header.get("Modality") or "")
+
+
 def describe_difference(one: Frame, other: Frame) -> str:
     """Return in which entry two frames at one position differ, as "EchoTime 30, 80", or nothing."""
     for name in APART:

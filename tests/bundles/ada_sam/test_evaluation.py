@@ -32,7 +32,9 @@ def answering(probabilities: torch.Tensor, told: list | None = None, axis: int =
 
 def volume(itself=None) -> SimpleNamespace:
     """Stand for an AdaSamVolume: the embedding of a volume is its mean."""
-    return SimpleNamespace(embed=lambda image: image.mean(), inference=itself or answering(one_hot()), context=1)
+    return SimpleNamespace(
+        embed=lambda image: image.mean(), grey=lambda image: image, inference=itself or answering(one_hot()), context=1
+    )
 
 
 def item(label: torch.Tensor | None = None) -> dict:

@@ -27,6 +27,9 @@ class Labeller:
         label[:, 0] = 1 - label[:, 1]
         self.atlas = {"case": "atlas", "image": label[:, 1:] * 0.8 + 0.1, "label": label}
 
+    def grey(self, image):
+        return image
+
     def inside(self, image):
         return inside_scan(image)[None].float()
 

@@ -23,7 +23,7 @@ def started(folder: Path) -> Any:
 
 def classify(folder: Path, tuned: bool = False, **options: Any) -> Any:
     backbone = FakeBackbone()
-    features = SimpleNamespace(slice_axis=2, tuned=tuned, backbone=backbone, kind="embedding", context=0)
+    features = SimpleNamespace(slice_axis=2, tuned=tuned, backbone=backbone, kind="embedding", context=0, channel=None)
     classifier = SliceClassifier(16, 2, subclasses=2)
     lengths = {"max_epochs": 3, "epoch_length": 4, "batch_size": 2, "learning_rate": 0.01}
     return stages.classify_stage(
@@ -65,10 +65,12 @@ def test_unknown_schedule(tmp_path):
 
 @pytest.mark.parametrize("rounds", [0, 2])
 def test_appearance_starts_anew_with_each_round(tmp_path, rounds):
-    labeller = SimpleNamespace(groups=[0, 1, 0], rounds=rounds)
+    cohort = SimpleNamespace(grid=SimpleNamespace(channels=2))
+    labeller = SimpleNamespace(groups=[0, 1, 0], rounds=rounds, cohort=cohort)
     lengths = {"round_epochs": 2, "epoch_length": 3, "batch_size": 1, "learning_rate": 0.1}
     stage = stages.appearance_stage(started(tmp_path), labeller, images(), **lengths)
     assert stage.state.max_epochs == 2 * rounds and stage.network.layers[-1].out_channels == 2
+    assert stage.network.layers[0].in_channels == 2  # of the scans
     assert stage.data_loader.sampler.seed == 7
     found = rates(stage)
     assert [step for step, rate in enumerate(found) if rate == 0.1] == [6 * n for n in range(rounds)]

@@ -31,6 +31,17 @@ def test_a_file_that_is_there_as_listed_is_taken_before_that_of_a_channel(tmp_pa
     assert named == [("a", "a.nii.gz"), ("b_0000", "b_0000.nii.gz")]
 
 
+def test_of_several_channels_the_first_stands_for_all(tmp_path):
+    found = files("a", "b") + files("a", "b", channel="_0001", labels=False)
+    names = {"0": "T1", "1": "T2"}
+    v1 = {"labels": LABELS, "modality": names, "training": [pair("a"), pair("b")]}
+    for name, content in {"v1": v1, "v2": {**V2, "channel_names": names}}.items():
+        cases = read_datalist(make_dataset(tmp_path / name, content, found)).training
+        named = [(case["case"], case["image"].rpartition("/")[2]) for case in cases]
+        assert named == [("a", "a_0000.nii.gz"), ("b", "b_0000.nii.gz")]
+        assert hash_dataset(tmp_path / name)["files"] == 6  # all channels count
+
+
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
 def test_v2_has_the_cases_of_its_folders(tmp_path, ending):
     found = files("b", "a", ending=ending) + files("bare", labels=False, ending=ending)
@@ -61,8 +72,8 @@ def test_v2_may_have_lists_too(tmp_path):
     [
         (
             {"channel_names": {"0": "T1", "1": "T2"}},
-            files("a", "b"),
-            "channel_names has 2 (T1, T2); wanted",
+            files("a", "b") + files("b", channel="_0002"),
+            "imagesTr/b_0002.nii.gz: is another channel of b; wanted 2 channels",
         ),
         ({}, files("a", "b") + files("a", channel="_0001"), "imagesTr/a_0001.nii.gz: is another channel of a; wanted"),
         ({"labels": {"background": 0, "all": [1, 2]}}, files("a", "b"), "labels has regions, which are several values"),
@@ -94,17 +105,17 @@ def test_what_v2_has_and_is_not_read_is_one_line(tmp_path, change, found, expect
     [
         (
             {"0": "T1", "1": "T2"},
-            files("a"),
-            "modality has 2 channels (T1, T2), a file each; wanted",
+            files("a", channel="_0002"),
+            "beside imagesTr/a_0000.nii.gz there is a_0002.nii.gz; wanted 2 channels, or that modality names all",
         ),
         (
             {"0": "T1"},
-            files("a") + files("a", channel="_0001"),
-            "there is ./imagesTr/a_0001.nii.gz; wanted",
+            files("a", channel="_0001"),
+            "beside imagesTr/a_0000.nii.gz there is a_0001.nii.gz; wanted 1 channel, or that modality names all",
         ),
     ],
 )
-def test_several_channels_of_v1_are_one_line(tmp_path, modality, found, expected):
+def test_more_channels_of_v1_than_are_named_are_one_line(tmp_path, modality, found, expected):
     content = {"labels": LABELS, "modality": modality, "training": [pair("a"), pair("b")]}
-    problems = problems_of(tmp_path, content, found + files("b"))
+    problems = problems_of(tmp_path, content, found + files("a", "b"))
     assert len(problems) == 1 and expected in problems[0]

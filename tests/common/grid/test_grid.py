@@ -6,9 +6,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from common.errors import InputError
 from common.grid.grid import Grid, make_grid, read_grid
+from common.grid.network import BodyNetwork
 from common.grid.plan import plan_grid, ras_geometry
 
 VALUES = (0, 1)
@@ -31,6 +33,29 @@ def test_grid_travels_in_the_model_file(tmp_path):
     torch.save({name: torch.tensor([float(v) for v in value]) for name, value in grid.items()}, tmp_path / "model.pt")
     found = read_grid(str(tmp_path / "model.pt"), default)
     assert found.as_dict() == grid and found == make_grid(**grid)
+
+
+def test_ranges_travel_in_the_model_file(tmp_path):
+    grid = make_grid((8, 8, 8), (1, 1, 1), VALUES, intensity_range=[(-160.1234567, 240.3), None, (0, 65535)])
+    assert grid.intensity_range == ((-160.123, 240.3), None, (0, 65535)) and grid.channels == 3
+    torch.save(BodyNetwork(nn.Identity(), **grid.as_dict()).state_dict(), tmp_path / "model.pt")
+    assert read_grid(str(tmp_path / "model.pt"), {}) == grid
+    assert make_grid((8, 8, 8), (1, 1, 1), VALUES).intensity_range == (None,)
+    for wrong in ([], [(1, 1)], [(2, 1)]):
+        with pytest.raises(ValueError, match="wanted two ascending numbers a channel"):
+            make_grid((8, 8, 8), (1, 1, 1), VALUES, intensity_range=wrong)
+
+
+def test_a_model_whose_training_goes_on_keeps_its_ranges(tmp_path):
+    case = volume(tmp_path / "a.nii.gz", (16, 16, 16), (1, 1, 1))
+    model = make_grid((8, 8, 8), (1, 1, 1), VALUES, intensity_range=[(-100, 200)])
+    assert plan_grid([case], VALUES, model=model).intensity_range == ((-100, 200),)
+    assert plan_grid([case], VALUES, intensity_range=[(-100, 200)], model=model).intensity_range == ((-100, 200),)
+    with pytest.raises(InputError) as caught:
+        plan_grid([case], VALUES, intensity_range=[None], model=model)
+    assert caught.value.problems == [
+        "intensity_range is [None]; wanted [[-100.0, 200.0]] as in models/model.pt, or null: its training goes on"
+    ]
 
 
 def test_a_grid_is_what_it_was_made_as():

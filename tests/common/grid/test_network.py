@@ -32,6 +32,17 @@ def test_answer_is_the_first_channels_of_the_finest_map(name):
     assert everything.shape == (2, 5, 16, 16, 16) and torch.equal(network(image), everything[:, :3])
 
 
+def test_ranges_are_kept_where_there_are_some():
+    def kept(*ranges):
+        return BodyNetwork(nn.Identity(), (16, 16, 16), (1, 1, 1), (0, 1), intensity_range=ranges).state_dict()
+
+    assert "intensity_range" not in kept(None), "a model of percentiles is as it always was"
+    assert torch.equal(kept((-160, 240.5))["intensity_range"], torch.tensor([[-160, 240.5]]))
+    mixed = kept(None, (0, 10))["intensity_range"]
+    assert mixed.shape == (2, 2) and mixed[0].tolist() == [0, 0] and mixed[1].tolist() == [0, 10]
+    assert not kept(None, None)["intensity_range"].any()
+
+
 def test_torchscript_gives_the_same_answer():
     torch.manual_seed(0)
     network, image = network_of(BODIES["UNet"]()).eval(), torch.rand(1, 1, 16, 16, 16)

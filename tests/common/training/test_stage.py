@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import PolynomialLR
 
 from common.errors import InputError
 from common.files.tensor_files import atomic_save, load_tensors
+from common.grid.grid import make_grid
 from common.run.run import Run
 from common.training.plan import Plan
 from common.training.stage import Stage
@@ -32,6 +33,7 @@ class Cohort:
     def __init__(self):
         self.checked = 0
         self.settings = {"num_labeled": 4}
+        self.grid = make_grid((8, 8, 8), (1, 1, 1), (0, 1), intensity_range=[(-160, 240), None])
 
     def check(self):
         self.checked += 1
@@ -92,6 +94,7 @@ def test_run_json_says_what_the_parts_were_built_with_and_cost(tmp_path):
     assert train["max_epochs"] == 2 and train["epoch_length"] == 2 and train["batch_size"] == 2
     assert train["optimizer"]["name"] == "SGD" and train["optimizer"]["lr"] == 0.1
     assert list(told["stages"]) == ["first", "train"] and told["kept_by_level"] == {"1": {"1": 0.5}}
+    assert told["intensity_range"] == [[-160, 240], None]
 
 
 def test_a_resumed_run_does_not_train_again(tmp_path):

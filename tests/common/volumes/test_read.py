@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from common.volumes.read import read_volume
+from common.volumes.read import count_channels, read_channels, read_geometry, read_volume
+from common.volumes.volume import Unreadable
 from support.data.checked_volumes import SHAPE, check, mask, noise, only
 
 
@@ -60,3 +61,54 @@ def test_nifti2_and_big_endian(tmp_path):
     header = nibabel.Nifti1Header(endianness=">")
     nibabel.save(nibabel.Nifti1Image(noise(seed=1).astype(">f4"), np.eye(4), header), tmp_path / "big.nii")
     assert check(tmp_path, {"image": tmp_path / "two.nii"}, {"image": tmp_path / "big.nii"}) == []
+
+
+def write(path, array, affine=None):
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([1.0, 1, 2, 1]) if affine is None else affine), path)
+    return path
+
+
+def refused(path, channels):
+    with pytest.raises(Unreadable) as caught:
+        read_channels(path, channels)
+    return str(caught.value)
+
+
+def test_channels_of_one_file_and_of_a_file_each_are_the_same(tmp_path):
+    four = write(tmp_path / "b.nii.gz", np.stack([noise(seed=0), noise(seed=1), noise(seed=2)], -1))
+    first, *_ = [write(tmp_path / f"a_000{number}.nii.gz", noise(seed=number)) for number in range(3)]
+    for path in (four, first):
+        found = read_channels(path, 3)
+        for number, volume in enumerate(found):
+            np.testing.assert_array_equal(volume.array, noise(seed=number))
+        shape, affine = read_geometry(path)
+        assert shape == SHAPE and all(np.array_equal(volume.affine, affine) for volume in found)
+    assert (count_channels(four), count_channels(first)) == (3, 1)
+    assert len(read_channels(first, 1)) == 1 and len(read_channels(first, 2)) == 2
+
+
+def test_another_number_of_channels_is_one_line(tmp_path):
+    four = write(tmp_path / "b.nii.gz", np.stack([noise(seed=0), noise(seed=1)], -1))
+    assert refused(four, 3) == "has 2 channels; wanted 3"
+    assert refused(four, 1) == f"shape {(*SHAPE, 2)}; wanted 3 dimensions"
+    first = write(tmp_path / "a_0000.nii.gz", noise())
+    assert refused(first, 2) == "has no a_0001.nii.gz beside it; wanted 2 channels, a file each"
+    second = write(tmp_path / "a_0001.nii.gz", noise(seed=1))
+    wanted = "a NIfTI file of four dimensions, or files a_0000.nii.gz to a_0001.nii.gz"
+    assert refused(second, 2) == f"has one channel; wanted 2: {wanted}"
+    alone = write(tmp_path / "c.nii", noise())
+    assert refused(alone, 2) == f"has one channel; wanted 2: {wanted.replace('a_', 'c_').replace('.nii.gz', '.nii')}"
+
+
+def test_channels_that_lie_elsewhere_are_one_line(tmp_path):
+    write(tmp_path / "a_0000.nii.gz", noise())
+    for number, (array, affine, wanted) in enumerate(
+        [
+            (noise((8, 9, 6)), None, f"shape (8, 9, 6); wanted {SHAPE} as in a_0000.nii.gz"),
+            (noise(), np.diag([1.0, 1, 3, 1]), "spacing 1, 1, 3 mm; wanted 1, 1, 2 mm as in a_0000.nii.gz"),
+        ]
+    ):
+        second = write(tmp_path / "a_0001.nii.gz", array, affine)
+        assert refused(tmp_path / "a_0000.nii.gz", 2) == f"its channel a_0001.nii.gz: {wanted}", number
+        assert only(check(tmp_path, {"image": tmp_path / "a_0000.nii.gz"}, channels=2)).endswith(wanted)
+        second.unlink()

@@ -49,7 +49,8 @@ def test_a_model_gives_weights_and_grid(two, tmp_path):
     first = plan(two, {**SETTINGS, "spatial_size": [24, 16, 16], "pixdim": [2.5, 2.5, 3.0]}, seed=3)
     torch.save(first.weights, tmp_path / "model.pt")
     found = plan(two, SETTINGS, start=tmp_path / "model.pt", seed=5)
-    assert found.grid == {"spatial_size": [24, 16, 16], "pixdim": [2.5, 2.5, 3.0]}
+    same = {"spatial_size": [24, 16, 16], "pixdim": [2.5, 2.5, 3.0]}
+    assert found.grid == {**same, "intensity_range": "percentiles"}  # no site measures its own
     assert all(torch.equal(found.weights[name], value) for name, value in first.weights.items())
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ..common.imaging.registration import LocalNCCLoss, integrate, smoothness, warp, warp_known
-from ..common.launch.words import truth
+from ..common.launch.words import optional_number, truth
 from ..common.learning.distillation import FeatureDistillation
 from ..common.learning.losses import SoftDiceCE
-from ..common.tensors import known_share, unless_all
+from ..common.tensors import grey, known_share, unless_all
 from ..network import RRLMedSAMNetwork, mask_prompt
 from .registration_network import RegistrationNetwork
 
@@ -17,7 +17,7 @@ from .registration_network import RegistrationNetwork
 class DistillationObjective(nn.Module):
     """Stage 1a: the general encoder learns the frozen SAM's features (L_rec).
 
-    Batch: image [B, 1, H, W, D], teacher [B, T, h, w, d].
+    Batch: image [B, C, H, W, D], teacher [B, T, h, w, d].
     """
 
     def __init__(self, network: RRLMedSAMNetwork, distillation: FeatureDistillation) -> None:
@@ -32,7 +32,7 @@ class DistillationObjective(nn.Module):
 class JointRegistrationObjective(nn.Module):
     """Stage 1b: registration and segmentation share the medical encoder (L_JRS = L_sim + L_smo + L_seg).
 
-    Batch: image (fixed), moving [B, 1, H, W, D], moving_label [B, K, H, W, D]; moving is the affinely aligned atlas,
+    Batch: image (fixed), moving [B, C, H, W, D], moving_label [B, K, H, W, D]; moving is the affinely aligned atlas,
     all of whose classes are 0 where it was not scanned. inside [B, 1, H, W, D] says where the image was; without it,
     all.
     The inverse direction uses the negated velocity, where the authors' code calls the decoder a second time.
@@ -40,6 +40,7 @@ class JointRegistrationObjective(nn.Module):
     Args:
         smooth_weight: of L_smo.
         segmentation_weight: of L_seg; 0 trains the registration alone.
+        channel: of the images, that L_sim compares; None: the mean of all.
     """
 
     def __init__(
@@ -49,10 +50,12 @@ class JointRegistrationObjective(nn.Module):
         smooth_weight: float = 0.5,
         segmentation_weight: float = 1.0,
         kernel_size: int = 7,
+        channel: int | None = None,
     ) -> None:
         super().__init__()
         self.network, self.registration = network, registration
         self.similarity = LocalNCCLoss(kernel_size)
+        self.channel = optional_number("sam_channel", channel, whole=True, least=0)
         self.smooth_weight, self.segmentation_weight = smooth_weight, segmentation_weight
         self.segmentation_loss = SoftDiceCE()
 
@@ -61,6 +64,7 @@ class JointRegistrationObjective(nn.Module):
         fixed, moving = batch["image"], batch["moving"]
         size = tuple(fixed.shape[2:])
         velocity = self.registration(moving, fixed)
+        fixed, moving = grey(fixed, self.channel), grey(moving, self.channel)
         forward = integrate(velocity, size)
         inside = (batch.get("inside", torch.ones_like(fixed[:, :1])) > 0.5).float()  # turned, it is 1 but for rounding
         both = unless_all(inside), unless_all(known_share(batch["moving_label"]))

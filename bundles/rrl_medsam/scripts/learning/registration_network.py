@@ -20,7 +20,7 @@ class RegistrationNetwork(nn.Module):
         encoder: the medical encoder, shared with the segmentation.
         channels, strides, norm: of that encoder.
 
-    forward: moving, fixed [B, 1, H, W, D] -> velocity [B, 3, H/2, W/2, D/2] in voxels of that grid.
+    forward: moving, fixed [B, C, H, W, D] -> velocity [B, 3, H/2, W/2, D/2] in voxels of that grid.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from ..common.sam.build import build_sam
 from ..common.sam.features.feature_cache import FeatureCache
 from ..common.sam.features.volume import encode_volume
 from ..common.sam.weights.known import file_sha256, find_weights
-from ..common.tensors import match_grid, plain
+from ..common.tensors import grey, match_grid, plain
 
 
 class SamTeacher:
@@ -30,6 +30,7 @@ class SamTeacher:
         image_size: side of the encoder's input, pixels; 256 gives MobileSAM's 16 x 16 tokens.
         slices: evenly spaced axial slices of a volume to encode; None for all.
         folder: of the cache.
+        channel: of the images, that it sees; None: the mean of all.
 
     Raises:
         InputError: weights missing, of the wrong sha256, or not those of `sam`; raised at once, before any training.
@@ -43,7 +44,9 @@ class SamTeacher:
         image_size: int | None = 256,
         slices: int | None = 16,
         device: str | torch.device = "cpu",
+        channel: int | None = None,
     ) -> None:
+        self.channel = optional_number("sam_channel", channel, whole=True, least=0)
         sam, checkpoint = optional(sam), optional(checkpoint)
         self.name, self.device = sam, torch.device(device)
         self.slices = optional_number("sam_slices", slices, whole=True, least=1)
@@ -55,9 +58,10 @@ class SamTeacher:
             self.disk = FeatureCache(folder, sam, sha256, image_size=image_size, slices=self.slices)
 
     def encode(self, image: Tensor) -> Tensor:
-        """Return the features [T, h, w, d] of an image [1, H, W, D] in [0, 1], from the cache where it has them."""
+        """Return the features [T, h, w, d] of an image [C, H, W, D] in [0, 1], from the cache where it has them."""
         features = self.disk.get(
-            plain(image)[None], lambda x: encode_volume(self.model, x.to(self.device), slices=self.slices).cpu()
+            grey(plain(image), self.channel)[None],
+            lambda x: encode_volume(self.model, x.to(self.device), slices=self.slices).cpu(),
         )
         return features[0].float()
 

@@ -30,7 +30,7 @@ class AddTargetsd(MapTransform, RandomizableTrait):
 
 
 class AddAlignedAtlasd(MapTransform, RandomizableTrait):
-    """Add the affinely aligned atlas: `moving` [1, H, W, D] and `moving_label` [K, H, W, D]; made on the fly.
+    """Add the affinely aligned atlas: `moving` [C, H, W, D] and `moving_label` [K, H, W, D]; made on the fly.
 
     Beside it `inside` [1, H, W, D], 0 where the image was not scanned.
     """

@@ -15,6 +15,7 @@ from ..common.pseudo_labels.opinions import agreement
 from ..common.sam.features.feature_cache import FeatureCache
 from ..common.sam.members.family import FAMILY
 from ..common.sam.members.record import VolumeMember
+from ..common.tensors import grey
 from .consultation import Generalist, combine, gate
 from .slice_generalist import SliceGeneralist
 from .volume_generalist import VolumeGeneralist
@@ -49,6 +50,7 @@ class GeneralistPanel:
         compared_prompts: kinds of prompts of 2D generalists whose answers on the scored cases stand in the report too.
         specialist_share: of the specialist's probabilities in the pseudo label, 0 to 1.
         rule: options of `generalists.gate`, such as min_agreement.
+        channel: of an image, that they see; None: the mean of all.
         slice_options, volume_options: further arguments of `SliceGeneralist` and `VolumeGeneralist`.
 
     Raises:
@@ -68,7 +70,9 @@ class GeneralistPanel:
         slice_options: Mapping[str, Any] | None = None,
         volume_options: Mapping[str, Any] | None = None,
         device: str | torch.device = "cpu",
+        channel: int | None = None,
     ) -> None:
+        self.channel = words.optional_number("sam_channel", channel, whole=True, least=0)
         self.names = [name for name in words.names(generalist) or [] if words.optional(name) is not None]
         self.specialist_share, self.rule, self.device = specialist_share, dict(rule or {}), torch.device(device)
         self.generalists: list[Generalist] = []
@@ -103,6 +107,7 @@ class GeneralistPanel:
             "generalist": self.names,
             **dict(zip(("checkpoint", "image_size", "prompt"), chosen, strict=True)),
             "specialist_share": specialist_share,
+            "channel": self.channel,
             "rule": self.rule,
             "slice_options": slice_options,
             "volume_options": volume_options,
@@ -129,7 +134,9 @@ class GeneralistPanel:
 
     @torch.no_grad()
     def embed(self, image: Tensor) -> list[Tensor]:
-        """Return each generalist's embedding of an image [1, H, W, D] in [0, 1], from the disk where it is there."""
+        """Return each generalist's embedding of an image [C, H, W, D] in [0, 1], from the disk where it is there."""
+
+        image = grey(image, self.channel)
 
         def embedded(one: Generalist) -> Callable[[Tensor], Tensor]:
             return lambda volume: one.embed(volume[None].to(self.device))
@@ -162,13 +169,13 @@ class GeneralistPanel:
         """Answer a batch in the middle of training, without the disk.
 
         Args:
-            image: [N, 1, H, W, D]; specialist: probabilities [N, K, H, W, D].
+            image: [N, C, H, W, D]; specialist: probabilities [N, K, H, W, D].
 
         Returns:
             answer [N, K, H, W, D], disagreement [N, 1, H, W, D], weight [N].
         """
         said = []
-        for volume, own in zip(image.float(), specialist, strict=True):
+        for volume, own in zip(grey(image, self.channel).float(), specialist, strict=True):
             embeddings = [one.embed(volume[None].to(self.device)) for one in self.generalists]
             said.append(self.ask(embeddings, own))
         answer, disagreement = torch.stack([s.answer for s in said]), torch.stack([s.disagreement for s in said])

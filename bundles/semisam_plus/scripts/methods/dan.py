@@ -21,7 +21,7 @@ class Discriminator(nn.Module):
     Four convolutions of kernel 4 and stride 2, the first one separate for the two inputs, leaky ReLU 0.2, dropout 0.5,
     mean over space, linear; the original averages 6^3 cells of a fixed size, here any size goes.
 
-    forward: probabilities [B, K, H, W, D], image [B, 1, H, W, D] -> logits [B, 2], class 1 = labelled.
+    forward: probabilities [B, K, H, W, D], image [B, C, H, W, D] -> logits [B, 2], class 1 = labelled.
     """
 
     def __init__(self, classes: int, width: int = 64, in_channels: int = 1) -> None:
@@ -60,7 +60,7 @@ class DeepAdversarialNetwork(SemiSupervisedObjective):
         self, network: Specialist, *, discriminator_width: int = 64, discriminator_lr: float = 1e-4, **options: Any
     ) -> None:
         super().__init__(network, **options)
-        self.discriminator = Discriminator(network.classes, discriminator_width)
+        self.discriminator = Discriminator(network.classes, discriminator_width, network.channels)
         self.discriminator_lr = discriminator_lr
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:

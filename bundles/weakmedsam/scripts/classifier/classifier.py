@@ -13,6 +13,7 @@ from ..common.errors import InputError
 from ..common.imaging.cam import CamHead, pool
 from ..common.sam.features.volume import encode_volume, spaced_slices
 from ..common.slices.presence_volume import slice_bits
+from ..common.tensors import grey
 
 KINDS = ("pre_neck", "embedding")
 
@@ -67,7 +68,7 @@ class ClassifierObjective(nn.Module):
     Batch: presence [B, P, H, W, D]; inside [B, 1, H, W, D], 0 beyond the scan, whose slices alone count (without it
     all do); child [B, n, P * K + 1] where the classifier has a child head; features
     [B, n, D, h, w] of n slices (all, or evenly spaced ones as `encode_volume` chooses them) or, for a backbone that is
-    tuned, image [B, 1, H, W, D].
+    tuned, image [B, C, H, W, D].
 
     Returns {"loss", "parent", "child", "negative"}, the last two only where they count.
 
@@ -81,6 +82,7 @@ class ClassifierObjective(nn.Module):
         backbone: `SliceBackbone` that is tuned with the heads, made trainable here; None for given features.
         kind: of a tuned backbone's features, "pre_neck" (as published) or "embedding".
         context: of a tuned backbone's input, see `encode_volume`.
+        channel: of the image, that a tuned backbone sees; None: the mean of all.
 
     Raises:
         InputError: a setting out of its range; features of more slices than the volume has.
@@ -96,6 +98,7 @@ class ClassifierObjective(nn.Module):
         backbone: nn.Module | None = None,
         kind: str = "pre_neck",
         context: int = 0,
+        channel: int | None = None,
     ) -> None:
         super().__init__()
         weights = {"child_weight": child_weight, "negative_weight": negative_weight}
@@ -111,6 +114,7 @@ class ClassifierObjective(nn.Module):
         self.classifier, self.slice_axis = classifier, slice_axis
         self.child_weight, self.negative_weight = child_weight, negative_weight
         self.slices_per_volume, self.kind, self.context = slices_per_volume, kind, context
+        self.channel = channel
         self.backbone = None if backbone is None else backbone.tune(True)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -151,7 +155,7 @@ class ClassifierObjective(nn.Module):
         encoder = self.backbone.features if self.kind == "pre_neck" else None
         volume = encode_volume(
             self.backbone,
-            batch["image"],
+            grey(batch["image"], self.channel),
             slice_axis=self.slice_axis + 2,
             slices=position.tolist(),
             batch_size=max(1, len(position)),

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..common.errors import InputError
 from ..common.grid.field_of_view import inside_scan
 from ..common.imaging.affinity_walk import edge_weights, half_offsets, intensity_guide, walk
-from ..common.launch.words import optional
-from ..common.tensors import plain
+from ..common.launch.words import optional, optional_number
+from ..common.tensors import grey, plain
 from .pam import mask_guide
 
 GUIDES = ("intensity", "points", "boxes", "blur", "none")
@@ -33,6 +33,7 @@ class Walk:
         between: 1 links neighbouring slices, 0 leaves them apart.
         sigma_mm: links between slices weaken with their distance by exp(-(d / sigma_mm)^2); None: they don't.
         legacy: the published walk: summed logits, mass-conserving, border, rescaled after each step.
+        channel: of the scan, that `intensity` compares; None: the mean of all.
 
     Raises:
         InputError: an unknown guide, or one that the backbone can't give.
@@ -52,12 +53,14 @@ class Walk:
         between: int = 1,
         sigma_mm: float | None = None,
         legacy: bool = False,
+        channel: int | None = None,
     ) -> None:
         guide = optional(guide) or "none"
         if guide not in GUIDES:
             raise InputError(f"walk is {guide!r}; wanted one of {', '.join(GUIDES)}")
         self.guide, self.slice_axis, self.pixdim, self.features = guide, slice_axis, list(pixdim), features
         self.count, self.steps, self.beta, self.legacy = count, steps, beta, legacy
+        self.channel = optional_number("sam_channel", channel, whole=True, least=0)
         self.restart = 0.0 if legacy else restart
         self.offsets = half_offsets(radius, slice_axis, 0 if legacy else between)
         along = [sigma_mm if axis == slice_axis else None for axis in range(3)]
@@ -67,7 +70,7 @@ class Walk:
         """Return the walked maps [P, H, W, D] of a case, each within its own positive slices.
 
         Args:
-            item: `case` and `image` [1, H, W, D].
+            item: `case` and `image` [C, H, W, D].
             maps: [P, H, W, D] in [0, 1].
             presence: [P, H, W, D].
             edges: of `edges(item)`, where the same case is walked several times; None makes them.
@@ -96,12 +99,13 @@ class Walk:
         """All that the result depends on beside the case; labels of other settings are made anew."""
         backbone = getattr(self.features, "name", None) if self.guide in ("points", "boxes") else None
         walked = (self.guide, self.count, self.steps, self.restart, self.beta, self.offsets)
-        return (*walked, self.pixdim, self.sigma_mm, self.legacy, backbone)
+        chosen = () if self.channel is None else (self.channel,)
+        return (*walked, self.pixdim, self.sigma_mm, self.legacy, backbone, *chosen)
 
     @torch.no_grad()
     def make_guide(self, item: Mapping[str, Any]) -> Tensor:
         """Return what edges compare, [C, H, W, D]."""
-        image = plain(item["image"]).float()
+        image = grey(plain(item["image"]), self.channel).float()
         if self.guide in ("intensity", "blur"):
             return intensity_guide(image)
         embedding = self.features.embedding(item["case"])
