@@ -19,7 +19,7 @@ from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun, assert_same_w
 AFFINE = np.diag([2.0, 2.0, 2.5, 1.0])
 LABELS = {"0": "background", "1": "organ"}
 RUNS: dict[str, tuple[BundleRun, dict[str, Any]]] = {
-    "rrl_medsam": (RRL, {"max_voxels": 8192, "sam": "mobile_sam"}),
+    "rrl_medsam": (RRL, {"max_voxels": 8192, "sam": "mobile_sam", "atlas": "case_0"}),
     "semisam_plus": (SEMISAM, {}),
     "ada_sam": (ADA, {}),
     "weakmedsam": (WEAK, {"prior": "box"}),
