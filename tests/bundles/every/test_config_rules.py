@@ -19,7 +19,7 @@ from tools import configs
 
 CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
 SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]
-LONGEST = {"train.json": 180, "inference.json": 90, "evaluate.json": 40, "multi_gpu_train.json": 40}
+LONGEST = {"train.json": 190, "inference.json": 90, "evaluate.json": 40, "multi_gpu_train.json": 40}
 LONGEST |= {"paper.json": 40, "paper_inference.json": 20, "published.json": 40, "published_inference.json": 20}
 LONGEST |= {"sam_inference.json": 40}
 RUNS = (RRL, SEMISAM, WEAK, ADA)
