@@ -107,18 +107,20 @@ class FineCases:
         `points` [n, 4] int16: class, and a voxel of it, at most 2000 of each class; n is 0 where there is no region.
         """
         image = self.preprocessing({"image": case["image"]})["image"]
-        if "label" in case:
-            label = self.truth(case, image)
-            box = self.around(label)
-        else:
-            label, box = self.guess(image)
+        label, box = self.teach(case, image)
         if box is None:
             empty = torch.zeros((1, 0, 0, 0))
             return {"image": empty.half(), "label": empty.byte(), "points": torch.zeros((0, 4), dtype=torch.int16)}
-        if label.shape[1:] == image.shape[1:]:
-            label = label[(slice(None), *box)]
         values = plain(image)[(slice(None), *box)]
         return {"image": values.half(), "label": label, "points": find_points(label[0], self.classes)}
+
+    def teach(self, case: Mapping[str, Any], image: MetaTensor) -> tuple[Tensor, Box | None]:
+        """Return what stands for a case's label in a box of the image's voxels, [1, h, w, d] uint8, and the box."""
+        if "label" not in case:
+            return self.guess(image)
+        label = self.truth(case, image)
+        box = self.around(label)
+        return (label, None) if box is None else (label[(slice(None), *box)], box)
 
     def truth(self, case: Mapping[str, Any], image: MetaTensor) -> Tensor:
         """Return the true label of a case on the image's voxels, [1, H, W, D] uint8."""

@@ -90,6 +90,10 @@ class FewSlicesCohort(PresenceCohort):
     def whole_cases(self) -> list[Case]:
         return strip_labels(self.cases)
 
+    def masked_case(self, name: str) -> Case:
+        """Return a case with masks as `AddLabelSlicesd` wants it: `case`, `label`, its path, and `slice_labels`."""
+        return next(case for case in self.cases if case["case"] == name and "label" in case)
+
     @property
     def settings(self) -> dict[str, Any]:
         own = {"num_label_slices": self.num_label_slices, "draw_from_middle": self.draw_from_middle, "seed": self.seed}

@@ -1,0 +1,35 @@
+"""What the fine network learns from where some slices have masks: these on fine voxels, the coarse network elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+
+from ..common.fine.cases import UNKNOWN, FineCases
+from ..common.levels.regions import Box
+from ..common.slices.masked_slices import AddLabelSlicesd
+
+
+class MaskedFineCases(FineCases):
+    """`FineCases` with the masks of the labelled slices in the place of what the coarse network says there.
+
+    A slice with a mask is one slice of fine voxels, the nearest one; of the masks no other slice counts, as everywhere.
+    """
+
+    def teach(self, case: Mapping[str, Any], image: MetaTensor) -> tuple[Tensor, Box | None]:
+        label, box = self.guess(image)
+        if case["case"] not in self.cohort.label_slices:
+            return label, box
+        read = AddLabelSlicesd("image", self.cohort.grid.label_values, self.cohort.label_slices)
+        masks = read({**self.cohort.masked_case(case["case"]), "image": image})
+        if box is None:  # what the coarse network misses may be drawn
+            box = self.around(masks["label"])
+            if box is None:
+                return label, None
+            label = torch.full((1, *(s.stop - s.start for s in box)), UNKNOWN, dtype=torch.uint8)
+        place = (slice(None), *box)
+        return torch.where(masks["annotated"][place] > 0, masks["label"][place].to(torch.uint8), label), box
