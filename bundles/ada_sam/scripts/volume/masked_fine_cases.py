@@ -1,4 +1,4 @@
-"""What the fine network learns from where some slices have masks: these on fine voxels, the coarse network elsewhere."""
+"""What the fine network learns from where some slices have masks: these, on fine voxels, and the coarse network."""
 
 from __future__ import annotations
 
