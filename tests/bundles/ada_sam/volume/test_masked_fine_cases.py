@@ -32,7 +32,7 @@ class Bright(nn.Module):
 
 @pytest.fixture
 def masked(tmp_path) -> dict:
-    """A bright cube of which the mask has a third on its one labelled slice; elsewhere it has values nobody may read."""
+    """A bright cube of which the mask has a third on its labelled slice; elsewhere it has values nobody may read."""
     image = np.zeros((40, 36, 32), np.float32)
     image[10:22, 12:24, 8:24] = 1
     label = np.full(image.shape, 99, np.uint8)
