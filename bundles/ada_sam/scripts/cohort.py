@@ -91,7 +91,7 @@ class FewSlicesCohort(PresenceCohort):
         return strip_labels(self.cases)
 
     def masked_case(self, name: str) -> Case:
-        """Return a case with masks as `AddLabelSlicesd` wants it: `case`, `label`, its path, and `slice_labels`."""
+        """Return a case that has masks, with its `label`, a path, and `slice_labels`."""
         return next(case for case in self.cases if case["case"] == name and "label" in case)
 
     @property

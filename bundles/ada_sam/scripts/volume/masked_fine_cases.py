@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from monai.data import MetaTensor
@@ -13,6 +13,9 @@ from ..common.fine.cases import UNKNOWN, FineCases
 from ..common.levels.regions import Box
 from ..common.slices.masked_slices import AddLabelSlicesd
 
+if TYPE_CHECKING:
+    from ..cohort import FewSlicesCohort
+
 
 class MaskedFineCases(FineCases):
     """`FineCases` with the masks of the labelled slices in the place of what the coarse network says there.
@@ -20,12 +23,15 @@ class MaskedFineCases(FineCases):
     A slice with a mask is one slice of fine voxels, the nearest one; of the masks no other slice counts, as everywhere.
     """
 
+    cohort: FewSlicesCohort
+
     def teach(self, case: Mapping[str, Any], image: MetaTensor) -> tuple[Tensor, Box | None]:
         label, box = self.guess(image)
         if case["case"] not in self.cohort.label_slices:
             return label, box
         read = AddLabelSlicesd("image", self.cohort.grid.label_values, self.cohort.label_slices)
-        masks = read({**self.cohort.masked_case(case["case"]), "image": image})
+        item: dict[Hashable, Any] = {"image": image}
+        masks = read(item | self.masked(case["case"]))
         if box is None:  # what the coarse network misses may be drawn
             box = self.around(masks["label"])
             if box is None:
@@ -33,3 +39,8 @@ class MaskedFineCases(FineCases):
             label = torch.full((1, *(s.stop - s.start for s in box)), UNKNOWN, dtype=torch.uint8)
         place = (slice(None), *box)
         return torch.where(masks["annotated"][place] > 0, masks["label"][place].to(torch.uint8), label), box
+
+    def masked(self, name: str) -> dict[Hashable, Any]:
+        """Return what `AddLabelSlicesd` reads of a case with masks."""
+        found = self.cohort.masked_case(name)
+        return {key: found[key] for key in ("case", "label", "slice_labels")}
