@@ -61,7 +61,7 @@ class ToNativeGridd(MapTransform):
         to_grid = torch.linalg.inv(image.affine.double().cpu()) @ affine
         for key in self.key_iterator(result):
             pred = result[key]
-            pred = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
+            pred = (pred.as_tensor() if isinstance(pred, MetaTensor) else pred).detach()
             for name, volume in self._restore(pred, to_grid, size).items():
                 name = key if name == "label" else name
                 result[name] = MetaTensor(volume, meta={**image.meta, "affine": affine})
