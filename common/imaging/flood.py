@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 WORD = 64  # bits
+# of every byte, how many bits it has: numpy counts them itself from 2.0 on, which MONAI Label's environment has not
+BITS_OF_BYTE = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint32)
 BITS = tuple(np.uint64(1 << power) for power in range(6))  # 1, 2, 4, ... 32
 
 
@@ -24,6 +26,11 @@ def unpack(words: np.ndarray, n: int) -> np.ndarray:
     return np.unpackbits(flat, axis=-1, count=n, bitorder="little").view(bool)
 
 
+def count_voxels(words: np.ndarray) -> int:
+    """Return how many voxels of a packed mask are True."""
+    return sum(int(BITS_OF_BYTE[row.reshape(-1).view(np.uint8)].sum()) for row in np.atleast_2d(words))
+
+
 def flood(words: np.ndarray, seeds: Iterable[tuple[int, int, int]]) -> np.ndarray:
     """Return the voxels of a packed mask [H, W, m] that are joined by faces with one of some voxels (h, w, d) of it.
 
@@ -36,7 +43,7 @@ def flood(words: np.ndarray, seeds: Iterable[tuple[int, int, int]]) -> np.ndarra
     if not reached.any():
         return reached
     count = -1
-    while count != (count := int(np.bitwise_count(reached).sum())):
+    while count != (count := count_voxels(reached)):
         _along_bits(reached, words)
         for axis in (0, 1):
             ahead, way = np.moveaxis(reached, axis, 0), np.moveaxis(words, axis, 0)

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 
-from .flood import flood, pack, unpack
+from .flood import count_voxels, flood, pack, unpack
 
 LEAST_SHARE = 1e-3  # of the volume: less moves no percentile, and noise has as many equal neighbours
 SPARSE = 16  # voxels
@@ -83,7 +83,7 @@ def _constant_corners(volume: np.ndarray, known: np.ndarray) -> np.ndarray | Non
         words = pack(same)
         del same
         reached = flood(words, [place for place in places if volume[place] == value])
-        if np.bitwise_count(reached).sum() < LEAST_SHARE * volume.size:
+        if count_voxels(reached) < LEAST_SHARE * volume.size:
             continue
         if value == volume.max() and (words & ~reached).any():
             continue  # saturation

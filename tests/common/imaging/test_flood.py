@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.imaging.flood import flood, pack, unpack
+from common.imaging.flood import count_voxels, flood, pack, unpack
 
 
 @pytest.mark.parametrize("size", [(3, 4, 5), (6, 5, 64), (4, 7, 129), (20, 21, 200)])
@@ -26,3 +26,8 @@ def test_a_way_that_turns_often_is_followed_to_its_end():
     assert np.array_equal(unpack(flood(pack(mask), [(0, 0, 0)]), 150), mask)
     mask[0, 20, 70] = False
     assert unpack(flood(pack(mask), [(0, 0, 0)]), 150).sum() < mask.sum()
+
+
+def test_packed_voxels_are_counted():
+    mask = np.random.default_rng(3).random((3, 5, 130)) < 0.4
+    assert count_voxels(pack(mask)) == mask.sum()
