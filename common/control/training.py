@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from ..errors import printable
 from ..files.tensor_files import atomic_save
 from ..launch.words import number, truth
-from ..levels.network import locate_then_segment
+from ..levels.network import deployed, locate_then_segment
 from ..run.run import Run
 from ..training.stage import Stage
 
@@ -105,6 +105,6 @@ class PlainControl:
             stage.run()
         self.deployed = locate_then_segment(self.network, fine.network_for(self.network, NAME))
         if idist.get_rank() == 0:
-            state = {name: tensor.cpu() for name, tensor in self.deployed.state_dict().items()}
+            state = {name: tensor.cpu() for name, tensor in deployed(self.deployed).state_dict().items()}
             atomic_save(state, self.path)
             print(f"control: {printable(self.path)}", flush=True)

@@ -10,17 +10,19 @@ from monai.data import Dataset
 from monai.transforms import Compose
 from torch import nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import PolynomialLR
 
 from ..launch.words import number
+from ..learning.schedules import WarmCosineLR
 from ..pseudo_labels.objective import SegmentObjective
 from ..run.run import Run
 from ..training.loaders import two_stream_loader
 from ..training.stage import Stage
 from .cases import FineCases
+from .choice import refuse_worse
 from .patches import PatchPreprocessing
 
 NAME = "fine"
+WARM_UP = 0.05  # first share of the steps, in which the rate rises
 
 
 class FineTraining:
@@ -81,6 +83,9 @@ class FineTraining:
         self.training_run.measure(f"{self.name} regions", self.cases.prepare)
         if self.cases.cases:
             self.stage().run()
+            worse = refuse_worse(self.network, self.cases)
+            if worse is not None and idist.get_rank() == 0:
+                print(worse, flush=True)
         elif idist.get_rank() == 0:
             print("warning: level 1 finds nothing in any scan: level 2 has nothing to learn from", flush=True)
 
@@ -93,7 +98,7 @@ class FineTraining:
             self.training_run, dataset, self.cases.labeled, self.epoch_length, *self.batch, stream=5
         )
         optimizer = AdamW(self.network.parameters(), lr=self.learning_rate)
-        falling = PolynomialLR(optimizer, total_iters=max(1, self.epochs * len(loader)), power=0.9)
+        falling = WarmCosineLR(optimizer, max(1, self.epochs * len(loader)), WARM_UP)
         stage = Stage(
             self.training_run, self.name, self.epochs, loader, self.network, SegmentObjective(self.network), optimizer,
             falling, self.amp,

@@ -62,6 +62,9 @@ class BodyNetwork(GridNetwork):
             out of the answer.
         spatial_size, pixdim, label_values, strides, intensity_range: see `GridNetwork`.
 
+    Attributes:
+        refused: whether, as the second of two levels, it has learnt less than the first; no part of its state.
+
     forward: image [B, channels, H, W, D] in [0, 1] -> logits [B, K, H, W, D].
     """
 
@@ -75,7 +78,7 @@ class BodyNetwork(GridNetwork):
         intensity_range: Sequence[Sequence[float] | None] = (None,),
     ) -> None:
         super().__init__(spatial_size, pixdim, label_values, strides, intensity_range)
-        self.body = body
+        self.body, self.refused = body, False
 
     def forward(self, image: Tensor) -> Tensor:
         return self.forward_all(image)[:, : self.classes]

@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from ..grid.native import sample_probabilities
 from ..grid.network import BodyNetwork, GridNetwork
 from ..grid.to_grid import along_axis, axis_matrix, count_voxels, first_voxel, whole_size
 from .regions import find_regions, scale_box
@@ -43,6 +44,15 @@ class LocateThenSegment(GridNetwork):
         self.coarse, self.fine, self.overlap = coarse, fine, overlap
         self.window = []  # it takes any size
 
+    @property
+    def refused(self) -> bool:
+        """Whether the fine network has learnt less than the coarse one, which then answers alone."""
+        return self.fine.refused
+
+    def deployed(self) -> GridNetwork:
+        """Return what is kept in a model.pt: the coarse network alone where the fine one is refused."""
+        return self.coarse if self.refused else self
+
     @torch.jit.unused
     def forward(self, image: Tensor) -> Tensor:
         return self.segment(image) if len(image) == 1 else torch.cat([self.segment(one[None]) for one in image])
@@ -53,6 +63,9 @@ class LocateThenSegment(GridNetwork):
         with torch.autocast(image.device.type, enabled=False):  # positions want float32
             small = seen.resample(image[0].float())[None]  # [1, 1, h, w, d]
         found = windowed(small, probabilities(self.coarse), self.coarse.window)[0]
+        if self.refused:
+            everywhere = [slice(0, n) for n in image.shape[2:]]
+            return sample_probabilities(found, seen.to_coarse(), everywhere)[None].clamp_min_(LEAST).log_()
         margin = [MARGIN / p for p in self.coarse.pixdim.tolist()]
         size = (1, self.classes, *image.shape[2:])
         kind = torch.float32 if prod(size) <= LARGE else torch.float16
@@ -108,3 +121,8 @@ class CoarseView:
 def locate_then_segment(coarse: GridNetwork, fine: BodyNetwork | None = None) -> nn.Module:
     """Return the network of both levels, or the coarse one where it is the only one."""
     return coarse if fine is None else LocateThenSegment(coarse, fine)
+
+
+def deployed(network: nn.Module) -> nn.Module:
+    """Return the network that is kept in a model.pt; see `LocateThenSegment.deployed`."""
+    return network.deployed() if isinstance(network, LocateThenSegment) else network

@@ -19,6 +19,7 @@ from ..data.label_names import compare_names
 from ..errors import printable
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
+from ..levels.network import deployed
 from ..run.manifest import RunManifest
 from ..scoring.compared import COARSE, PLAIN, Compared
 from ..scoring.handler import NativeGridMetrics
@@ -84,7 +85,7 @@ class Finish:
 
     def weights(self) -> dict[str, Tensor]:
         """Return what model.pt holds, on the CPU, so that it opens on any machine."""
-        return {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
+        return {name: tensor.cpu() for name, tensor in deployed(self.network).state_dict().items()}
 
     def compared(self) -> list[Compared]:
         """Return the columns of the comparison, in their order."""
