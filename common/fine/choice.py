@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from monai.metrics import compute_dice
 from monai.networks.utils import eval_mode
@@ -15,19 +17,38 @@ from .cases import FineCases
 CASES = 3  # of which whole scans are segmented by both levels
 
 
+class Comparison(NamedTuple):
+    """Mean Dice of labelled training cases, for run.json."""
+
+    first_level: float
+    both_levels: float
+    cases: int
+
+    @property
+    def refused(self) -> bool:
+        """Whether the first level alone finds more."""
+        return self.both_levels < self.first_level
+
+    def __str__(self) -> str:
+        return (
+            f"level 2 has learnt less than level 1 (Dice {self.both_levels:.2f} and {self.first_level:.2f} on "
+            f"{self.cases} labelled training cases): level 1 alone is deployed; more fine_epochs may change that"
+        )
+
+
 @torch.no_grad()
-def refuse_worse(fine: BodyNetwork, cases: FineCases) -> str | None:
+def refuse_worse(fine: BodyNetwork, cases: FineCases) -> Comparison | None:
     """Refuse a fine network that finds less than the coarse one of the labels that it has learnt from.
 
     Both had these labels, so this tells no more than whether the fine network has learnt enough: with 13 organs and the
-    default's steps it had not, and its answers were a third as good as those of the coarse one.
+    default's steps it had not, and the answers of both levels were half as good as those of the coarse one.
 
     Args:
         fine: trained; `refused` is set.
-        cases: of its training. Where no case has a label nothing is compared.
+        cases: of its training.
 
     Returns:
-        A line on the two, where it is refused.
+        What was found; None where no case has a label to compare by, and nothing is refused.
     """
     fine.refused = False
     labeled = [case for case in cases.wanted() if "label" in case][:CASES]
@@ -43,14 +64,10 @@ def refuse_worse(fine: BodyNetwork, cases: FineCases) -> str | None:
                 pred = network(plain(image)[None].to(cases.device))[0].argmax(0).cpu()
                 pair.append(_dice(pred, label, cases.classes))
         found.append(pair)
-    coarse, both = torch.tensor(found).nanmean(0).tolist()
-    fine.refused = both < coarse
-    if not fine.refused:
-        return None
-    return (
-        f"warning: level 2 has learnt less than level 1 (Dice {both:.2f} and {coarse:.2f} on {len(found)} labelled "
-        "training cases): level 1 alone is deployed; more fine_epochs may change that"
-    )
+    first, both = torch.tensor(found).nanmean(0).tolist()
+    comparison = Comparison(first, both, len(found))
+    fine.refused = comparison.refused
+    return comparison
 
 
 def _dice(pred: Tensor, label: Tensor, classes: int) -> float:

@@ -83,11 +83,18 @@ class FineTraining:
         self.training_run.measure(f"{self.name} regions", self.cases.prepare)
         if self.cases.cases:
             self.stage().run()
-            worse = refuse_worse(self.network, self.cases)
-            if worse is not None and idist.get_rank() == 0:
-                print(worse, flush=True)
+            self.training_run.measure(f"{self.name} comparison", self.compare)
         elif idist.get_rank() == 0:
             print("warning: level 1 finds nothing in any scan: level 2 has nothing to learn from", flush=True)
+
+    def compare(self) -> None:
+        """Refuse a network that has learnt less than the first level, and say so."""
+        found = refuse_worse(self.network, self.cases)
+        if found is not None and idist.get_rank() == 0:
+            facts = self.training_run.manifest.facts
+            facts["levels_compared"] = {**facts.get("levels_compared", {}), self.name: found._asdict()}
+            if found.refused:
+                print(f"warning: {found}", flush=True)
 
     def stage(self) -> Stage:
         """Return the trainer, once the cases are there."""

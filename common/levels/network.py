@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from ..grid.native import sample_probabilities
+from ..grid.native import sample_probabilities, slabs
 from ..grid.network import BodyNetwork, GridNetwork
 from ..grid.to_grid import along_axis, axis_matrix, count_voxels, first_voxel, whole_size
 from .regions import find_regions, scale_box
@@ -23,7 +23,8 @@ class LocateThenSegment(GridNetwork):
     """Segment a whole scan: `coarse` sees all of it, `fine` sees windows of the regions in which that found something.
 
     Outside of the regions is background; a scan in which nothing is found gets background everywhere. The fine network
-    sees the image alone: the coarse map as an input cost .08 Dice with four labels of the left atrium.
+    sees the image alone: the coarse map as an input cost .08 Dice with four labels of the left atrium. Where it is
+    refused (`refuse_worse`) the coarse network answers alone.
 
     Its state is that of both networks, with the coarse one's grid under the names that every model.pt has. It decides
     from values, so TorchScript and ONNX take the two networks one by one (`coarse`, `fine`).
@@ -63,14 +64,15 @@ class LocateThenSegment(GridNetwork):
         with torch.autocast(image.device.type, enabled=False):  # positions want float32
             small = seen.resample(image[0].float())[None]  # [1, 1, h, w, d]
         found = windowed(small, probabilities(self.coarse), self.coarse.window)[0]
-        if self.refused:
-            everywhere = [slice(0, n) for n in image.shape[2:]]
-            return sample_probabilities(found, seen.to_coarse(), everywhere)[None].clamp_min_(LEAST).log_()
         margin = [MARGIN / p for p in self.coarse.pixdim.tolist()]
         size = (1, self.classes, *image.shape[2:])
         kind = torch.float32 if prod(size) <= LARGE else torch.float16
         result = torch.zeros(size, dtype=kind, device=image.device)
         result[:, 0] = 1
+        if self.refused:
+            for slab in slabs([slice(0, n) for n in image.shape[2:]], self.classes):
+                result[(0, slice(None), *slab)] = sample_probabilities(found, seen.to_coarse(), slab)
+            return result.clamp_min_(LEAST).log_()
         for box in find_regions(found, margin):
             place = (slice(None), slice(None), *seen.to_image(box, self.fine.window))
             region, predictor = result[place], probabilities(self.fine)  # [1, K, h, w, d]

@@ -6,19 +6,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from common.fine.cases import UNKNOWN, FineCases, find_points, read_patch
-from common.grid.grid import Grid, Level
 from common.grid.network import BodyNetwork
 from common.grid.preprocessing import ScanPreprocessing
-
-GRID = Grid((8, 8, 8), (6.0, 6.0, 6.0), (0, 7), fine=Level((8, 8, 8), (2.0, 2.0, 2.0)))
-
-
-class Bright(nn.Module):
-    def forward(self, image):
-        return torch.cat([0.3 - image, image - 0.3], dim=1) * 50
+from support.networks.bright import TWO_LEVELS as GRID
+from support.networks.bright import Bright
 
 
 @pytest.fixture
@@ -38,7 +31,7 @@ def cases(tmp_path) -> list[dict]:
 
 
 def prepared(cases, folder, **options) -> FineCases:
-    network = BodyNetwork(Bright(), GRID.spatial_size, GRID.pixdim, GRID.label_values)
+    network = BodyNetwork(Bright(0.3), GRID.spatial_size, GRID.pixdim, GRID.label_values)
     cohort = SimpleNamespace(grid=GRID, whole_cases=cases)
     fine = FineCases(cohort, ScanPreprocessing(GRID), network, str(folder / "fine"), **options)
     fine.prepare()

@@ -7,26 +7,14 @@ from types import SimpleNamespace
 import nibabel
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from common.fine.cases import FineCases
 from common.fine.choice import refuse_worse
-from common.grid.grid import Grid, Level
 from common.grid.network import BodyNetwork
 from common.grid.preprocessing import ScanPreprocessing
 from common.levels.network import deployed, locate_then_segment
-
-GRID = Grid((8, 8, 8), (6.0, 6.0, 6.0), (0, 7), fine=Level((8, 8, 8), (2.0, 2.0, 2.0)))
-
-
-class Bright(nn.Module):
-    def __init__(self, threshold: float) -> None:
-        super().__init__()
-        self.threshold = threshold
-
-    def forward(self, image):
-        return torch.cat([self.threshold - image, image - self.threshold], dim=1) * 50
+from support.networks.bright import TWO_LEVELS as GRID
+from support.networks.bright import Bright
 
 
 def networks(threshold: float) -> tuple[BodyNetwork, BodyNetwork]:
@@ -50,9 +38,9 @@ def cases(found: dict[str, str], coarse: BodyNetwork, folder) -> FineCases:
 
 def test_what_finds_nothing_is_refused_and_the_first_level_answers_and_is_kept(case, tmp_path):
     coarse, fine = networks(threshold=2.0)
-    said = refuse_worse(fine, cases(case, coarse, tmp_path))
+    found = refuse_worse(fine, cases(case, coarse, tmp_path))
     network = locate_then_segment(coarse, fine)
-    assert fine.refused and said.startswith("warning: level 2 has learnt less than level 1 (Dice 0.00 and 0.")
+    assert fine.refused and found.refused and found.both_levels == 0 and found.first_level > 0.5 and found.cases == 1
     assert deployed(network) is coarse and not any("fine" in name for name in deployed(network).state_dict())
     image = ScanPreprocessing(GRID)({"image": case["image"]})["image"]
     found = network(image.as_tensor()[None]).argmax(1)
@@ -61,7 +49,8 @@ def test_what_finds_nothing_is_refused_and_the_first_level_answers_and_is_kept(c
 
 def test_what_knows_more_is_kept(case, tmp_path):
     coarse, fine = networks(threshold=0.5)
-    assert refuse_worse(fine, cases(case, coarse, tmp_path)) is None and not fine.refused
+    found = refuse_worse(fine, cases(case, coarse, tmp_path))
+    assert found.both_levels > 0.99 > found.first_level and not fine.refused
     network = locate_then_segment(coarse, fine)
     assert deployed(network) is network and any(name.startswith("fine.") for name in network.state_dict())
 

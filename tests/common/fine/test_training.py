@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 from monai.transforms import Compose
 from torch import nn
 
+from common.fine.choice import Comparison
 from common.fine.training import FineTraining
 from common.grid.network import BodyNetwork
 from common.run.run import Run
@@ -63,6 +65,17 @@ def test_what_learns_from_the_coarse_network_is_trained_again_from_the_same_star
     # weights of the brighter class less those of the background move to opposite sides
     method, control = (weight.flatten() - first.flatten() for weight in (learnt, other.body.weight))
     assert (method[1] - method[0]) * (control[1] - control[0]) < 0
+
+
+@pytest.mark.parametrize("both", [0.2, 0.8])
+def test_what_is_refused_is_said_and_kept_in_run_json(tmp_path, monkeypatch, capsys, both):
+    fine = make(tmp_path, unlabeled=False)
+    monkeypatch.setattr("common.fine.training.refuse_worse", lambda network, cases: Comparison(0.5, both, 2))
+    fine.run()
+    kept = fine.training_run.manifest.facts["levels_compared"]["fine"]
+    assert kept == {"first_level": 0.5, "both_levels": both, "cases": 2}
+    line = "warning: level 2 has learnt less than level 1 (Dice 0.20 and 0.50 on 2 labelled training cases)"
+    assert (line in capsys.readouterr().out) == (both < 0.5)
 
 
 def test_one_level_needs_none(tmp_path):

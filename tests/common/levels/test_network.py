@@ -2,25 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from common.grid.grid import Level, read_grid
 from common.grid.network import BodyNetwork
 from common.levels.network import CoarseView, LocateThenSegment, locate_then_segment
+from support.networks.bright import Bright
 
 STEPS = ((2, 2, 2), (2, 2, 1))
-
-
-class Bright(nn.Module):
-    """Says foreground where the image is over a limit."""
-
-    def __init__(self, limit: float) -> None:
-        super().__init__()
-        self.limit, self.seen = limit, []
-
-    def forward(self, image):
-        self.seen.append(tuple(image.shape[2:]))
-        return torch.cat([self.limit - image, image - self.limit], dim=1) * 50
 
 
 @pytest.fixture

@@ -7,27 +7,16 @@ from types import SimpleNamespace
 import nibabel
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from common.fine.cases import UNKNOWN
-from common.grid.grid import Grid, Level
 from common.grid.network import BodyNetwork
 from common.grid.preprocessing import ScanPreprocessing
 from support.bundle.path import import_bundle
+from support.networks.bright import TWO_LEVELS as GRID
+from support.networks.bright import Bright
 
 MaskedFineCases = import_bundle("ada_sam", "volume.masked_fine_cases").MaskedFineCases
-GRID = Grid((8, 8, 8), (6.0, 6.0, 6.0), (0, 7), fine=Level((8, 8, 8), (2.0, 2.0, 2.0)))
 SLICE = 16
-
-
-class Bright(nn.Module):
-    def __init__(self, threshold: float) -> None:
-        super().__init__()
-        self.threshold = threshold
-
-    def forward(self, image):
-        return torch.cat([self.threshold - image, image - self.threshold], dim=1) * 50
 
 
 @pytest.fixture
