@@ -28,6 +28,7 @@ class Verdict:
         gain: the former less the latter.
         cases, better_on: how many cases, and on how many of them the method's Dice is the higher one.
         p: of Wilcoxon's signed-rank test, two-sided; None where there are fewer than 6 cases.
+        below_on: label -> both means, of several labels those on which the method's is lower.
         verdict: "better": a gain with p < 0.05; "below": a loss of .001 or more, whatever its p; "open": all else.
         text: all of it in a sentence.
     """
@@ -39,6 +40,7 @@ class Verdict:
     cases: int
     better_on: int
     p: float | None
+    below_on: dict[str, tuple[float, float]]
     verdict: str
     text: str
 
@@ -51,28 +53,39 @@ def judge(rows: Iterable[Mapping[str, Any]], title: str, controls: Sequence[Comp
     """Return a verdict on each control that was scored, the strongest control first.
 
     Args:
-        rows: of the metrics table, with `case`, `dice` and the controls' columns.
+        rows: of the metrics table, with `case`, `name` of the label, `dice` and the controls' columns.
         title: of the method.
         controls: see `Compared.control`.
     """
     rows = list(rows)
-    found = [(control, pair_cases(rows, control.column)) for control in controls]
-    verdicts = [_judge(title, control, *pairs) for control, pairs in found if len(pairs[0])]
+    found = [(control, pair_means(rows, control.column, "case")) for control in controls]
+    verdicts = [_judge(title, c, pairs, labels_below(rows, c.column)) for c, pairs in found if pairs]
     return sorted(verdicts, key=lambda verdict: -verdict.control_dice)
 
 
-def pair_cases(rows: Iterable[Mapping[str, Any]], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Dice of the method and of a column, [cases] each: means over the labels of which both are known."""
+def pair_means(rows: Iterable[Mapping[str, Any]], column: str, by: str) -> dict[str, tuple[float, float]]:
+    """Return by `case`, or by `name` of the label, the mean Dice of the method and of a column where both are known."""
     pairs: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         pair = float(row["dice"]), float(row.get(column, math.nan))
         if not any(map(math.isnan, pair)):
-            pairs.setdefault(row["case"], []).append(pair)
-    means = np.array([np.mean(case, axis=0) for case in pairs.values()]).reshape(-1, 2)
-    return means[:, 0], means[:, 1]
+            pairs.setdefault(row[by], []).append(pair)
+    return {
+        key: (float(np.mean([a for a, _ in own])), float(np.mean([b for _, b in own]))) for key, own in pairs.items()
+    }
 
 
-def _judge(title: str, control: Compared, method: np.ndarray, plain: np.ndarray) -> Verdict:
+def labels_below(rows: Iterable[Mapping[str, Any]], column: str) -> dict[str, tuple[float, float]]:
+    """Return of several labels those on which the method's mean Dice is lower than a column's, with both."""
+    means = pair_means(rows, column, "name")
+    below = {name: pair for name, pair in means.items() if round(pair[0] - pair[1], DIGITS) < 0}
+    return below if len(means) > 1 else {}
+
+
+def _judge(
+    title: str, control: Compared, pairs: Mapping[str, tuple[float, float]], below_on: dict[str, tuple[float, float]]
+) -> Verdict:
+    method, plain = np.array(list(pairs.values())).T
     differences = method - plain
     gain, cases, better_on = float(differences.mean()), len(differences), int((differences > 0).sum())
     p = None
@@ -86,13 +99,15 @@ def _judge(title: str, control: Compared, method: np.ndarray, plain: np.ndarray)
         f"{title} {method.mean():.3f}, {control.title} {plain.mean():.3f}: {gain:+.3f} on {_counted(cases)} "
         f"(higher on {better_on}), {tested}"
     )
+    if below_on:
+        said += f"; lower on {', '.join(f'{name} ({a:.3f}, {b:.3f})' for name, (a, b) in below_on.items())}"
     if verdict == BELOW:
         better = "better" if sure else "not worse, as far as these cases tell, and simpler"
         said += f". The control is {better}: {control.control}"
     elif verdict == OPEN:
         said += ": no difference that these cases can tell"
     means = float(method.mean()), float(plain.mean())
-    return Verdict(control.title, *means, gain, cases, better_on, p, verdict, said)
+    return Verdict(control.title, *means, gain, cases, better_on, p, below_on, verdict, said)
 
 
 def _counted(cases: int) -> str:

@@ -18,8 +18,8 @@ from .evaluation import CENTRE, PRIOR
 from .plan import WeakPlan
 from .review import COLUMNS as PICTURES
 from .review import FOLDER, MEANING, supervision
+from .scoring.learnt import not_learnt
 from .scoring.slice_parity import COLUMNS
-from .scoring.verdict import against_controls, not_learnt
 
 PSEUDO_LABELS = "Pseudo labels"
 PICTURED = 6
@@ -54,16 +54,11 @@ class Finish(CommonFinish):
                     found[name].append(overlap(classes == row, wanted))
         return {name: sum(scores) / len(scores) for name, scores in found.items() if scores}
 
-    def verdict(self) -> list[str]:
-        """Return what the reader must not miss: labels that were not learnt, or are below a control."""
-        controls = {PRIOR.name: "the prior alone", CENTRE.name: "the ellipse in the centre"}
-        lines = not_learnt(self.agreement), against_controls(self.scores(), controls)
-        return [line for line in lines if line is not None]
-
     def print_table(self) -> None:
         super().print_table()
-        for line in self.verdict():
-            print(f"verdict: {printable(line)}", flush=True)
+        missed = not_learnt(self.agreement)
+        if missed is not None:
+            print(f"verdict: {printable(missed)}", flush=True)
 
     def compared(self) -> list[Compared]:
         return [
@@ -86,7 +81,6 @@ class Finish(CommonFinish):
             "grid": self.cohort.grid.as_dict(),
             "dice": self.scores(),
             "agreement_with_pseudo_labels": self.agreement,
-            "verdict": self.verdict(),
             "auc": self.means("auc"),
             "index_auc": self.means("index auc"),
             "slice_metric_of_the_paper": {name: self.means(name) for name in COLUMNS},
@@ -100,13 +94,14 @@ class Finish(CommonFinish):
         return {name: columns[column]["mean"] for name, columns in summary.items() if column in columns}
 
     def introduction(self) -> str:
+        missed = not_learnt(self.agreement)
         return (
             f"{len(self.cohort.cases)} volumes without a mask. {supervision(self.labeller)} "
             f"{self.cohort.describe_share()}: the nearer to all or to none, the less a bit says.\n\n"
             f"The network learnt from {len(self.labeller.selected)} pseudo labels, the prior {self.labeller.prior!r}. "
             "Both controls, the prior alone and an ellipse in the centre, are told on which slices the structure is; "
-            "the network is not. A result below them is no result.\n\n"
-            + "\n\n".join(f"Verdict: {line}." for line in self.verdict())
+            "the network is not. A result below them is no result."
+            + ("" if missed is None else f"\n\nVerdict: {missed}.")
         )
 
     def limits(self) -> list[str]:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from common.control.verdict import judge, pair_cases
+from common.control.verdict import judge, pair_means
 from common.scoring.compared import Compared
 
 CONTROL = Compared("plain", "plain UNet", "plain dice", control="serve control.pt")
@@ -17,7 +17,7 @@ OTHER = Compared("other", "another", "other dice", control="do something else")
 def rows(method, control, **more) -> list[dict]:
     """Return a row for each case, of one label."""
     found = [
-        {"case": str(number), "label": 1, "dice": mine, CONTROL.column: its}
+        {"case": str(number), "label": 1, "name": "organ", "dice": mine, CONTROL.column: its}
         for number, (mine, its) in enumerate(zip(method, control, strict=True))
     ]
     return [{**row, **{name: values[number] for name, values in more.items()}} for number, row in enumerate(found)]
@@ -95,10 +95,16 @@ def test_the_strongest_control_comes_first():
 
 def test_means_over_labels_leave_out_what_only_one_of_the_two_has():
     table = [
-        {"case": "a", "label": 1, "dice": 0.6, "plain dice": 0.4},
-        {"case": "a", "label": 2, "dice": 0.2, "plain dice": math.nan},
-        {"case": "a", "label": 3, "dice": 0.8, "plain dice": 0.8},
-        {"case": "b", "label": 1, "dice": math.nan, "plain dice": 0.4},
+        {"case": "a", "name": "one", "dice": 0.6, "plain dice": 0.4},
+        {"case": "a", "name": "two", "dice": 0.2, "plain dice": math.nan},
+        {"case": "a", "name": "three", "dice": 0.8, "plain dice": 0.8},
+        {"case": "b", "name": "one", "dice": math.nan, "plain dice": 0.4},
     ]
-    method, control = pair_cases(table, "plain dice")
-    assert method.tolist() == [pytest.approx(0.7)] and control.tolist() == [pytest.approx(0.6)]
+    assert pair_means(table, "plain dice", "case") == {"a": (pytest.approx(0.7), pytest.approx(0.6))}
+
+
+def test_labels_on_which_the_control_is_better_are_named_though_the_method_is_better_overall():
+    wall = [{**row, "name": "wall"} for row in rows([0.152] * 8, [0.201] * 8)]
+    (found,) = judge([*rows(EIGHT + 0.2, EIGHT), *wall], "Method", [CONTROL])
+    assert found.verdict == "better" and found.below_on == {"wall": (pytest.approx(0.152), pytest.approx(0.201))}
+    assert found.text.endswith("; lower on wall (0.152, 0.201)")
