@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,16 @@ class FineCases:
     def labeled(self) -> list[int]:
         """Indices of the cases whose label is the truth."""
         return [index for index, case in enumerate(self.cases) if case["labeled"]]
+
+    @property
+    def windows(self) -> float:
+        """How many windows a case's region has, by its voxels, at the mean; 1 at least."""
+        window = prod(self.cohort.grid.finest.spatial_size)
+        counts = []
+        for case in self.cases:
+            with safe_open(case["path"], framework="pt") as file:
+                counts.append(max(prod(file.get_slice("label").get_shape()) / window, 1.0))
+        return sum(counts) / max(len(counts), 1)
 
     def cut(self, case: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the region of a case: `image` [C, h, w, d] half, `label` [1, h, w, d] uint8 (class or 255), `points`.

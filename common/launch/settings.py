@@ -60,7 +60,7 @@ SHARED: dict[str, Kind] = {
     "strides": STRIDES | NULL,
     "levels": whole(1, 2) | NULL,
     "fine_pixdim": MM | NULL,
-    "fine_epochs": COUNT,
+    "fine_epochs": COUNT | NULL,
     "fine_rate": RATE,
     "norm": NORM,
     "dropout": number(least=0, below=1),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import nibabel
@@ -45,6 +46,15 @@ def test_a_label_is_the_truth_and_elsewhere_stands_what_the_coarse_network_is_su
     assert abs(int((labels[0] == 1).sum()) - 3 * 6 * 6) <= 2  # 6 x 12 x 12 mm in voxels of 2 mm
     bright = int((labels[1] == 1).sum())
     assert 0.5 < bright / 6**3 < 2 and set(labels[1].unique().tolist()) <= {0, 1, UNKNOWN}
+
+
+def test_windows_are_counted_by_the_voxels_of_regions(cases, tmp_path, monkeypatch):
+    fine = prepared(cases, tmp_path)
+    window = np.prod(GRID.finest.spatial_size)
+    sizes = [fine.work.bank().load(case)["label"].numel() for case in ("a", "b")]
+    assert fine.windows == pytest.approx(np.mean([max(size / window, 1) for size in sizes]))
+    monkeypatch.setattr(fine.cohort, "grid", replace(GRID, fine=replace(GRID.fine, spatial_size=(4, 4, 4))))
+    assert fine.windows == pytest.approx(np.mean([max(size / 64, 1) for size in sizes]))
 
 
 def test_cases_without_a_label_can_be_left_out(cases, tmp_path):

@@ -20,7 +20,7 @@ class Cases:
 
     def __init__(self, folder, unlabeled: bool, network: str = "method", names: tuple = ()) -> None:
         self.folder, self.unlabeled, self.network, self.names = folder, unlabeled, network, names
-        self.cases, self.labeled, self.classes = [], [], 2
+        self.cases, self.labeled, self.classes, self.windows = [], [], 2, 1.0
 
     def of(self, network, name):
         return Cases(self.folder, self.unlabeled, network, (*self.names, name))
@@ -31,7 +31,7 @@ class Cases:
     def prepare(self):
         from safetensors.torch import save_file
 
-        path = self.folder / f"{self.network}.safetensors"
+        path = self.folder / f"{len(self.names)}.safetensors"
         image = torch.rand(1, 12, 12, 12, generator=torch.Generator().manual_seed(0)).half()
         # the control's labels are the other way round
         label = ((image > 0.5) if self.network == "method" else (image <= 0.5)).byte()
@@ -48,10 +48,18 @@ def make(folder, unlabeled: bool) -> FineTraining:
     return FineTraining(run, plan, Cases(folder, unlabeled), network, Compose([]), 2, 3, 0.1)
 
 
-def test_what_learns_from_labels_alone_serves_any_coarse_network(tmp_path):
+def test_it_begins_as_the_coarse_network_where_their_bodies_are_alike(tmp_path):
     fine = make(tmp_path, unlabeled=False)
+    coarse = BodyNetwork(nn.Conv3d(1, 2, 1), (8, 8, 8), (4, 4, 4), (0, 1))
+    other = BodyNetwork(nn.Conv3d(1, 3, 1), (8, 8, 8), (4, 4, 4), (0, 1))  # a method's own channel
+    before = fine.network.body.weight.clone()
+    fine.learning_rate, fine.cases.network = 0.0, other
     fine.run()
-    assert fine.network_for("other", "control") is fine.network and list(fine.plan.trainers) == ["fine"]
+    assert torch.equal(fine.network.body.weight, before)
+    fine.cases.network = coarse
+    fine.run()
+    assert torch.equal(fine.network.body.weight, coarse.body.weight)
+    assert fine.network.pixdim.tolist() == [1, 1, 1]
 
 
 def test_what_learns_from_the_coarse_network_is_trained_again_from_the_same_start(tmp_path):
@@ -76,6 +84,16 @@ def test_what_is_refused_is_said_and_kept_in_run_json(tmp_path, monkeypatch, cap
     assert kept == {"first_level": 0.5, "both_levels": both, "cases": 2}
     line = "warning: level 2 has learnt less than level 1 (Dice 0.20 and 0.50 on 2 labelled training cases)"
     assert (line in capsys.readouterr().out) == (both < 0.5)
+
+
+@pytest.mark.parametrize(("windows", "epochs"), [(1.0, 267), (2.5, 667), (99.0, 2134)])
+def test_steps_are_planned_from_the_windows_that_have_to_be_learnt(tmp_path, capsys, windows, epochs):
+    fine = make(tmp_path, unlabeled=False)
+    fine.epochs, fine.cases.windows = None, windows
+    assert fine.planned_epochs() == epochs  # of 3 steps: 800, 2000 and, of a region of any size, 6400
+    assert f"{epochs} epochs for regions of {windows:.1f} windows" in capsys.readouterr().out
+    fine.cases.prepare()
+    assert fine.stage().state.max_epochs == epochs
 
 
 def test_one_level_needs_none(tmp_path):
