@@ -17,8 +17,8 @@ KEPT = 0.6  # share of the wanted spacing from which on thick slices stay as the
 SMALLEST = 4  # voxels that an axis keeps after all steps
 COARSE = 3.0  # mm, up to which small organs survive a grid (docs/clinical.md)
 WORTH = 1.5  # times the scans' own spacing: a finer level has to bring at least this much
-FINER = 4.0  # times that a second level is finer than the first, at most
-WINDOWS = 4  # of the second level around what is labelled: more have to be learnt for longer than a CPU has time
+FINER = (2.0, 4.0)  # times that a second level is finer than the first: at least, at most
+WINDOWS = 2  # of the second level around what is labelled: smaller ones see too little to tell organs apart (docs/clinical.md)
 REACH = 20.0  # mm around what is labelled that a second level looks at, about
 OUTLIER = 1.25  # times the median extent that is no outlier, however alike all others are
 ALIKE = 1.25  # times a spacing that is not worth resampling for
@@ -50,7 +50,7 @@ def plan_grid(
     Its first level spans the scans, outliers aside, with the finest spacing (never finer than the median scan's) at
     which it has about `max_voxels` voxels; what thick slices can't use, the plane gets. Where that is coarse and the
     scans are finer, a second level of windows is planned: as fine as `WINDOWS` windows around what is labelled can be,
-    `FINER` times as fine as the first at most. What is given is kept.
+    within `FINER` of the first. What is given is kept.
 
     Args:
         cases: items with the key `image` (path).
@@ -65,7 +65,7 @@ def plan_grid(
         intensity_range: of each channel, see `Grid`; None: that of the model, else percentiles of one channel.
         model: grid of a model whose training goes on: size and spacing are kept. None: a new model.
         find_region: returns the extent, mm, of all structures of a scan together, and is asked only where that decides
-            something; None, or what it returns: not known, and the second level spans the scans.
+            something; None, or what it returns: not known, and the second level is the coarsest there is.
 
     Raises:
         InputError: a size, spacing or range that is given and not the model's.
@@ -88,7 +88,7 @@ def plan_grid(
         if fine_pixdim is None:
             region = None if find_region is None else find_region()
             region = extent if region is None else np.minimum(region + 2 * REACH, extent)
-            spacing = _finer(first, native, region, max_voxels)
+            spacing = _finer(first, native, _spread(region, native, WINDOWS * max_voxels, thick=1.0))
         else:
             spacing = np.asarray(fine_pixdim, dtype=float)
         shrink = divisor if steps is None else int(np.prod(steps, axis=0).max())
@@ -197,10 +197,11 @@ def _pays(first: Level, native: np.ndarray) -> bool:
     return bool(((spacing > COARSE) & (spacing > WORTH * native)).any())
 
 
-def _finer(first: Level, native: np.ndarray, region: np.ndarray, max_voxels: int) -> np.ndarray:
-    """Return the spacing of a second level, mm: the scans' own where that is about as fine."""
-    wanted = np.maximum(min(first.pixdim) / FINER, _spread(region, native, WINDOWS * max_voxels, thick=1.0))
-    return np.where(native * ALIKE >= wanted, native, wanted)
+def _finer(first: Level, native: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the spacing of a second level, mm: the scans' own where that is about as fine as the wanted one."""
+    least, most = (min(first.pixdim) / times for times in FINER[::-1])
+    spacing = np.clip(wanted, least, most)
+    return np.where(native * ALIKE >= spacing, native, spacing)
 
 
 def _window(extent: np.ndarray, spacing: np.ndarray, max_voxels: int, divisor: int) -> Level:
