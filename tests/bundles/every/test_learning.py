@@ -28,6 +28,7 @@ LEARNING = {
     "weakmedsam": (WEAK, {**WHOLE, "epochs": 4, "appearance_epochs": 4, "prior": "box"}),
 }
 OPENED = {"rrl_medsam": 1, "semisam_plus": 2, "ada_sam": TRAINING, "weakmedsam": 0}  # labels of training cases
+COMPARED = {"ada_sam": "masks of slices", "weakmedsam": "what it was taught"}  # the others: by labels
 PARAMETERS = [pytest.param(name, marks=() if name == "semisam_plus" else pytest.mark.slow) for name in LEARNING]
 
 
@@ -85,6 +86,9 @@ def test_two_levels(name, ellipsoids, tmp_path, monkeypatch):
     assert len(labels) <= OPENED[name]  # the second level opens no label that the first may not
     loss = [value for _, value in curves(flow)["fine"]["loss"]]
     assert loss[-1] < loss[0]
+    told = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))["levels_compared"]["fine"]
+    assert told["by"] == COMPARED.get(name, "labels") and 0 <= told["reached"] <= 1 and told["cases"] >= 1
+    assert ("level 1 alone is deployed" in said) == (told["reached"] < told["wanted"])
     rows = scores(tmp_path / "output" / "metrics.json")
     assert np.mean([row["dice"] for row in rows]) > 0.7, rows
     assert all(0 <= row["coarse dice"] <= 1 for row in rows)  # the first level by itself stands beside it
