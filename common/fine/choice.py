@@ -23,7 +23,7 @@ TAUGHT = "what it was taught"
 # Least Dice with what it was taught. These are easy voxels of its training cases: level 1 was sure of them, and edges
 # are left out. Having no other source, where it differs it has rather not learnt than found level 1's mistake; and all
 # that it can win are edges. How much these are worth depends on how coarse level 1 is: this is a limit below which both
-# levels were worse than level 1 of any spacing that was tried, not one above which they are better.
+# levels were worse than level 1 of any spacing that was tried (docs/clinical.md), not one above which they are better.
 LEARNT = 0.75
 Found = TypeVar("Found")
 
