@@ -124,7 +124,7 @@ class Benchmark:
             image = plain(item["image"]).float()
             probabilities = inferer(image[None], network).exp()[0]
             said = {"": probabilities, "cleaned ": smooth_and_keep_largest(probabilities, 0.7)}
-            if panel.names and index < self.arguments.compared_cases:
+            if panel.compared and index < self.arguments.compared_cases:
                 embeddings = panel.embed(image)
                 for title, (number, generalist) in panel.compared.items():
                     answer = generalist.answer(embeddings[number], probabilities)

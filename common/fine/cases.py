@@ -46,6 +46,8 @@ class FineCases:
         unlabeled: also cases without a label.
     """
 
+    known = "labels"  # what of the truth a regime knows
+
     def __init__(
         self,
         cohort: Cohort,
@@ -133,8 +135,12 @@ class FineCases:
         box = self.around(label)
         return (label, None) if box is None else (label[(slice(None), *box)], box)
 
+    def with_truth(self) -> list[Mapping[str, Any]]:
+        """Return the cases that are learnt from of which some truth is known, those of which most is known first."""
+        return [case for case in self.wanted() if "label" in case]
+
     def truth(self, case: Mapping[str, Any], image: MetaTensor) -> Tensor:
-        """Return the true label of a case on the image's voxels, [1, H, W, D] uint8."""
+        """Return the true label of a case on the image's voxels, [1, H, W, D] uint8, 255 where it is not known."""
         loaded = Compose([LoadLabelVolumed("label"), Orientationd("label", axcodes="RAS", labels=None)])
         label = loaded({"label": case["label"]})["label"]
         return on_voxels(label, image, self.cohort.grid.label_values)

@@ -21,7 +21,7 @@ from ..run.run import Run
 from ..training.loaders import two_stream_loader
 from ..training.stage import Stage
 from .cases import FineCases
-from .choice import refuse_worse
+from .choice import refuse_unlearnt
 from .patches import PatchPreprocessing
 
 NAME = "fine"
@@ -97,9 +97,9 @@ class FineTraining:
             print("warning: level 1 finds nothing in any scan: level 2 has nothing to learn from", flush=True)
 
     def compare(self) -> None:
-        """Refuse a network that has learnt less than the first level, and say so."""
-        found = refuse_worse(self.network, self.cases)
-        if found is not None and idist.get_rank() == 0:
+        """Refuse a network that has not learnt enough, and say so."""
+        found = refuse_unlearnt(self.network, self.cases)
+        if idist.get_rank() == 0:
             facts = self.training_run.manifest.facts
             facts["levels_compared"] = {**facts.get("levels_compared", {}), self.name: found._asdict()}
             if found.refused:

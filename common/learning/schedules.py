@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 def ramp_up(step: float, length: float) -> float:
@@ -33,7 +34,7 @@ def warm_cosine(step: int, total_steps: int, warm_up: float) -> float:
 
 
 class WarmCosineLR(LambdaLR):
-    """Learning rates that follow `warm_cosine`; the length is no part of their state: a longer run keeps its own.
+    """Learning rates that follow `warm_cosine`.
 
     Args:
         optimizer: each of its groups keeps its own largest rate.
@@ -42,3 +43,19 @@ class WarmCosineLR(LambdaLR):
 
     def __init__(self, optimizer: Optimizer, total_steps: int, warm_up: float = 0.05) -> None:
         super().__init__(optimizer, lambda step: warm_cosine(step, max(total_steps, 1), warm_up))
+
+
+def advance(schedule: LRScheduler, step: int) -> None:
+    """Bring a schedule to a step as if it had led there, with the rates of its own length, whatever its optimizer did.
+
+    Loading its state instead would bring back the length of the run that saved it, by which a longer one ends at 0.
+
+    Args:
+        schedule: at that step or before, as when it is built; one that knows its end stays there.
+        step: of the optimizer, from 0.
+    """
+    step = min(step, getattr(schedule, "total_steps", step))  # OneCycleLR raises beyond
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # no optimizer's step: none is due
+        while schedule.last_epoch < step:
+            schedule.step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,23 @@ class Gallery:
     Args:
         label_names: of the values in the label maps.
         maps: title of a column -> key of its label map [1, H, W, D] on the grid of `label`; a missing one is left out.
+            What returns them, where they are not known before the evaluation.
         limit: number of cases drawn.
     """
 
-    def __init__(self, label_names: Mapping[int, str], maps: Mapping[str, str], limit: int = 6) -> None:
-        self.label_names, self.maps, self.limit = dict(label_names), dict(maps), limit
+    def __init__(
+        self,
+        label_names: Mapping[int, str],
+        maps: Mapping[str, str] | Callable[[], Mapping[str, str]],
+        limit: int = 6,
+    ) -> None:
+        self.label_names, self._maps, self.limit = dict(label_names), maps, limit
         self.pictures: dict[str, bytes] = {}
+
+    @property
+    def maps(self) -> dict[str, str]:
+        """Title -> key of the columns, as they are now."""
+        return dict(self._maps() if callable(self._maps) else self._maps)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.draw)

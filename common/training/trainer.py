@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
+from ..learning.schedules import advance
 from ..tensors import to_plain
 
 
@@ -102,10 +102,8 @@ class ObjectiveTrainer(SupervisedTrainer):
         self.state.iteration += steps
         if hasattr(self.objective, "step"):
             self.objective.step += steps
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # no optimizer's step: none is due
-            for _ in range(steps if self.lr_scheduler is not None else 0):
-                self.lr_scheduler.step()
+        if self.lr_scheduler is not None:
+            advance(self.lr_scheduler, self.lr_scheduler.last_epoch + steps)
         self._runs += 1
 
     def _forward(self) -> nn.Module:
@@ -150,12 +148,16 @@ class ObjectiveTrainer(SupervisedTrainer):
         }
 
     def load_training_state(self, content: Mapping[str, Any]) -> None:
-        """Take over what `training_state` returned."""
+        """Take over what `training_state` returned; of a schedule its step alone, so that it keeps its own length."""
         self.objective.load_state_dict(content["objective"])
         self.network.load_state_dict(content["network"])
+        if self.lr_scheduler:
+            advance(self.lr_scheduler, content["lr_scheduler"]["last_epoch"])
+        led = [{key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(content["optimizer"])
         if self.lr_scheduler:
-            self.lr_scheduler.load_state_dict(content["lr_scheduler"])
+            for group, own in zip(self.optimizer.param_groups, led, strict=True):
+                group.update(own)
         for name, handler in self.stateful.items():
             if name in content["handlers"]:
                 handler.load_state_dict(content["handlers"][name])

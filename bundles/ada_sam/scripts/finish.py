@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .common.levels.network import deployed
 from .common.pseudo_labels.review import COLUMNS as PICTURES
 from .common.pseudo_labels.review import FOLDER
 from .common.report.finish import Finish as CommonFinish
@@ -35,7 +36,7 @@ class Finish(CommonFinish):
 
     def weights(self) -> dict[str, Tensor]:
         # adapters folded in; a segmenter has none
-        return {name: tensor.cpu() for name, tensor in merged_state(self.network).items()}
+        return {name: tensor.cpu() for name, tensor in merged_state(deployed(self.network)).items()}
 
     def compared(self) -> list[Compared]:
         if self.itself:

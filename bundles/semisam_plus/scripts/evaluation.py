@@ -24,8 +24,9 @@ def generalist_column(title: str) -> Compared:
 
 class AddGeneralistsd(AddComparedd):
     """Add the control, which is the prediction smoothed and with its largest components only, and what each generalist
-    makes of the prediction, with each kind of prompt.
+    that is learnt from makes of the prediction, with each kind of prompt.
 
+    Who that is may not be known before the trial, which comes long after this is built: it is asked for at each case.
     Only cases whose truth is known pass here; the answers are compared with it, and nothing learns from them.
 
     Args:
@@ -40,16 +41,16 @@ class AddGeneralistsd(AddComparedd):
     def opinions(self, data: Mapping[str, Any]) -> dict[Compared | str, Tensor]:
         probabilities = plain(data["pred"]).float()
         found: dict[Compared | str, Tensor] = {CLEANED: smooth_and_keep_largest(probabilities, self.smoothing)}
-        if self.panel.names:
+        compared = self.panel.compared
+        if compared:
             probabilities = probabilities.to(self.panel.device)
             embeddings = self.panel.embed(plain(data["image"]).float())
-            for title, (number, generalist) in self.panel.compared.items():
+            for title, (number, generalist) in compared.items():
                 said = generalist.answer(embeddings[number].to(self.panel.device), probabilities)
                 found[generalist_column(title)] = combine([said], probabilities)[0].cpu()
         return found
 
-
-def shown_maps(panel: GeneralistPanel) -> dict[str, str]:
-    """Return the maps of a picture in the report, title -> key: the prediction, one generalist's answer, the truth."""
-    asked = {title: title for title in list(panel.compared)[:1]}
-    return {"prediction": "pred", **asked, "truth": "label"}
+    def shown_maps(self) -> dict[str, str]:
+        """Return the maps of the report's pictures, title -> key: the prediction, a generalist's answer, the truth."""
+        asked = {title: title for title in list(self.panel.compared)[:1]}
+        return {"prediction": "pred", **asked, "truth": "label"}

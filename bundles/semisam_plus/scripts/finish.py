@@ -62,14 +62,16 @@ class Finish(CommonFinish):
         )
         for line in self.trial.summary():
             said += (
-                f" {line['generalist']} {'teaches' if line['teaches'] else 'was not learnt from'}: prompted with "
-                f"damaged masks of the labelled volumes, it changed their Dice by {line['mean gain']:+.3f}."
+                f" {line['generalist']} {'teaches' if line['teaches'] else 'was refused'}: prompted with "
+                f"damaged masks of the labelled volumes, it changed their Dice by {line['mean gain']:+.3f}"
+                f"{'' if line['teaches'] else ', so nothing is learnt from it and it is not compared'}."
             )
         asked = len(self.answers.answered)
         if asked:
-            said += f" The last answers of {self.panel.name} on {len(self.heard())} of {asked} cases passed the gate."
+            taught = " and ".join(self.panel.teachers)
+            said += f" The last answers of {taught} on {len(self.heard())} of {asked} cases passed the gate."
         said += "\n\nCleaned is the control: the same prediction smoothed, its largest component of each label alone."
-        if self.panel.names:
+        if self.panel.compared:
             said += (
                 " The columns of the generalists are what they make of the specialist's own predictions, by kind of "
                 "prompt. A generalist that is worse than the specialist has nothing left to teach."
@@ -87,7 +89,7 @@ class Finish(CommonFinish):
             "The model was chosen without any label but those learnt from: it is the last one.",
             "Agreement compares a generalist with the specialist that prompted it, not with the truth.",
             used,
-            *([seen] if self.panel.names else []),
+            *([seen] if self.panel.compared else []),
         ]
 
     def describe(self, page: Report) -> None:
@@ -104,7 +106,7 @@ class Finish(CommonFinish):
                 "case": case,
                 "agreement": judged[case]["agreement"],
                 "disagreement of the masks": judged[case]["disagreement"],
-                **({"agreement of the generalists": judged[case]["mutual"]} if len(self.panel.names) > 1 else {}),
+                **({"agreement of the generalists": judged[case]["mutual"]} if len(self.panel.teachers) > 1 else {}),
                 "learnt from": "yes" if judged[case]["weight"] > 0 else "no",
             }
             for case in ranked

@@ -14,6 +14,7 @@ from support.bundle.finish import run_finish
 from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "finish")
+network, levels = (import_bundle("ada_sam", f"common.{name}.network") for name in ("grid", "levels"))
 Review = import_bundle("ada_sam", "review").Review
 
 
@@ -70,3 +71,13 @@ def test_ada_sam_itself_as_what_is_deployed(tmp_path):
 def test_nothing_to_score_is_no_error(tmp_path, capsys):
     assert finished(tmp_path, scored=False).manifest.results["dice"] == {}
     assert "no case with a label to score" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_second_level_that_is_refused_is_not_in_model_pt(tmp_path, refused):
+    finish, size = finished(tmp_path), ((8, 8, 8), (1.0, 1.0, 1.0), (0, 1))
+    coarse, fine = (network.BodyNetwork(nn.Conv3d(1, 2, 1), *size) for _ in range(2))
+    finish.network = levels.locate_then_segment(coarse, fine)
+    fine.refused = refused
+    names = finish.weights().keys()
+    assert names == (coarse if refused else finish.network).state_dict().keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from support.ada_sam.fake import use_tiny_sam
+from support.bundle.path import import_bundle
 from support.bundle.resumed import curves
 from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun, files_opened, scores
 
@@ -28,6 +30,7 @@ LEARNING = {
     "weakmedsam": (WEAK, {**WHOLE, "epochs": 4, "appearance_epochs": 4, "prior": "box"}),
 }
 OPENED = {"rrl_medsam": 1, "semisam_plus": 2, "ada_sam": TRAINING, "weakmedsam": 0}  # labels of training cases
+COMPARED = {"ada_sam": "masks of slices", "weakmedsam": "what it was taught"}  # the others: by labels
 PARAMETERS = [pytest.param(name, marks=() if name == "semisam_plus" else pytest.mark.slow) for name in LEARNING]
 
 
@@ -85,6 +88,9 @@ def test_two_levels(name, ellipsoids, tmp_path, monkeypatch):
     assert len(labels) <= OPENED[name]  # the second level opens no label that the first may not
     loss = [value for _, value in curves(flow)["fine"]["loss"]]
     assert loss[-1] < loss[0]
+    told = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))["levels_compared"]["fine"]
+    assert told["by"] == COMPARED.get(name, "labels") and 0 <= told["reached"] <= 1 and told["cases"] >= 1
+    assert ("level 1 alone is deployed" in said) == (told["reached"] < told["wanted"])
     rows = scores(tmp_path / "output" / "metrics.json")
     assert np.mean([row["dice"] for row in rows]) > 0.7, rows
     assert all(0 <= row["coarse dice"] <= 1 for row in rows)  # the first level by itself stands beside it
@@ -95,3 +101,27 @@ def test_two_levels(name, ellipsoids, tmp_path, monkeypatch):
         truth = nibabel.load(ellipsoids / "labelsTs" / f"case_{number}.nii.gz").get_fdata()
         row = next(row for row in rows if row["case"] == f"case_{number}")
         assert 2 * (pred * truth).sum() / (pred + truth).sum() == pytest.approx(row["dice"], abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("max_voxels", [512, 1728, 4096])  # voxels of 8, 5.3 and 4 mm on the first level
+def test_what_a_second_level_has_not_learnt_both_levels_do_not_find(max_voxels, ellipsoids, tmp_path):
+    """docs/clinical.md has what this prints: the limit of `choice.LEARNT` refuses none by which anything was won."""
+    choice = import_bundle(WEAK.name, "common.fine.choice")
+    levels = {"max_voxels": max_voxels, "levels": 2, "fine_pixdim": 2.0, "fine_epochs": 1, "fine_rate": 0.01}
+    flow, _ = WEAK.run(["train.json"], tmp_path, ellipsoids, **{**LEARNING["weakmedsam"][1], **levels})
+    training = flow.parser.get_parsed_content("fine_training")
+    tested = [
+        {key: str(ellipsoids / f"{key}sTs" / f"case_{number}.nii.gz") for key in ("image", "label")}
+        for number in range(TRAINING, TRAINING + TEST)
+    ]
+    for epochs in (3, 10, 14, 20, 30):
+        stage = copy.copy(training)
+        stage.name, stage.epochs, stage.network = f"fine_{epochs}", epochs, copy.deepcopy(training._untrained)
+        stage.stage().run()
+        taught = choice.refuse_unlearnt(stage.network, training.cases)
+        first, both = np.mean([choice.by_truth(stage.network, training.cases, case) for case in tested], axis=0)
+        steps = WHOLE["epoch_length"] * epochs
+        print(f"{max_voxels}, {steps} steps: taught {taught.reached:.3f}, level 1 {first:.3f}, both {both:.3f}")
+        assert taught.by == choice.TAUGHT and (both < first or not taught.refused)
+    assert taught.reached > 0.8 and not taught.refused  # in the end it has learnt

@@ -98,6 +98,27 @@ def test_training_leaves_model_scores_and_report(trained):
         assert words in page, words
 
 
+def test_a_refused_generalist_is_not_asked_by_evaluation_nor_after_resuming(cohort, tmp_path, monkeypatch):
+    sams, asked = use_fake_sams(monkeypatch, tmp_path), []
+    panel = import_bundle("semisam_plus", "generalists.panel").GeneralistPanel
+    embed = panel.embed
+    monkeypatch.setattr(panel, "embed", lambda self, image: (asked.append(list(self.teaching)), embed(self, image))[1])
+    refused = {**ASKED, "generalist": ["mobile_sam", "lite_medsam"], "min_gain": 2.0, "epoch_length": 2, "epochs": 1}
+    for resume in ("false", "true"):
+        asked.clear()
+        SEMISAM.run(["train.json"], tmp_path, cohort, **refused, resume=resume)
+        assert asked == [[0, 1]] * 2  # both labelled volumes, by the trial
+        rows = scores(tmp_path / "output" / "metrics.json")
+        assert rows and not any("sam" in column for row in rows for column in row)
+        manifest = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))
+        assert all(set(row) == {"method", "cleaned"} for row in manifest["results"]["dice"].values())
+        assert [line["teaches"] for line in manifest["results"]["trial"]] == [False, False]
+        page = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
+        assert page.count("mobile_sam was refused") == 1 and "Trial of the generalists" in page
+        assert "mobile_sam box" not in page and "prediction, truth" in page
+    assert all(sam.slices for sam in sams.values())
+
+
 def test_no_file_of_results_or_checkpoints_names_a_folder(trained, cohort):
     folder = trained["folder"]
     files = [path for name in ("output", "ckpt") for path in (folder / name).rglob("*") if path.is_file()]

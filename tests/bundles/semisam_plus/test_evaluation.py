@@ -7,13 +7,14 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from common.report.gallery import Gallery
 from support.bundle.path import import_bundle
 from support.semisam_plus.fake import Knowing, cubes, use_fake_sams
 
 module, panel_module = import_bundle("semisam_plus", "evaluation"), import_bundle("semisam_plus", "generalists.panel")
 
 
-NOBODY = SimpleNamespace(names=[])
+NOBODY = SimpleNamespace(compared={})
 
 
 def on_grid(volume: torch.Tensor) -> MetaTensor:
@@ -46,6 +47,25 @@ def test_every_generalist_and_prompt_gives_a_mask_of_its_own(tmp_path, monkeypat
     assert set(module.AddGeneralistsd(nobody, [0, 1])(item())) == {"image", "pred", "cleaned", "compared"}
 
 
+def test_who_is_refused_after_all_was_built_is_neither_embedded_for_nor_asked(tmp_path, monkeypatch):
+    built = use_fake_sams(monkeypatch, tmp_path)
+    both = ["mobile_sam", "lite_medsam"]
+    panel = panel_module.GeneralistPanel(both, str(tmp_path / "sam"), prompt="box", compared_prompts=["point"])
+    transform = module.AddGeneralistsd(panel, [0, 1])
+    shown = Gallery({0: "background"}, transform.shown_maps)
+    assert list(shown.maps.values()) == ["pred", "mobile_sam box", "label"]
+    panel.silence(0)
+    found = transform({**item(), "label": on_grid(cubes(1)[0]["image"] > 0.5)})
+    # its prompts are boxes alone
+    assert list(transform.columns(found)) == ["cleaned dice", "cleaned hd95", "lite_medsam box dice"]
+    assert (built["mobile_sam"].slices, built["lite_medsam"].slices) == (0, 16)
+    assert list(shown.maps.values()) == ["pred", "lite_medsam box", "label"]
+    panel.silence(1)
+    monkeypatch.setattr(panel, "embed", lambda image: pytest.fail("a volume was embedded for nobody"))
+    assert list(transform.columns(transform(item()))) == ["cleaned dice", "cleaned hd95"]
+    assert list(shown.maps.values()) == ["pred", "label"]
+
+
 def test_columns_are_the_dice_of_each_map_and_the_distance_of_the_control():
     def cube(low):
         volume = torch.zeros(1, 16, 16, 16)
@@ -57,9 +77,7 @@ def test_columns_are_the_dice_of_each_map_and_the_distance_of_the_control():
 
     answer = import_bundle("semisam_plus", "generalists.consultation").Answer(cube(4)[None], torch.tensor([True]))
     generalist = SimpleNamespace(answer=lambda embedding, probabilities: answer)
-    panel = SimpleNamespace(
-        names=["sam"], device="cpu", compared={"sam box": (0, generalist)}, embed=lambda image: [image]
-    )
+    panel = SimpleNamespace(device="cpu", compared={"sam box": (0, generalist)}, embed=lambda image: {0: image})
     transform = module.AddGeneralistsd(panel, [0, 2], smoothing=0.1)
     columns = transform.columns(
         transform({"image": on_grid(cube(4)), "label": on_grid(2 * cube(4)), "pred": both(cube(6))})

@@ -21,7 +21,8 @@ WEIGHTS = {"case_1": 1.0, "case_2": 0.0}
 def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), scored=True, silenced=()) -> Finish:
     table = MetricsTable({1: "organ"})
     if scored:
-        given = {"cleaned dice": {1: 0.7}, "mobile_sam box dice": {1: 0.5}}
+        given = {"cleaned dice": {1: 0.7}}
+        given |= {f"{name} box dice": {1: 0.5} for name in names if name not in silenced}
         table.add("case_9", {1: {"dice": 0.8, "hd95": 1.0, "assd": 1.0}}, **given)
     cohort = SimpleNamespace(
         name="cohort",
@@ -33,8 +34,7 @@ def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), score
     )
     panel = SimpleNamespace(
         names=list(names),
-        name=" and ".join(names),
-        compared={"mobile_sam box": None} if names else {},
+        compared={f"{name} box": None for name in names if name not in silenced},
         teachers=[name for name in names if name not in silenced],
     )
     lines = [{"generalist": name, "mean gain": -0.05, "teaches": name not in silenced} for name in names]
@@ -88,7 +88,18 @@ def test_base_method_alone_is_called_by_its_name(tmp_path, scored, capsys):
 
 def test_base_method_is_what_is_left_where_the_generalist_is_silenced(tmp_path):
     finish = finished(tmp_path, answered=(), silenced=("mobile_sam",))
-    assert list(finish.rows()[0])[1] == "UA-MT" and finish.manifest.results["teachers"] == []
+    assert list(finish.rows()[0]) == ["label", "UA-MT", "the same, cleaned"]
+    assert finish.manifest.results["teachers"] == []
+    assert finish.manifest.results["dice"]["organ"] == {"method": 0.8, "cleaned": 0.7}
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for words in ("mobile_sam was not learnt from", "-0.050", "Trial of the generalists", "No generalist taught"):
+    for words in ("mobile_sam was refused", "-0.050", "Trial of the generalists", "No generalist taught"):
         assert words in page, words
+    assert page.count("refused") == 1 and "mobile_sam box" not in page and "columns of the generalists" not in page
+
+
+def test_who_is_refused_beside_one_that_teaches_has_no_column(tmp_path):
+    finish = finished(tmp_path, names=("mobile_sam", "lite_medsam"), silenced=("mobile_sam",))
+    assert list(finish.rows()[0]) == ["label", "SemiSAM+ (UA-MT)", "the same, cleaned", "lite_medsam box"]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "The last answers of lite_medsam on 1 of 2" in page and "agreement of the generalists" not in page
+    assert "mobile_sam box" not in page and page.count("mobile_sam was refused") == 1

@@ -18,6 +18,8 @@ from common.run.run import Run
 class Cases:
     """Stand for FineCases: one case, of whichever coarse network."""
 
+    device = "cpu"
+
     def __init__(self, folder, unlabeled: bool, network: str = "method", names: tuple = ()) -> None:
         self.folder, self.unlabeled, self.network, self.names = folder, unlabeled, network, names
         self.cases, self.labeled, self.classes, self.windows = [], [], 2, 1.0
@@ -27,6 +29,9 @@ class Cases:
 
     def wanted(self):
         return [{"case": "a"}]
+
+    def with_truth(self):
+        return []
 
     def prepare(self):
         from safetensors.torch import save_file
@@ -78,11 +83,12 @@ def test_what_learns_from_the_coarse_network_is_trained_again_from_the_same_star
 @pytest.mark.parametrize("both", [0.2, 0.8])
 def test_what_is_refused_is_said_and_kept_in_run_json(tmp_path, monkeypatch, capsys, both):
     fine = make(tmp_path, unlabeled=False)
-    monkeypatch.setattr("common.fine.training.refuse_worse", lambda network, cases: Comparison(0.5, both, 2))
+    found = Comparison("labels", both, 0.5, 2)
+    monkeypatch.setattr("common.fine.training.refuse_unlearnt", lambda network, cases: found)
     fine.run()
     kept = fine.training_run.manifest.facts["levels_compared"]["fine"]
-    assert kept == {"first_level": 0.5, "both_levels": both, "cases": 2}
-    line = "warning: level 2 has learnt less than level 1 (Dice 0.20 and 0.50 on 2 labelled training cases)"
+    assert kept == {"by": "labels", "reached": both, "wanted": 0.5, "cases": 2}
+    line = "warning: level 2 has learnt less than level 1 (Dice 0.20 and 0.50 by the labels of 2 training cases)"
     assert (line in capsys.readouterr().out) == (both < 0.5)
 
 

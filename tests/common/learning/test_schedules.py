@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from common.learning.schedules import WarmCosineLR, ramp_up, teacher_alpha, warm_cosine
+from common.learning.schedules import WarmCosineLR, advance, ramp_up, teacher_alpha, warm_cosine
 
 
 def test_in_steps_and_in_their_units_it_is_one_law():
@@ -43,8 +43,18 @@ def test_every_group_keeps_its_own_largest_rate_and_a_longer_run_goes_on_at_its_
         short.step()
     assert short.get_last_lr() == pytest.approx([0.05, 0.01])
     optimizer, longer = scheduled(40)
-    longer.load_state_dict(short.state_dict())
+    advance(longer, short.last_epoch)
+    assert longer.get_last_lr() == pytest.approx([lr * warm_cosine(10, 40, 0.1) for lr in (0.1, 0.02)])
     optimizer.step()
     longer.step()
     assert longer.get_last_lr()[0] == pytest.approx(0.1 * warm_cosine(11, 40, 0.1))
     assert optimizer.param_groups[1]["lr"] == pytest.approx(0.02 * warm_cosine(11, 40, 0.1))
+
+
+def test_a_schedule_that_knows_its_end_stays_there_and_none_goes_back():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=4)
+    advance(schedule, 9)
+    assert schedule.last_epoch == 4
+    advance(schedule, 2)
+    assert schedule.last_epoch == 4

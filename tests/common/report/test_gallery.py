@@ -50,3 +50,10 @@ def test_file_of_an_image_is_found_wherever_its_metadata_is():
     assert image_path({"image": with_meta}, {}) == "a.nii.gz" == image_path({}, {"image": with_meta})
     turned = with_affine(torch.zeros(1, 2, 2, 2, dtype=torch.int16), torch.diag(torch.tensor([2.0, 2, 2, 1])))
     assert turned.dtype == torch.float32 and float(turned.affine[0, 0]) == 2
+
+
+def test_maps_that_are_not_known_before_are_asked_for_when_they_are_needed():
+    known = {"prediction": "pred", "generalist": "sam"}
+    gallery = Gallery({0: "background"}, lambda: known)
+    del known["generalist"]
+    assert gallery.maps == {"prediction": "pred"}

@@ -9,11 +9,12 @@ from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from torch import nn
 from torch.optim import SGD
-from torch.optim.lr_scheduler import PolynomialLR
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, OneCycleLR, PolynomialLR
 
 from common.errors import InputError
 from common.files.tensor_files import atomic_save, load_tensors
 from common.grid.grid import make_grid
+from common.learning.schedules import WarmCosineLR
 from common.run.run import Run
 from common.training.plan import Plan
 from common.training.stage import Stage
@@ -56,13 +57,15 @@ def make_run(folder, **settings):
     return Run(str(folder), str(folder / "eval"), str(folder / "models"), str(folder / "cache"), **settings)
 
 
-def make(run, name, plan=None, **options):
+def make(run, name, plan=None, schedule=None, **options):
     torch.manual_seed(0)
     objective = Objective()
-    optimizer = SGD(objective.parameters(), lr=0.1)
+    optimizer = SGD(objective.parameters(), lr=0.1, momentum=0.9)
     loader = DataLoader(Dataset([{"image": torch.ones(2)}] * 4), batch_size=2)
-    schedule = PolynomialLR(optimizer, total_iters=4)
     options = {"max_epochs": 2} | options
+    schedule = (
+        PolynomialLR(optimizer, total_iters=4) if schedule is None else schedule(optimizer, 2 * options["max_epochs"])
+    )
     return Stage(run, name, train_data_loader=loader, network=objective.network, objective=objective,
                  optimizer=optimizer, lr_scheduler=schedule, plan=plan, **options)  # fmt: skip
 
@@ -107,6 +110,44 @@ def test_a_resumed_run_does_not_train_again(tmp_path):
     _, anew = built(tmp_path)
     anew.run()
     assert anew.state.iteration == 4
+
+
+def polynomial(optimizer, steps):
+    return PolynomialLR(optimizer, total_iters=steps, power=0.9)
+
+
+def one_cycle(optimizer, steps):
+    return OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
+
+
+def restarts(optimizer, steps):
+    return CosineAnnealingWarmRestarts(optimizer, T_0=max(1, steps // 2))
+
+
+def rates_of(stage) -> list[float]:
+    """Return the rate and the momentum of each step of a run."""
+    used = []
+    hook = stage.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: used.append([optimizer.param_groups[0][key] for key in ("lr", "momentum")])
+    )
+    stage.run()
+    hook.remove()
+    return used
+
+
+@pytest.mark.parametrize("schedule", [polynomial, WarmCosineLR, one_cycle, restarts])
+def test_a_run_resumed_with_more_epochs_goes_on_by_the_schedule_of_its_new_length(tmp_path, schedule):
+    def stage(folder, epochs, **settings):
+        return make(make_run(tmp_path / folder, **settings), "train", schedule=schedule, max_epochs=epochs)
+
+    wanted = rates_of(stage("whole", 4))  # two steps an epoch
+    if schedule is polynomial:
+        assert [rate for rate, _ in wanted] == pytest.approx([0.1 * (1 - step / 8) ** 0.9 for step in range(8)])
+    assert rates_of(stage("resumed", 2)) != wanted[:4]
+    longer = stage("resumed", 4, resume=True)
+    assert rates_of(longer) == wanted[4:] and longer.lr_scheduler.last_epoch == 8
+    assert rates_of(stage("resumed", 4, resume=True)) == []
+    assert rates_of(stage("resumed", 3, resume=True)) == []  # shorter: nothing is left to be done
 
 
 def test_a_clients_handlers_come_last_and_disabled_ones_are_left_out(tmp_path):

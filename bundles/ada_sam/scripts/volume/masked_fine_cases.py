@@ -24,21 +24,30 @@ class MaskedFineCases(FineCases):
     """
 
     cohort: FewSlicesCohort
+    known = "masks of slices"
 
     def teach(self, case: Mapping[str, Any], image: MetaTensor) -> tuple[Tensor, Box | None]:
         label, box = self.guess(image)
         if case["case"] not in self.cohort.label_slices:
             return label, box
-        read = AddLabelSlicesd("image", self.cohort.grid.label_values, self.cohort.label_slices)
-        item: dict[Hashable, Any] = {"image": image}
-        masks = read(item | self.masked(case["case"]))
+        masks = self.truth(case, image)
         if box is None:  # what the coarse network misses may be drawn
-            box = self.around(masks["label"])
+            box = self.around(masks.masked_fill(masks == UNKNOWN, 0))
             if box is None:
                 return label, None
             label = torch.full((1, *(s.stop - s.start for s in box)), UNKNOWN, dtype=torch.uint8)
-        place = (slice(None), *box)
-        return torch.where(masks["annotated"][place] > 0, masks["label"][place].to(torch.uint8), label), box
+        masks = masks[(slice(None), *box)]
+        return torch.where(masks == UNKNOWN, label, masks), box
+
+    def with_truth(self) -> list[Mapping[str, Any]]:
+        slices = self.cohort.label_slices
+        return sorted((case for case in self.wanted() if case["case"] in slices), key=lambda c: -len(slices[c["case"]]))
+
+    def truth(self, case: Mapping[str, Any], image: MetaTensor) -> Tensor:
+        read = AddLabelSlicesd("image", self.cohort.grid.label_values, self.cohort.label_slices)
+        item: dict[Hashable, Any] = {"image": image}
+        found = read(item | self.masked(case["case"]))
+        return found["label"].to(torch.uint8).masked_fill_(found["annotated"] == 0, UNKNOWN)
 
     def masked(self, name: str) -> dict[Hashable, Any]:
         """Return what `AddLabelSlicesd` reads of a case with masks."""

@@ -47,7 +47,8 @@ class GeneralistPanel:
         folder: of the embeddings.
         checkpoint, image_size, prompt: for all generalists, or a list with one for each. A prompt of None is a 2D
             generalist's box, with and without the mask, or a 3D one's clicks; a 3D generalist's image size is its own.
-        compared_prompts: kinds of prompts of 2D generalists whose answers on the scored cases stand in the report too.
+        compared_prompts: kinds of prompts of 2D generalists whose answers on the scored cases stand in the report too,
+            unless the generalist is silenced.
         specialist_share: of the specialist's probabilities in the pseudo label, 0 to 1.
         rule: options of `generalists.gate`, such as min_agreement.
         channel: of an image, that they see; None: the mean of all.
@@ -76,7 +77,7 @@ class GeneralistPanel:
         self.names = [name for name in words.names(generalist) or [] if words.optional(name) is not None]
         self.specialist_share, self.rule, self.device = specialist_share, dict(rule or {}), torch.device(device)
         self.generalists: list[Generalist] = []
-        self.compared: dict[str, tuple[int, Generalist]] = {}
+        self._titles: dict[str, tuple[int, Generalist]] = {}
         sizes = one_each("image_size", image_size, self.names)
         chosen = [
             one_each("checkpoint", checkpoint, self.names),
@@ -100,7 +101,7 @@ class GeneralistPanel:
                     asked = [first, *others]
                 self.generalists.append(asked[0])
                 for one in asked:  # the one that teaches comes first, and stays where two have the same prompt
-                    self.compared.setdefault(f"{name} {one.prompt}", (number, one))
+                    self._titles.setdefault(f"{name} {one.prompt}", (number, one))
         self.disks = [FeatureCache(folder, **one.identity) for one in self.generalists]
         self.teaching = list(range(len(self.names)))
         self.settings = {
@@ -114,14 +115,14 @@ class GeneralistPanel:
         }
 
     @property
-    def name(self) -> str:
-        """The generalists' names in words; "" for none."""
-        return " and ".join(self.names)
-
-    @property
     def teachers(self) -> list[str]:
         """Names of the generalists that are learnt from."""
         return [self.names[number] for number in self.teaching]
+
+    @property
+    def compared(self) -> dict[str, tuple[int, Generalist]]:
+        """Whose answers stand beside the prediction, title -> number and generalist: of those that are learnt from."""
+        return {title: found for title, found in self._titles.items() if found[0] in self.teaching}
 
     @property
     def identity(self) -> str:
@@ -129,22 +130,24 @@ class GeneralistPanel:
         return repr((self.teaching, self.settings))
 
     def silence(self, number: int) -> None:
-        """Learn nothing more from a generalist; it is still compared in the report."""
+        """Ask a generalist no more: nothing is learnt from it, and it is neither embedded for nor compared."""
         self.teaching.remove(number)
 
     @torch.no_grad()
-    def embed(self, image: Tensor) -> list[Tensor]:
-        """Return each generalist's embedding of an image [C, H, W, D] in [0, 1], from the disk where it is there."""
+    def embed(self, image: Tensor) -> dict[int, Tensor]:
+        """Return the embedding of an image [C, H, W, D] in [0, 1] by the number of each generalist that is learnt from.
 
+        It comes from the disk where it is there.
+        """
         image = grey(image, self.channel)
 
         def embedded(one: Generalist) -> Callable[[Tensor], Tensor]:
             return lambda volume: one.embed(volume[None].to(self.device))
 
-        return [disk.get(image, embedded(one)) for disk, one in zip(self.disks, self.generalists, strict=True)]
+        return {number: self.disks[number].get(image, embedded(self.generalists[number])) for number in self.teaching}
 
     @torch.no_grad()
-    def ask(self, embeddings: Sequence[Tensor], specialist: Tensor) -> Consultation:
+    def ask(self, embeddings: Mapping[int, Tensor], specialist: Tensor) -> Consultation:
         """Return what the teaching ones say of an embedded volume to a specialist's probabilities [K, H, W, D].
 
         Where nobody teaches, the specialist's own opinion comes back with weight 0.
@@ -176,8 +179,8 @@ class GeneralistPanel:
         """
         said = []
         for volume, own in zip(grey(image, self.channel).float(), specialist, strict=True):
-            embeddings = [one.embed(volume[None].to(self.device)) for one in self.generalists]
-            said.append(self.ask(embeddings, own))
+            there = volume[None].to(self.device)
+            said.append(self.ask({number: self.generalists[number].embed(there) for number in self.teaching}, own))
         answer, disagreement = torch.stack([s.answer for s in said]), torch.stack([s.disagreement for s in said])
         return answer, disagreement, answer.new_tensor([s.weight for s in said])
 

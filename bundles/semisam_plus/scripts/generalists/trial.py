@@ -22,7 +22,7 @@ COARSENESS = 3.0  # voxels; errors of a specialist are regions, not single voxel
 
 
 class GeneralistTrial:
-    """Prompt each generalist with damaged masks of labelled volumes; who makes them worse is not learnt from.
+    """Prompt each generalist with damaged masks of labelled volumes; who makes them worse is asked no more.
 
     A specialist's agreement with a generalist can't show this: on left atrium answers agreed to .82 to .86 with their
     specialists and were right to .61 to .71. A mask that is known can: damaged to a known Dice, it prompts the
@@ -93,8 +93,9 @@ class GeneralistTrial:
         embeddings = self.panel.embed(image)
         for level in LEVELS:
             prompt = damage(label, level, self.seed + index)
-            for number, (one, embedding) in enumerate(zip(self.panel.generalists, embeddings, strict=True)):
-                answer = combine([one.answer(embedding, prompt.to(self.panel.device))], prompt)[0]
+            for number, embedding in embeddings.items():
+                said = self.panel.generalists[number].answer(embedding, prompt.to(self.panel.device))
+                answer = combine([said], prompt)[0]
                 found = {"damaged": agreement(prompt, label), "answer": agreement(answer.to(label), label)}
                 self.rows.append({"number": number, "case": item["case"], "level": level, **found})
 

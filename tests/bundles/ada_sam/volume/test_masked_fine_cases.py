@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common.fine.cases import UNKNOWN
+from common.fine.choice import refuse_unlearnt
 from common.grid.network import BodyNetwork
 from common.grid.preprocessing import ScanPreprocessing
 from support.bundle.path import import_bundle
@@ -67,3 +68,26 @@ def test_a_mask_teaches_where_the_coarse_network_finds_nothing(masked, tmp_path)
     known = (found["label"] != UNKNOWN)[0].flatten(0, 1).any(0)
     assert int(known.sum()) == 1
     assert not prepared(masked, tmp_path / "none", {}, threshold=2.0)[0].cases
+
+
+@pytest.mark.parametrize(("threshold", "refused"), [(0.5, False), (2.0, True)])
+def test_both_levels_are_compared_by_the_masks_and_nothing_else(masked, tmp_path, threshold, refused):
+    values = np.asarray(nibabel.load(masked["label"]).dataobj).copy()
+    values[10:22, 12:24, SLICE] = 7  # all that is bright; other slices have values that nobody may read
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), masked["label"])
+    cases, _ = prepared(masked, tmp_path, {"a": [SLICE]})
+    fine = BodyNetwork(Bright(threshold), GRID.finest.spatial_size, GRID.finest.pixdim, GRID.label_values)
+    found = refuse_unlearnt(fine, cases)
+    assert (found.by, found.cases, found.refused) == ("masks of slices", 1, refused) and fine.refused == refused
+    assert 0.5 < found.wanted < 1 and found.reached == pytest.approx(0 if refused else 1)
+
+
+def test_a_mask_is_the_truth_on_its_slice_alone_and_cases_with_most_come_first(masked, tmp_path):
+    cases, _ = prepared(masked, tmp_path, {"a": [SLICE]})
+    image = cases.preprocessing({"image": masked["image"]})["image"]
+    truth = cases.truth({"case": "a"}, image)
+    known = (truth != UNKNOWN)[0].flatten(0, 1)
+    assert int(known.any(0).sum()) == 1 == int(known.all(0).sum()) and set(truth.unique().tolist()) == {0, 1, UNKNOWN}
+    cases.cohort.whole_cases = [{"case": name, "image": ""} for name in "abc"]
+    cases.cohort.label_slices = {"a": [SLICE], "c": [1, 2]}
+    assert [case["case"] for case in cases.with_truth()] == ["c", "a"]

@@ -22,7 +22,7 @@ def probabilities(image):
 @pytest.mark.parametrize("nobody", [None, "null", "None", []])
 def test_without_a_generalist_nothing_is_looked_for(tmp_path, nobody):
     panel = make(tmp_path, nobody)
-    assert panel.names == [] and panel.name == "" and not panel.compared and panel.embed(cubes(1)[0]["image"]) == []
+    assert panel.names == [] and not panel.compared and panel.embed(cubes(1)[0]["image"]) == {}
 
 
 def test_volume_is_encoded_once_and_found_on_disk_by_the_next_run(tmp_path, monkeypatch):
@@ -52,7 +52,6 @@ def test_two_generalists_and_their_settings(tmp_path, monkeypatch):
     use_fake_sams(monkeypatch, tmp_path)
     both = ["mobile_sam", "lite_medsam"]
     panel = make(tmp_path, both, image_size=[64, None], prompt=["point", "box"], compared_prompts=["box"])
-    assert panel.name == "mobile_sam and lite_medsam"
     assert list(panel.compared) == ["mobile_sam point", "mobile_sam box", "lite_medsam box"]
     image = cubes(1)[0]["image"]
     said = panel.ask(panel.embed(image), probabilities(image))
@@ -60,6 +59,19 @@ def test_two_generalists_and_their_settings(tmp_path, monkeypatch):
     with pytest.raises(ValueError) as error:
         make(tmp_path, both, prompt=["box"])
     assert "generalist_prompt: found 1 for 2" in find_input_error(error.value).problems[0]
+
+
+def test_who_is_silenced_is_asked_no_more(tmp_path, monkeypatch):
+    built = use_fake_sams(monkeypatch, tmp_path)
+    panel = make(tmp_path, ["mobile_sam", "lite_medsam"], prompt="box")
+    panel.silence(0)
+    assert list(panel.compared) == ["lite_medsam box"] and panel.names == ["mobile_sam", "lite_medsam"]
+    image = cubes(1)[0]["image"]
+    embeddings = panel.embed(image)
+    assert list(embeddings) == [1]
+    said, batch = panel.ask(embeddings, probabilities(image)), panel(image[None], probabilities(image)[None])
+    assert built["mobile_sam"].slices == 0 < built["lite_medsam"].slices
+    assert said.weight == 1 == batch[2].item() and said.mutual == 1
 
 
 def test_batch_in_the_middle_of_training_is_answered_item_by_item(tmp_path, monkeypatch):
