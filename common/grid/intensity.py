@@ -13,7 +13,7 @@ from monai.transforms import percentile
 from torch import Tensor
 
 from ..errors import InputError
-from ..imaging.morphology import dilate, erode
+from ..imaging.flood import opened
 from ..imaging.scanned import find_padding
 from .grid import Grid, Range
 from .to_grid import ToGridd, WayToGrid
@@ -107,9 +107,8 @@ def measure_intensity(values: Tensor, percentiles: Sequence[float], intensity_ra
         return Intensity(low, high)  # it becomes 0 by itself
     # tissue of the padding's very value that touches it stays: it is no solid block
     highest = max(part.max() for part in _parts(array, ~padding))
-    outside = torch.from_numpy(padding)
-    outside &= dilate(erode(outside, 1), 1) | torch.from_numpy(array > highest)
-    return Intensity(low, high, outside[None].to(values.device))
+    padding &= opened(padding) | (array > highest)
+    return Intensity(low, high, torch.from_numpy(padding)[None].to(values.device))
 
 
 def scanned_percentiles(

@@ -18,8 +18,10 @@ from ..imaging.uncertainty import normalized_entropy
 from ..launch.words import truth
 
 SLAB_VALUES = 2_000_000  # probabilities held at once; of more, most time goes into asking the system for memory
-BLOCK = 48  # voxels of an edge: in most blocks of a scan few classes, or a single one, can be the largest
+BLOCK = (128, 64, 64)  # native voxels: in most blocks of a scan few classes, or a single one, can be the largest
 SPARE = 1e-4  # of a probability, that rounding may have cost
+ROUNDING = 1e-6  # of a probability, within which two count as equal
+FINEST = 1 << 20  # parts of a voxel: two grids that share their voxels do so whatever their affines were rounded to
 
 
 class ToNativeGridd(MapTransform):
@@ -75,8 +77,8 @@ class ToNativeGridd(MapTransform):
         result: dict[Hashable, Tensor] = {"label": label}
         wanted = [key for key in (self.probabilities_key, self.uncertainty_key) if key is not None]
         if not wanted:
-            for block, classes, found in winners(pred, to_grid, size):
-                label[0][tuple(block)] = values[classes[found.long()]].cpu()
+            for block, found in winners(pred, to_grid, size, values):
+                label[0][block] = found.cpu()
             return result
         if self.probabilities_key is not None:
             result[self.probabilities_key] = torch.empty((pred.shape[0], *size))
@@ -102,39 +104,125 @@ def largest(probabilities: Tensor) -> Tensor:
     return found
 
 
-def winners(pred: Tensor, to_grid: Tensor, size: Sequence[int]) -> Iterator[tuple[list[slice], Tensor, Tensor]]:
+def winners(
+    pred: Tensor, to_grid: Tensor, size: Sequence[int], values: Tensor
+) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
     """Yield where on a native grid something else than background can be the largest, and what is, block by block.
 
     Args:
         pred: [K, H, W, D], probabilities on the network's grid.
         to_grid: [4, 4], native voxel to voxel of the network's grid.
         size: of the native grid, voxels.
+        values: [K], of the classes in a label map.
 
     Yields:
-        box of native voxels; classes [k]; which of these is the largest, [h, w, d] or, where it is one alone, [].
+        box of native voxels; the values of those that are the largest, [h, w, d] or, where it is one alone, [].
     """
     found = largest(pred).cpu()
-    edges = [range(0, n, BLOCK) for n in size]
-    for corner in product(*edges):
-        block = [slice(start, min(start + BLOCK, n)) for start, n in zip(corner, size, strict=True)]
+    order = matching_axes(to_grid, max(size))
+    box = [slice(0, n) for n in size] if order is None else reached(to_grid, order, size, found.shape)
+    for block in product(*(cut(s, edge) for s, edge in zip(box, BLOCK, strict=True))):
         near, inside = neighbours(to_grid, block, found.shape)
         least, most = (int(n) for n in found[near].aminmax())
         if most == 0:
             continue
         if least == most and inside:
-            yield (
-                block,
-                torch.tensor([most], device=pred.device),
-                torch.zeros((), dtype=torch.uint8, device=pred.device),
-            )
+            yield block, values[most]
             continue
         maps = pred[(slice(None), *near)]
         classes = possible(maps)
         moved = to_grid.clone()
         moved[:3, 3] -= torch.tensor([s.start for s in near], dtype=to_grid.dtype)
-        maps = maps[classes].float()
+        maps, own = maps[classes].float(), values[classes]
+        if order is not None:
+            yield block, label_lines(maps, moved, order, block, own)
+            continue
         for slab in slabs(block, len(classes)):
-            yield slab, classes, largest(sample_probabilities(maps, moved, slab))
+            yield tuple(slab), own[largest(sample_probabilities(maps, moved, slab)).long()]
+
+
+def cut(whole: slice, edge: int) -> list[slice]:
+    """Cut a range of voxels into pieces of a length, the last of what is left."""
+    return [slice(start, min(start + edge, whole.stop)) for start in range(whole.start, whole.stop, edge)]
+
+
+def reached(to_grid: Tensor, order: Sequence[int], size: Sequence[int], spatial_size: Sequence[int]) -> list[slice]:
+    """Return the box of a native grid that the network's grid reaches; its axes match by `order`."""
+    box = []
+    for native, (axis, n) in enumerate(zip(order, size, strict=True)):
+        inside = ~is_outside(_positions(to_grid, order, native, slice(0, n)), spatial_size[axis])
+        known = inside.nonzero()[:, 0].tolist()
+        box.append(slice(known[0], known[-1] + 1) if known else slice(0, 0))
+    return box
+
+
+def label_lines(maps: Tensor, to_grid: Tensor, order: Sequence[int], box: Sequence[slice], values: Tensor) -> Tensor:
+    """Return which value is the largest at the native voxels of a box that the grid reaches, line by line.
+
+    From one voxel of the grid to the next every class is linear along a line. Where the same one is the largest at both
+    ends it is in between; else the first gives way to the second where the two cross, unless a third lies above both
+    there: then the first gives way to the third, and that to the second. So probabilities are interpolated at the
+    voxels of the grid along each line, and none at the many native ones between.
+
+    Args:
+        maps: [K, H, W, D], probabilities on the network's grid.
+        to_grid: [4, 4], native voxel to voxel of the network's grid.
+        order: see `matching_axes`.
+        box: native voxels.
+        values: [K], of the classes, of the result's dtype.
+
+    Returns:
+        [h, w, d]; its first axis, along which the lines run, is the last in memory.
+    """
+    device, (line, *_) = maps.device, box
+    knots = line_knots(to_grid, order, line)
+    maps = maps.permute(0, *(axis + 1 for axis in order[::-1]))  # [K, d, w, h]
+    along = knots * to_grid[order[0], 0] + to_grid[order[0], 3]
+    maps = _interpolate(maps, 3, along.float().to(device), edge=True)
+    down, deep = (
+        _interpolate(torch.eye(n, device=device), 0, _positions(to_grid, order, axis, box[axis]).to(device), edge=True)
+        for n, axis in ((maps.shape[2], 1), (maps.shape[1], 2))
+    )
+    maps = down @ maps
+    maps = (deep @ maps.flatten(2)).unflatten(2, maps.shape[2:])  # [K, d, w, knots]
+    best, knots = largest(maps), knots.to(device)
+    maps, count = maps.flatten(1), len(knots)
+    steps = torch.zeros((*best.shape[:2], line.stop - line.start), dtype=values.dtype, device=device)
+    steps[..., 0] = values[best[..., 0].long()]
+    at = F.pad(best[..., 1:] != best[..., :-1], (0, 1)).flatten().nonzero()[:, 0]
+    first, second = best.flatten()[at].long(), best.flatten()[at + 1].long()
+    while len(at):
+        near, far = maps.index_select(1, at), maps.index_select(1, at + 1)  # [K, n]
+        ahead, behind = (ends.gather(0, first[None]) - ends.gather(0, second[None]) for ends in (near, far))
+        crossing = ahead / (ahead - behind).clamp_min(torch.finfo(ahead.dtype).tiny)  # [1, n], 0 to 1
+        there = torch.lerp(near, far, crossing)
+        third = largest(there).long()
+        above = (there.gather(0, third[None]) > there.gather(0, first[None]) + ROUNDING)[0]
+        above &= (third != first) & (third != second)
+        start, end = knots[at % count], knots[at % count + 1]
+        place = torch.lerp(start, end, crossing[0].double())
+        place = torch.where(second < first, place.ceil(), place.floor() + 1)  # the first of equals wins
+        place = torch.minimum(place, end.ceil()).long() - line.start
+        change = (values[second] - values[first]).masked_fill_(above, 0)
+        steps.view(-1).index_add_(0, at // count * steps.shape[2] + place, change)
+        at, first, second, third = (numbers[above] for numbers in (at, first, second, third))
+        at, first, second = at.repeat(2), torch.cat([first, third]), torch.cat([third, second])
+    return steps.cumsum(2, dtype=steps.dtype).permute(2, 1, 0)  # of uint8 modulo 256, and right again at the end
+
+
+def line_knots(to_grid: Tensor, order: Sequence[int], line: slice) -> Tensor:
+    """Return the ends of a line of native voxels and the grid's voxels between, or all its own if these are fewer.
+
+    Returns:
+        [n], float64, ascending, in native voxels of the first axis.
+    """
+    step, offset = float(to_grid[order[0], 0]), float(to_grid[order[0], 3])
+    low, high = sorted((step * line.start + offset, step * (line.stop - 1) + offset))
+    between = torch.arange(math.floor(low) + 1, max(math.ceil(high), math.floor(low) + 1), dtype=torch.float64)
+    if len(between) + 2 >= line.stop - line.start:
+        return torch.arange(line.start, line.stop, dtype=torch.float64)
+    between = ((between - offset) / step * FINEST).round().div(FINEST).clamp(line.start, line.stop - 1).sort().values
+    return F.pad(F.pad(between, (1, 0), value=line.start), (0, 1), value=line.stop - 1)
 
 
 def neighbours(to_grid: Tensor, block: Sequence[slice], size: Sequence[int]) -> tuple[tuple[slice, ...], bool]:
@@ -192,10 +280,14 @@ def sample_probabilities(pred: Tensor, to_grid: Tensor, box: Sequence[slice]) ->
         return _sample_oblique(pred, to_grid, box)
     result = pred.permute(0, *(axis + 1 for axis in order))
     for native in (0, 2, 1):  # the innermost axis is last but one: its result is the largest to read in rows
-        steps = torch.arange(box[native].start, box[native].stop, dtype=torch.float64)
-        position = steps * to_grid[order[native], native] + to_grid[order[native], 3]
-        result = _interpolate(result, native + 1, position.float().to(pred.device))
+        result = _interpolate(result, native + 1, _positions(to_grid, order, native, box[native]).to(pred.device))
     return result
+
+
+def _positions(to_grid: Tensor, order: Sequence[int], native: int, steps: slice) -> Tensor:
+    """Return where the voxels along a native axis lie along the grid's own, in its voxels, float32 [n]."""
+    voxels = torch.arange(steps.start, steps.stop, dtype=torch.float64)
+    return (voxels * to_grid[order[native], native] + to_grid[order[native], 3]).float()
 
 
 def matching_axes(to_grid: Tensor, extent: int) -> list[int] | None:
@@ -213,8 +305,8 @@ def matching_axes(to_grid: Tensor, extent: int) -> list[int] | None:
     return order if parallel else None
 
 
-def _interpolate(maps: Tensor, axis: int, position: Tensor) -> Tensor:
-    """Interpolate [K, ...] along one axis at positions [N] in voxels."""
+def _interpolate(maps: Tensor, axis: int, position: Tensor, edge: bool = False) -> Tensor:
+    """Interpolate [K, ...] along one axis at positions [N] in voxels; beyond is background, or what the edge is."""
     n = maps.shape[axis]
     low = position.floor().clamp(0, max(n - 2, 0))
     weight = (position - low).clamp(0, 1)
@@ -224,7 +316,7 @@ def _interpolate(maps: Tensor, axis: int, position: Tensor) -> Tensor:
         maps.index_select(axis, low), maps.index_select(axis, (low + 1).clamp(max=n - 1)), weight.view(shape)
     )
     outside = is_outside(position, n).nonzero()[:, 0]
-    if len(outside):
+    if len(outside) and not edge:
         result.index_fill_(axis, outside, 0.0)
         result[0].index_fill_(axis - 1, outside, 1.0)
     return result

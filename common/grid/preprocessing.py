@@ -54,7 +54,7 @@ class ImagePreprocessing(Compose):
         self.percentiles = [float(p) for p in percentiles]
         super().__init__(
             [
-                LoadImageVolumed("image", ensure_channel_first=False, channels=grid.channels),
+                LoadImageVolumed("image", ensure_channel_first=False, channels=grid.channels, as_stored=True),
                 EnsureChannelFirstd("image"),  # apart: MONAI Deploy leaves out what loads, and has no channel then
                 EnsureTyped("image"),
                 RequireContrastd("image"),

@@ -138,11 +138,14 @@ class WayToGrid:
             every = (slice(None),) * 4
             return self._resample_sheared(maps if scale is None else scale(maps.to(torch.float32, copy=True), every))
         box = [slice(None)] * 3 if box is None else box
-        matrices = [matrix[:, s] for matrix, s in zip(self.matrices, box, strict=True)]
+        lines = sorted(range(3), key=lambda axis: -maps.stride(axis + 1))  # as they lie in memory
+        matrices = [self.matrices[axis][:, box[axis]] for axis in lines]
+        order, back = [0, *(axis + 1 for axis in lines)], [0, *(lines.index(axis) + 1 for axis in range(3))]
+        maps, scale = maps.permute(order), None if scale is None else _in_order(scale, order, back)
         # what shrinks most goes first
         for axis in sorted(range(3), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1]):
             maps, scale = along_axis(maps, matrices[axis], axis + 1, scale), None
-        return maps.contiguous()
+        return maps.permute(back).contiguous()
 
     def resample_class(self, label: Tensor, value: int, boxes: Mapping[int, tuple[slice, ...]]) -> Tensor:
         """Return the share [1, *spatial_size] of a value of a label map [1, H, W, D] that fills a box of `boxes`."""
@@ -229,6 +232,16 @@ def smoothing_matrix(n: int, ratio: float) -> Tensor | None:
     kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
     columns = (torch.arange(n)[:, None] + offsets).clamp(0, n - 1)  # [n, 2 * reach + 1]
     return torch.zeros((n, n), dtype=torch.float64).scatter_add_(1, columns, (kernel / kernel.sum()).expand(n, -1))
+
+
+def _in_order(scale: Scale, order: Sequence[int], back: Sequence[int]) -> Scale:
+    """Return a `Scale` for a scan whose axes have another order."""
+
+    def scaled(values: Tensor, index: tuple[slice, ...]) -> Tensor:
+        index = index + (slice(None),) * (4 - len(index))
+        return scale(values.permute(back), tuple(index[axis] for axis in back)).permute(order)
+
+    return scaled
 
 
 def along_axis(maps: Tensor, matrix: Tensor, axis: int, scale: Scale | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.config import KeysCollection, PathLike
 from monai.data import ImageReader
 from monai.transforms import LoadImage, LoadImaged
@@ -27,13 +28,15 @@ class VolumeReader(ImageReader):
 
     Args:
         channels: of a scan; of several it is [C, H, W, D].
+        as_stored: a NIfTI file's voxels are a tensor in the file's order of axes, with strides that say so: to turn
+            half a gigabyte takes as long as to bring it to a grid.
 
     Raises:
         InputError: when reading: one line that names the file and what is wrong with it.
     """
 
-    def __init__(self, channels: int = 1) -> None:
-        self.channels = channels
+    def __init__(self, channels: int = 1, as_stored: bool = False) -> None:
+        self.channels, self.as_stored = channels, as_stored
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return len(ensure_tuple(filename)) == 1
@@ -45,10 +48,15 @@ class VolumeReader(ImageReader):
         except Unreadable as error:
             raise InputError(f"{path}: {error}") from error
 
-    def get_data(self, img: list[Volume]) -> tuple[np.ndarray, dict]:
+    def get_data(self, img: list[Volume]) -> tuple[np.ndarray | torch.Tensor, dict]:
         first = img[0]
-        arrays = [for_torch(volume.array) for volume in img]
-        return arrays[0] if len(img) == 1 else np.stack(arrays), {
+        if self.as_stored and len(img) == 1 and first.array.flags.f_contiguous:
+            # of an array MONAI would make one in C's order, of a tensor it doesn't
+            voxels = torch.from_numpy(for_torch(first.array.T)).permute(2, 1, 0)
+        else:
+            arrays = [for_torch(volume.array) for volume in img]
+            voxels = arrays[0] if len(img) == 1 else np.stack(arrays)
+        return voxels, {
             MetaKeys.AFFINE: first.affine.copy(),
             MetaKeys.ORIGINAL_AFFINE: first.affine.copy(),
             MetaKeys.SPATIAL_SHAPE: np.asarray(first.array.shape),
@@ -89,7 +97,7 @@ class LoadImageVolumed(LoadImaged):
     Args:
         keys: paths, replaced by what they hold.
         ensure_channel_first: False gives [H, W, D] of a scan of one channel.
-        channels: of a scan.
+        channels, as_stored: see `VolumeReader`.
     """
 
     def __init__(
@@ -98,15 +106,16 @@ class LoadImageVolumed(LoadImaged):
         ensure_channel_first: bool = True,
         allow_missing_keys: bool = False,
         channels: int = 1,
+        as_stored: bool = False,
     ) -> None:
-        self.channels = channels
+        self.channels, self.as_stored = channels, as_stored
         super().__init__(
             keys, dtype=None, ensure_channel_first=ensure_channel_first, allow_missing_keys=allow_missing_keys
         )
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         # a reader that is only registered is passed over without a word where it refuses a file
-        return super().__call__(data, reader or VolumeReader(self.channels))
+        return super().__call__(data, reader or VolumeReader(self.channels, self.as_stored))
 
 
 def load_image(path: str | Path) -> Any:

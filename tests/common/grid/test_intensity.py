@@ -9,8 +9,9 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import ScaleIntensityRangePercentilesd
 
+from common.grid import to_grid
 from common.grid.grid import Grid
-from common.grid.intensity import measure_intensity
+from common.grid.intensity import ImageToGridd, measure_intensity
 from common.grid.preprocessing import ImagePreprocessing
 from common.volumes.read import read_volume
 
@@ -106,3 +107,17 @@ def test_real_scans_in_a_frame(name):
     for value in (-3024, 0):
         framed, inside = frame(volume, value)
         assert abs(scale(framed)[0].numpy()[inside] - scale(volume)[0].numpy()).max() < 2e-3
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("spatial_size", [(7, 8, 9), (40, 30, 8)])
+def test_what_becomes_of_a_scan_knows_no_order_in_memory(monkeypatch, order, spatial_size):
+    monkeypatch.setattr(to_grid, "SLAB_VOXELS", 3000)
+    framed, _ = frame(scan(), 40)  # of a value that tissue has, so that what is black is looked up voxel by voxel
+    wanted = torch.from_numpy(framed)[None]
+    given = wanted.permute(0, *(axis + 1 for axis in order)).contiguous()
+    given = given.permute(0, *(order.index(axis) + 1 for axis in range(3)))
+    transform = ImageToGridd("image", Grid(spatial_size, (4.0, 3.0, 5.0), (0, 1)))
+    found = [transform({"image": MetaTensor(image, affine=AFFINE)})["image"] for image in (wanted, given)]
+    assert given.shape == wanted.shape and found[1].is_contiguous()
+    assert torch.allclose(found[0].as_tensor(), found[1].as_tensor(), atol=1e-5) and found[0].std() > 0.05

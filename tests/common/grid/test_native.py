@@ -109,7 +109,7 @@ def test_nothing_found_is_all_background():
     item = GRID({"image": native_image(np.eye(3))})
     pred = torch.zeros(2, 16, 16, 16)
     pred[0] = 1
-    assert not list(winners(pred, torch.eye(4, dtype=torch.float64), (20, 20, 20)))
+    assert not list(winners(pred, torch.eye(4, dtype=torch.float64), (20, 20, 20), torch.arange(2)))
     assert not ToNativeGridd("pred", [0, 1])({**item, "pred": pred})["pred"].any()
 
 
@@ -119,17 +119,42 @@ def test_largest_is_the_first_of_equals():
         assert np.array_equal(largest(some), some.numpy().argmax(0))
 
 
+@pytest.mark.parametrize("step", [0.1, 0.7, 1.0, 1.6])
+@pytest.mark.parametrize("edge", [10, 64])
+def test_lines_equal_what_is_interpolated_at_every_voxel(monkeypatch, edge, step):
+    """Many classes that differ little, so that a third lies between two; grids coarser and finer than the scan."""
+    to_grid = torch.zeros(4, 4, dtype=torch.float64)
+    to_grid[1, 0], to_grid[0, 1], to_grid[2, 2], to_grid[3, 3] = -step, 0.2, 0.15, 1.0
+    to_grid[:3, 3] = torch.tensor([-3.0, 17.0, -0.9])  # beyond the grid on both sides
+    pred, size = torch.rand(9, 16, 18, 16, generator=torch.Generator().manual_seed(2)), (190, 100, 120)
+    pred /= pred.sum(0)
+    whole = sample_probabilities(pred, to_grid, [slice(0, n) for n in size]).argmax(0)
+    monkeypatch.setattr(native_grid, "BLOCK", (edge, edge, edge))
+    label = torch.zeros(size, dtype=torch.uint8)
+    for box, found in winners(pred, to_grid, size, torch.arange(9, dtype=torch.uint8)):
+        label[box] = found
+    # between two equals the last digit decides
+    assert (label != whole).double().mean() < 1e-5 and len(label.unique()) == 9
+
+
+def test_the_first_of_equals_wins_along_a_line():
+    """Two classes cross at voxels of the scan, in either order."""
+    pred = torch.zeros(3, 4, 2, 2)
+    pred[0], pred[1, 1:3] = 0.25, 0.75
+    pred[2, 3] = 0.75
+    to_grid = torch.diag(torch.tensor([0.25, 1.0, 1.0, 1.0], dtype=torch.float64))
+    ((_, label),) = winners(pred, to_grid, (13, 2, 2), torch.arange(3, dtype=torch.uint8))
+    # 0.25 is crossed by 0.75 x at x = 1/3; 0.75 (1 - x) = 0.75 x at x = 1/2, where class 1 is the first
+    assert label[:, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2]
+
+
 def test_blocks_leave_out_what_can_not_be_the_largest(monkeypatch):
     """Six classes in smooth maps, in blocks of a few voxels: some hold one class, most not all."""
     to_grid = torch.diag(torch.tensor([-0.1, 0.2, 0.15, 1.0], dtype=torch.float64))
-    to_grid[:3, 3] = torch.tensor([17.0, -3.0, -0.9])  # beyond the grid on both sides
-    pred, size = torch.softmax(8 * blobs(classes=6).log(), 0), (190, 100, 120)
-    whole = sample_probabilities(pred, to_grid, [slice(0, n) for n in size]).argmax(0)
-    monkeypatch.setattr(native_grid, "BLOCK", 10)
-    label, used = torch.zeros(size, dtype=torch.long), []
-    for box, classes, found in winners(pred, to_grid, size):
-        label[tuple(box)] = classes[found.long()]
-        used.append(len(classes))
-    # between two equals the last digit decides
-    assert (label != whole).double().mean() < 1e-5
-    assert used.count(1) > 30 and np.mean(used) < 4
+    to_grid[:3, 3] = torch.tensor([17.0, -3.0, -0.9])
+    pred = torch.softmax(8 * blobs(classes=6).log(), 0)
+    monkeypatch.setattr(native_grid, "BLOCK", (10, 10, 10))
+    used, lines = [], native_grid.label_lines
+    monkeypatch.setattr(native_grid, "label_lines", lambda maps, *rest: used.append(len(maps)) or lines(maps, *rest))
+    found = [found for _, found in winners(pred, to_grid, (190, 100, 120), torch.arange(6, dtype=torch.uint8))]
+    assert sum(not one.ndim for one in found) > 30 and np.mean(used) < 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.imaging.flood import count_voxels, flood, pack, unpack
+from common.imaging.flood import count_voxels, flood, opened, pack, unpack
 
 
 @pytest.mark.parametrize("size", [(3, 4, 5), (6, 5, 64), (4, 7, 129), (20, 21, 200)])
@@ -31,3 +31,14 @@ def test_a_way_that_turns_often_is_followed_to_its_end():
 def test_packed_voxels_are_counted():
     mask = np.random.default_rng(3).random((3, 5, 130)) < 0.4
     assert count_voxels(pack(mask)) == mask.sum()
+
+
+@pytest.mark.parametrize("size", [(3, 4, 5), (6, 70, 64), (9, 7, 129)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_opening_is_that_of_scipy_in_a_mask_that_goes_on_beyond_its_border(size, order):
+    mask = np.random.default_rng(size[2]).random(size) < 0.9
+    mask[:, 2:] |= np.indices(size)[2][:, 2:] > 2  # a block at the border
+    cube = np.ones((3, 3, 3), bool)
+    shrunk = ndimage.binary_erosion(mask, cube, border_value=1)
+    found = opened(np.asarray(mask, order=order))
+    assert found.any() and np.array_equal(found, ndimage.binary_dilation(shrunk, cube) & mask)

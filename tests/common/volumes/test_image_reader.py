@@ -29,6 +29,17 @@ def test_gives_what_monai_gives(scan):
         assert np.array_equal(ours.meta[key], monais.meta[key]), key
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int16, np.uint16, ">i2"])
+def test_voxels_as_stored_are_the_same_and_were_not_turned(tmp_path, kind):
+    voxels = np.random.default_rng(0).integers(0, 900, (5, 6, 7)).astype(kind)
+    nibabel.save(nibabel.Nifti1Image(voxels, AFFINE, dtype=voxels.dtype), tmp_path / "scan.nii")
+    item = {"image": str(tmp_path / "scan.nii")}
+    stored, turned = (LoadImageVolumed("image", as_stored=stored)(item)["image"] for stored in (True, False))
+    assert stored.dtype == turned.dtype and np.array_equal(stored.numpy(), turned.numpy())
+    assert stored.stride()[1:] == (1, 5, 30) and turned.stride()[1:] == (42, 7, 1)
+    assert (stored.affine == turned.affine).all() and stored.meta.keys() == turned.meta.keys()
+
+
 def test_a_refused_file_is_one_line_and_no_other_reader_is_tried(tmp_path):
     (tmp_path / "scan.mha").write_bytes(b"no image")
     for load in (load_image, lambda path: LoadImageVolumed("image")({"image": path})):
