@@ -168,7 +168,10 @@ def _read_header(path: Path, data: Path, series: bool) -> tuple[Any, Any, np.nda
 
 
 def _scaled(content: np.ndarray, header: Any) -> np.ndarray:
-    """Return voxels as nibabel gives them: `scl_slope` and `scl_inter` applied where they change anything."""
+    """Return voxels as nibabel gives them: `scl_slope` and `scl_inter` applied where they change anything.
+
+    Of integers up to 16 bits float32 comes, plane by plane, which holds what a scanner has measured; of others float64.
+    """
     from nibabel.volumeutils import apply_read_scaling
 
     voxels = content.view(header.get_data_dtype()).reshape(header.get_data_shape(), order="F")
@@ -177,4 +180,9 @@ def _scaled(content: np.ndarray, header: Any) -> np.ndarray:
     except Exception as error:
         raise Unreadable(f"not a readable NIfTI file ({first_line(error)})") from error
     slope, inter = (np.float64(default if value is None else value) for value, default in ((slope, 1), (inter, 0)))
-    return apply_read_scaling(voxels, slope, inter)
+    if (slope, inter) == (1, 0) or voxels.dtype.kind not in "iu" or voxels.dtype.itemsize > 2:
+        return apply_read_scaling(voxels, slope, inter)
+    result = np.empty(voxels.shape, np.float32, order="F")
+    for plane in range(voxels.shape[-1]):  # a whole body twice in float64 would be 4 GB
+        result[..., plane] = apply_read_scaling(voxels[..., plane], slope, inter)
+    return result

@@ -52,6 +52,8 @@ def test_voxels_are_those_of_nibabel(tmp_path, name, kind, scale):
     nibabel.save(image, tmp_path / name)
     found, wanted = read_nifti(tmp_path / name), nibabel.load(tmp_path / name)
     array = np.asanyarray(wanted.dataobj)
+    small = np.dtype(kind).kind in "iu" and np.dtype(kind).itemsize <= 2
+    array = array.astype(np.float32) if small and array.dtype == np.float64 else array  # half the memory of a CT
     assert found.array.dtype == array.dtype and (found.array == array).all()
     assert (found.affine == wanted.affine).all()
     assert read_nifti_geometry(tmp_path / name)[0] == (5, 6, 7)
