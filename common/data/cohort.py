@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
-import numpy as np
-
 from ..errors import InputError
 from ..grid.grid import Grid, Range
 from ..grid.plan import plan_grid
-from ..grid.plan_summary import describe_grid, describe_kept, describe_ranges, find_extent, kept_by_levels
+from ..grid.plan_summary import describe_grid, describe_kept, describe_ranges, kept_by_levels
 from ..grid.ranges import RangeSamples
 from ..launch.words import number, optional, optional_number, per_axis, ranges
 from ..volumes.read import count_channels
@@ -29,8 +27,8 @@ class Cohort:
     """Read a data set; what a bundle's own class knows besides is which training cases count as labelled.
 
     Nothing but the datalist and the headers of images is read until `check`, which a plan calls before its first stage:
-    a trainer can be built without opening a label. Where its grid has to be told a range of intensities or how far the
-    structures of a second level reach, the files are looked at when that is asked for.
+    a trainer can be built without opening a label. Where a range of intensities has to be measured, its grid says
+    that too, and the files are looked at when it is asked for.
 
     Args:
         dataset_dir: folder with a `dataset.json` in MSD layout; None where a client has given the cases.
@@ -97,18 +95,8 @@ class Cohort:
                 self.fine_pixdim,
                 self.find_ranges(),
                 self.content.grid,
-                self.find_region,
             )
         )
-
-    def find_region(self) -> np.ndarray | None:
-        """Return the extent of all structures of a scan together, mm, RAS; None where no label tells."""
-        return find_extent(self._looked_at)
-
-    @property
-    def _looked_at(self) -> list[str]:
-        """Paths of the first labels that are learnt from."""
-        return [case["label"] for case in self.whole_cases if "label" in case][:LOOKED_AT]
 
     @cached_property
     def channels(self) -> list[str]:
@@ -167,7 +155,8 @@ class Cohort:
     def describe_plan(self) -> list[str]:
         """Return what the grid means for this data set, a line each, and remember what labels keep on it (`kept`)."""
         lines = [*describe_grid(self.grid, self.cases), self.describe_intensities()]
-        self.kept = kept_by_levels(self.grid, self._looked_at)
+        labels = [case["label"] for case in self.whole_cases if "label" in case]
+        self.kept = kept_by_levels(self.grid, labels[:LOOKED_AT])
         return [*lines, *describe_kept(self.kept, self.labels)]
 
     def describe_intensities(self) -> str:

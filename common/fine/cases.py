@@ -104,14 +104,16 @@ class FineCases:
         """Indices of the cases whose label is the truth."""
         return [index for index, case in enumerate(self.cases) if case["labeled"]]
 
-    @property
-    def windows(self) -> float:
-        """How many windows a case's region has, by its voxels, at the mean; 1 at least."""
-        window = prod(self.cohort.grid.finest.spatial_size)
+    def count_windows(self, window: Sequence[int]) -> float:
+        """Return how many windows, voxels, have the volume of a case's structures, at the mean; 1 at least."""
+        margin = torch.tensor([2 * MARGIN / p for p in self.cohort.grid.finest.pixdim])
         counts = []
         for case in self.cases:
             with safe_open(case["path"], framework="pt") as file:
-                counts.append(max(prod(file.get_slice("label").get_shape()) / window, 1.0))
+                points = file.get_tensor("points").float()
+            places = points[points[:, 0] > 0, 1:] if (points[:, 0] > 0).any() else points[:, 1:]
+            extent = places.amax(0) - places.amin(0) + 1 + margin
+            counts.append(max(float(extent.prod()) / prod(window), 1.0))
         return sum(counts) / max(len(counts), 1)
 
     def cut(self, case: Mapping[str, Any]) -> dict[str, Tensor]:

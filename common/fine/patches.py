@@ -23,12 +23,14 @@ class RandPatchd(RandomizableTransform, MapTransform):
 
     Args:
         size: voxels.
+        shrink: times that the patch is coarser than the file along each axis, and sees as much more.
     """
 
-    def __init__(self, size: Sequence[int]) -> None:
+    def __init__(self, size: Sequence[int], shrink: Sequence[int] = (1, 1, 1)) -> None:
         MapTransform.__init__(self, ["path"])
         RandomizableTransform.__init__(self)
-        self.size = [int(n) for n in size]
+        self.shrink = [int(s) for s in shrink]
+        self.size = [int(n) * s for n, s in zip(size, self.shrink, strict=True)]
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         with safe_open(data["path"], framework="pt") as file:
@@ -41,7 +43,14 @@ class RandPatchd(RandomizableTransform, MapTransform):
         own = points[points[:, 0] == int(drawn[self.R.randint(len(drawn))])]
         centre = own[self.R.randint(len(own)), 1:]
         shift = [self.R.randint(-(n // 6), n // 6 + 1) for n in self.size]
-        return {**data, **read_patch(data["path"], (centre + torch.tensor(shift)).tolist(), self.size)}
+        return {**data, **self.shrunk(read_patch(data["path"], (centre + torch.tensor(shift)).tolist(), self.size))}
+
+    def shrunk(self, patch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a patch of which every shrink-th voxel is left: of the image what lies around, of the label itself."""
+        around = [2 * s - 1 for s in self.shrink]
+        image = F.avg_pool3d(patch["image"], around, self.shrink, [s - 1 for s in self.shrink], count_include_pad=False)
+        x, y, z = (slice(None, None, s) for s in self.shrink)
+        return {"image": image, "label": patch["label"][:, x, y, z]}
 
 
 class ToTargetd(MapTransform):
@@ -71,9 +80,12 @@ class PatchPreprocessing(Compose):
         size: of the window, voxels.
         classes: K, background included.
         augmentation: of `image` and `label`; the label is not interpolated.
+        shrink: see `RandPatchd`.
     """
 
-    def __init__(self, size: Sequence[int], classes: int, augmentation: Compose) -> None:
+    def __init__(
+        self, size: Sequence[int], classes: int, augmentation: Compose, shrink: Sequence[int] = (1, 1, 1)
+    ) -> None:
         wider = [math.ceil(WIDER * n) for n in size]
         cut = CenterSpatialCropd(["image", "label"], roi_size=tuple(size))
-        super().__init__([RandPatchd(wider), augmentation, cut, ToTargetd(classes)])
+        super().__init__([RandPatchd(wider, shrink), augmentation, cut, ToTargetd(classes)])

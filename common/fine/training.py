@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil
 from typing import Any
 
@@ -25,9 +26,11 @@ from .choice import refuse_unlearnt
 from .patches import PatchPreprocessing
 
 NAME = "fine"
+WIDE = "wide"  # what it does first, on voxels twice as large
+JUMP = 2.5  # times that the first level is coarser along an axis, from which on that pays
 WARM_UP = 0.05  # first share of the steps, in which the rate rises
-STEPS = 800  # for each window that a case's region has: what a single one takes to learn
-MOST = 8  # windows that the planned steps grow with
+STEPS = 800  # on voxels of a size, for each window that the structures of a case have together on the larger ones
+MOST = 4  # windows that these steps grow with
 
 
 class FineTraining:
@@ -35,16 +38,18 @@ class FineTraining:
 
     Nor is anything where there is no case to learn from, which is said: what the first level has learnt is kept.
 
-    It begins as the coarse network, where their bodies are alike: that knows the same structures at another scale.
-    Thirteen abdominal organs were learnt four times as fast so (docs/clinical.md).
+    It begins as the coarse network, where their bodies are alike: that knows the same structures at another scale. And
+    it learns on voxels twice as large before it does on its own: a window that shows a part of one organ alone teaches
+    little to begin with. Thirteen abdominal organs were learnt in a few minutes so, and not at all without
+    (docs/clinical.md).
 
     Args:
         run: of the config.
         plan: where the stage is listed.
         cases: what is learnt from.
         network: image [B, C, *window] -> logits [B, K, *window]; None: the coarse level is the only one.
-        augmentation: of a patch's `image` and `label`.
-        epochs, epoch_length, learning_rate: of the stage; of no epochs, as many as the regions' windows want.
+        augmentation: pixdim, mm -> what changes a patch's `image` and `label`.
+        epochs, epoch_length, learning_rate: of each of the two stages; of no epochs, as many as the structures want.
         labeled_batch, unlabeled_batch: patches of a step from cases with and without a label.
     """
 
@@ -54,7 +59,7 @@ class FineTraining:
         plan: Any,
         cases: FineCases,
         network: nn.Module | None,
-        augmentation: Compose | None,
+        augmentation: Callable[..., Compose],
         epochs: int | None,
         epoch_length: int,
         learning_rate: float,
@@ -91,7 +96,8 @@ class FineTraining:
         if self.cases.cases:
             if isinstance(self.cases.network, BodyNetwork):
                 copy_model_state(self.network.body, self.cases.network.body)
-            self.stage().run()
+            for stage in self.stages():
+                stage.run()
             self.training_run.measure(f"{self.name} comparison", self.compare)
         elif idist.get_rank() == 0:
             print("warning: level 1 finds nothing in any scan: level 2 has nothing to learn from", flush=True)
@@ -105,28 +111,44 @@ class FineTraining:
             if found.refused:
                 print(f"warning: {found}", flush=True)
 
-    def planned_epochs(self) -> int:
-        """Return how many epochs the regions of the cases want, and say why."""
-        windows = self.cases.windows
+    def stages(self) -> Iterator[Stage]:
+        """Yield the trainer on voxels twice as large, where there is one, then that on the network's own.
+
+        The cases have to be there. Each one is to be run before the next one is asked for.
+        """
+        fine, coarse = (network.pixdim.tolist() for network in (self.network, self.cases.network))
+        wide = [2 if large >= JUMP * small else 1 for small, large in zip(fine, coarse, strict=True)]
+        epochs = self.epochs or self.plan_epochs(wide)
+        if max(wide) > 1:
+            yield self.stage(f"{self.name} {WIDE}", epochs, wide)
+        yield self.stage(self.name, epochs, [1, 1, 1])
+
+    def plan_epochs(self, wide: Sequence[int]) -> int:
+        """Return how many epochs the structures of the cases want on voxels of a size, and say why."""
+        windows = self.cases.count_windows([n * s for n, s in zip(self.network.window, wide, strict=True)])
         epochs = ceil(STEPS * min(windows, MOST) / self.epoch_length)
         if idist.get_rank() == 0:
-            print(f"{self.name}: {epochs} epochs for regions of {windows:.1f} windows (fine_epochs)", flush=True)
+            print(
+                f"{self.name}: {'twice ' * (max(wide) > 1)}{epochs} epochs, for structures of {windows:.1f} windows "
+                "(fine_epochs)",
+                flush=True,
+            )
         return epochs
 
-    def stage(self) -> Stage:
-        """Return the trainer, once the cases are there."""
-        size = self.network.window
-        preprocessing = PatchPreprocessing(size, self.cases.classes, self.augmentation)
+    def stage(self, name: str, epochs: int, shrink: Sequence[int]) -> Stage:
+        """Return a trainer on voxels that are so many times as large as the network's."""
+        pixdim = [p * s for p, s in zip(self.network.pixdim.tolist(), shrink, strict=True)]
+        augmentation = self.augmentation(pixdim=pixdim)
+        preprocessing = PatchPreprocessing(self.network.window, self.cases.classes, augmentation, shrink)
         dataset = Dataset(self.cases.cases, preprocessing)
         loader = two_stream_loader(
             self.training_run, dataset, self.cases.labeled, self.epoch_length, *self.batch, stream=5
         )
         optimizer = AdamW(self.network.parameters(), lr=self.learning_rate)
-        epochs = self.planned_epochs() if self.epochs is None else self.epochs
         falling = WarmCosineLR(optimizer, max(1, epochs * len(loader)), WARM_UP)
         stage = Stage(
-            self.training_run, self.name, epochs, loader, self.network, SegmentObjective(self.network), optimizer,
-            falling, self.amp,
+            self.training_run, name, epochs, loader, self.network, SegmentObjective(self.network), optimizer, falling,
+            self.amp,
         )  # fmt: skip
-        self.plan.trainers[self.name] = stage
+        self.plan.trainers[name] = stage
         return stage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import nibabel
@@ -17,9 +17,7 @@ KEPT = 0.6  # share of the wanted spacing from which on thick slices stay as the
 SMALLEST = 4  # voxels that an axis keeps after all steps
 COARSE = 3.0  # mm, up to which small organs survive a grid (docs/clinical.md)
 WORTH = 1.5  # times the scans' own spacing: a finer level has to bring at least this much
-FINER = (2.0, 4.0)  # times that a second level is finer than the first: at least, at most
-WINDOWS = 2  # of the second level around what is labelled: smaller ones see too little to tell organs apart (docs/clinical.md)
-REACH = 20.0  # mm around what is labelled that a second level looks at, about
+FINER = 4.0  # times that a second level is finer than the first
 OUTLIER = 1.25  # times the median extent that is no outlier, however alike all others are
 ALIKE = 1.25  # times a spacing that is not worth resampling for
 
@@ -43,14 +41,12 @@ def plan_grid(
     fine_pixdim: Sequence[float] | None = None,
     intensity_range: Sequence[Range | None] | None = None,
     model: Grid | None = None,
-    find_region: Callable[[], np.ndarray | None] | None = None,
 ) -> Grid:
     """Choose the grid that every volume is brought to, from image headers alone.
 
     Its first level spans the scans, outliers aside, with the finest spacing (never finer than the median scan's) at
     which it has about `max_voxels` voxels; what thick slices can't use, the plane gets. Where that is coarse and the
-    scans are finer, a second level of windows is planned: as fine as `WINDOWS` windows around what is labelled can be,
-    within `FINER` of the first. What is given is kept.
+    scans are finer, a second level of windows is planned, `FINER` times as fine. What is given is kept.
 
     Args:
         cases: items with the key `image` (path).
@@ -64,8 +60,6 @@ def plan_grid(
         fine_pixdim: of the second level, mm; None to choose.
         intensity_range: of each channel, see `Grid`; None: that of the model, else percentiles of one channel.
         model: grid of a model whose training goes on: size and spacing are kept. None: a new model.
-        find_region: returns the extent, mm, of all structures of a scan together, and is asked only where that decides
-            something; None, or what it returns: not known, and the second level is the coarsest there is.
 
     Raises:
         InputError: a size, spacing or range that is given and not the model's.
@@ -85,12 +79,7 @@ def plan_grid(
     two = fine_pixdim is not None or (planned and _pays(first, native)) if levels is None else levels == 2
     fine = None
     if two:
-        if fine_pixdim is None:
-            region = None if find_region is None else find_region()
-            region = extent if region is None else np.minimum(region + 2 * REACH, extent)
-            spacing = _finer(first, native, _spread(region, native, WINDOWS * max_voxels, thick=1.0))
-        else:
-            spacing = np.asarray(fine_pixdim, dtype=float)
+        spacing = _finer(first, native) if fine_pixdim is None else np.asarray(fine_pixdim, dtype=float)
         shrink = divisor if steps is None else int(np.prod(steps, axis=0).max())
         fine = _window(extent, spacing, max_voxels, shrink)
     return make_grid(first.spatial_size, first.pixdim, label_values, first.strides, fine, ranges or (None,))
@@ -154,18 +143,15 @@ def _first_level(
     return make_level(size, spacing, given or _dividing(size, spacing, divisor))
 
 
-def _spread(extent: np.ndarray, native: np.ndarray, max_voxels: int, thick: float = KEPT) -> np.ndarray:
-    """Return the spacing, mm, at which an extent has max_voxels voxels; what an axis can't use, the others get.
-
-    Thick slices stay as they are from the share `thick` of the wanted spacing on.
-    """
+def _spread(extent: np.ndarray, native: np.ndarray, max_voxels: int) -> np.ndarray:
+    """Return the spacing, mm, at which an extent has max_voxels voxels; what an axis can't use, the others get."""
     kept, wanted = np.zeros(3, bool), 0.0
     for _ in range(3):
         if kept.all():
             break
         left = max_voxels / np.prod(extent[kept] / native[kept])
         wanted = float((np.prod(extent[~kept]) / left) ** (1 / (~kept).sum()))
-        more = ~kept & ((native >= wanted) | (_is_thick(native) & (native >= thick * wanted)))
+        more = ~kept & ((native >= wanted) | (_is_thick(native) & (native >= KEPT * wanted)))
         if not more.any():
             break
         kept |= more
@@ -197,11 +183,10 @@ def _pays(first: Level, native: np.ndarray) -> bool:
     return bool(((spacing > COARSE) & (spacing > WORTH * native)).any())
 
 
-def _finer(first: Level, native: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return the spacing of a second level, mm: the scans' own where that is about as fine as the wanted one."""
-    least, most = (min(first.pixdim) / times for times in FINER[::-1])
-    spacing = np.clip(wanted, least, most)
-    return np.where(native * ALIKE >= spacing, native, spacing)
+def _finer(first: Level, native: np.ndarray) -> np.ndarray:
+    """Return the spacing of a second level, mm: the scans' own where that is about as fine."""
+    wanted = np.asarray(first.pixdim).min() / FINER
+    return np.where(native * ALIKE >= wanted, native, wanted)
 
 
 def _window(extent: np.ndarray, spacing: np.ndarray, max_voxels: int, divisor: int) -> Level:

@@ -11,7 +11,6 @@ from monai.transforms import Compose, Orientationd
 from torch import Tensor
 
 from ..volumes.label import LoadLabelVolumed
-from .field_of_view import filled_box
 from .grid import Grid, Level, Range
 from .native import ToNativeGridd
 from .plan import ras_geometry
@@ -46,21 +45,6 @@ def describe_ranges(ranges: Sequence[Range | None], channels: Sequence[str], whe
         for name, pair in zip(channels, ranges, strict=True)
     ]
     return f"intensities from 0 to 1: {', '.join(said)}"
-
-
-def find_extent(labels: Sequence[str]) -> np.ndarray | None:
-    """Return the largest extent of all structures together along the RAS axes, mm; None where there is none.
-
-    Args:
-        labels: paths of label maps.
-    """
-    extents = []
-    for path in labels:
-        label = Orientationd("label", axcodes="RAS", labels=None)(LoadLabelVolumed("label")({"label": path}))["label"]
-        box = filled_box(label[0] > 0)
-        if box is not None:
-            extents.append([(s.stop - s.start) * float(p) for s, p in zip(box, label.pixdim, strict=True)])
-    return np.max(extents, axis=0) if extents else None
 
 
 def kept_by_levels(grid: Grid, labels: Sequence[str]) -> dict[int, dict[int, float]]:

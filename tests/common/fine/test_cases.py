@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import nibabel
@@ -48,13 +47,16 @@ def test_a_label_is_the_truth_and_elsewhere_stands_what_the_coarse_network_is_su
     assert 0.5 < bright / 6**3 < 2 and set(labels[1].unique().tolist()) <= {0, 1, UNKNOWN}
 
 
-def test_windows_are_counted_by_the_voxels_of_regions(cases, tmp_path, monkeypatch):
+def test_windows_are_counted_by_where_the_structures_lie(cases, tmp_path):
     fine = prepared(cases, tmp_path)
-    window = np.prod(GRID.finest.spatial_size)
-    sizes = [fine.work.bank().load(case)["label"].numel() for case in ("a", "b")]
-    assert fine.windows == pytest.approx(np.mean([max(size / window, 1) for size in sizes]))
-    monkeypatch.setattr(fine.cohort, "grid", replace(GRID, fine=replace(GRID.fine, spatial_size=(4, 4, 4))))
-    assert fine.windows == pytest.approx(np.mean([max(size / 64, 1) for size in sizes]))
+    found = [fine.work.bank().load(case)["label"] for case in ("a", "b")]
+    margin = np.array([2 * 10 / p for p in GRID.finest.pixdim])
+    volumes = []
+    for label in found:
+        places = ((label[0] > 0) & (label[0] != UNKNOWN)).nonzero()
+        volumes.append(np.prod((places.amax(0) - places.amin(0) + 1).numpy() + margin))
+    assert fine.count_windows((4, 4, 4)) == pytest.approx(np.mean(volumes) / 64, rel=1e-4)
+    assert fine.count_windows((400, 400, 400)) == 1
 
 
 def test_cases_without_a_label_can_be_left_out(cases, tmp_path):

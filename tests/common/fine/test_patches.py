@@ -39,3 +39,19 @@ def test_a_patch_is_changed_alike_and_has_the_size_of_the_window(tmp_path):
     assert not torch.equal(torch.as_tensor(first["image"]), torch.as_tensor(second["image"]))
     steps.set_random_state(1)
     torch.testing.assert_close(steps(case(tmp_path))["image"], first["image"])  # a resumed run sees the same
+
+
+def test_larger_voxels_see_more_and_lie_where_the_label_s_do(tmp_path):
+    draw = RandPatchd((6, 6, 12), shrink=(2, 2, 1))
+    label = torch.zeros(1, 12, 12, 12, dtype=torch.uint8)
+    label[:, 4:9, :7, :5] = 1
+    seen = draw.shrunk({"image": label.float(), "label": label})
+    assert seen["image"].shape == seen["label"].shape == (1, 6, 6, 12)
+    assert torch.equal(seen["label"], label[:, ::2, ::2])
+    places = torch.arange(6.0).view(6, 1, 1)
+    middles = [(one[0] * places).sum() / one.sum() for one in (seen["image"], seen["label"].float())]
+    assert abs(middles[0] - middles[1]) < 1e-3  # neither lies half a voxel beside the other
+    torch.testing.assert_close(
+        draw.shrunk({"image": torch.ones(1, 12, 12, 12), "label": label})["image"], torch.ones(1, 6, 6, 12)
+    )
+    assert draw(case(tmp_path))["image"].shape == (1, 6, 6, 12)

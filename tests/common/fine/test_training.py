@@ -20,12 +20,15 @@ class Cases:
 
     device = "cpu"
 
-    def __init__(self, folder, unlabeled: bool, network: str = "method", names: tuple = ()) -> None:
+    def __init__(self, folder, unlabeled: bool, network: BodyNetwork, names: tuple = ()) -> None:
         self.folder, self.unlabeled, self.network, self.names = folder, unlabeled, network, names
-        self.cases, self.labeled, self.classes, self.windows = [], [], 2, 1.0
+        self.cases, self.labeled, self.classes = [], [], 2
 
     def of(self, network, name):
         return Cases(self.folder, self.unlabeled, network, (*self.names, name))
+
+    def count_windows(self, window):
+        return 20 / window[0]
 
     def wanted(self):
         return [{"case": "a"}]
@@ -39,32 +42,45 @@ class Cases:
         path = self.folder / f"{len(self.names)}.safetensors"
         image = torch.rand(1, 12, 12, 12, generator=torch.Generator().manual_seed(0)).half()
         # the control's labels are the other way round
-        label = ((image > 0.5) if self.network == "method" else (image <= 0.5)).byte()
+        label = ((image > 0.5) if not self.names else (image <= 0.5)).byte()
         points = torch.tensor([[1, 6, 6, 6], [0, 5, 5, 5]], dtype=torch.int16)
         save_file({"image": image, "label": label, "points": points}, path)
         self.cases = [{"case": "a", "path": str(path), "labeled": False}]
 
 
+def network(spacing: float, classes: int = 2) -> BodyNetwork:
+    return BodyNetwork(nn.Conv3d(1, classes, 1), (8, 8, 8), (spacing, spacing, 2.0), (0, 1))
+
+
 def make(folder, unlabeled: bool) -> FineTraining:
     torch.manual_seed(0)
-    network = BodyNetwork(nn.Conv3d(1, 2, 1), (8, 8, 8), (1, 1, 1), (0, 1))
     run = Run(str(folder), str(folder / "eval"), str(folder / "models"), str(folder / "cache"))
     plan = SimpleNamespace(trainers={})
-    return FineTraining(run, plan, Cases(folder, unlabeled), network, Compose([]), 2, 3, 0.1)
+    cases = Cases(folder, unlabeled, network(2.0, classes=3))  # a method's own channel
+    return FineTraining(run, plan, cases, network(1.0), lambda pixdim: Compose([]), 2, 3, 0.1)
 
 
 def test_it_begins_as_the_coarse_network_where_their_bodies_are_alike(tmp_path):
     fine = make(tmp_path, unlabeled=False)
-    coarse = BodyNetwork(nn.Conv3d(1, 2, 1), (8, 8, 8), (4, 4, 4), (0, 1))
-    other = BodyNetwork(nn.Conv3d(1, 3, 1), (8, 8, 8), (4, 4, 4), (0, 1))  # a method's own channel
-    before = fine.network.body.weight.clone()
-    fine.learning_rate, fine.cases.network = 0.0, other
+    before, fine.learning_rate = fine.network.body.weight.clone(), 0.0
     fine.run()
     assert torch.equal(fine.network.body.weight, before)
-    fine.cases.network = coarse
+    fine.cases.network = network(2.0)
     fine.run()
-    assert torch.equal(fine.network.body.weight, coarse.body.weight)
-    assert fine.network.pixdim.tolist() == [1, 1, 1]
+    assert torch.equal(fine.network.body.weight, fine.cases.network.body.weight)
+    assert fine.network.pixdim.tolist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize("spacing", [2.0, 4.0])
+def test_it_learns_on_larger_voxels_first_where_the_first_level_is_far_coarser(tmp_path, spacing):
+    fine, asked = make(tmp_path, unlabeled=False), []
+    fine.cases.network = network(spacing)
+    fine.augmentation = lambda pixdim: asked.append(pixdim) or Compose([])
+    fine.run()
+    assert list(fine.plan.trainers) == ["fine wide", "fine"][spacing < 2.5 :]
+    assert asked == [[2, 2, 2], [1, 1, 2]][spacing < 2.5 :]  # no slice is made thicker
+    wide = fine.stage("wide", 1, [2, 2, 1]).data_loader
+    assert next(iter(wide))["image"].shape == (2, 1, 8, 8, 8)
 
 
 def test_what_learns_from_the_coarse_network_is_trained_again_from_the_same_start(tmp_path):
@@ -72,9 +88,9 @@ def test_what_learns_from_the_coarse_network_is_trained_again_from_the_same_star
     first = fine.network.body.weight.clone()
     fine.run()
     learnt = fine.network.body.weight.clone()
-    other = fine.network_for("other", "control")
+    other = fine.network_for(network(2.0, classes=3), "control")
     assert list(fine.plan.trainers) == ["fine", "control fine"]
-    assert torch.equal(fine.network.body.weight, learnt) and fine.cases.network == "method"
+    assert torch.equal(fine.network.body.weight, learnt) and fine.cases.names == ()
     # weights of the brighter class less those of the background move to opposite sides
     method, control = (weight.flatten() - first.flatten() for weight in (learnt, other.body.weight))
     assert (method[1] - method[0]) * (control[1] - control[0]) < 0
@@ -92,17 +108,16 @@ def test_what_is_refused_is_said_and_kept_in_run_json(tmp_path, monkeypatch, cap
     assert (line in capsys.readouterr().out) == (both < 0.5)
 
 
-@pytest.mark.parametrize(("windows", "epochs"), [(1.0, 267), (2.5, 667), (99.0, 2134)])
-def test_steps_are_planned_from_the_windows_that_have_to_be_learnt(tmp_path, capsys, windows, epochs):
+def test_steps_are_planned_from_the_windows_that_structures_have_on_the_larger_voxels(tmp_path, capsys):
     fine = make(tmp_path, unlabeled=False)
-    fine.epochs, fine.cases.windows = None, windows
-    assert fine.planned_epochs() == epochs  # of 3 steps: 800, 2000 and, of a region of any size, 6400
-    assert f"{epochs} epochs for regions of {windows:.1f} windows" in capsys.readouterr().out
-    fine.cases.prepare()
-    assert fine.stage().state.max_epochs == epochs
+    for wide, windows, epochs in ([1, 1, 1], 2.5, 667), ([2, 2, 1], 1.2, 334), ([0.1, 1, 1], 25, 1067):
+        assert fine.plan_epochs(wide) == epochs  # of 3 steps: 800 a window, of four at most
+        said = capsys.readouterr().out
+        assert f"{epochs} epochs, for structures of {windows:.1f} windows" in said
+        assert ("twice" in said) == (max(wide) > 1)
 
 
 def test_one_level_needs_none(tmp_path):
     fine = make(tmp_path, unlabeled=True)
     fine.network = None
-    assert fine.network_for("other", "control") is None
+    assert fine.network_for(network(2.0, classes=3), "control") is None
