@@ -41,7 +41,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ("semisam_plus", "rrl_medsam", "ada_sam", "weakmedsam")
 WITH_CONTROL = ("semisam_plus", "ada_sam")
 # stages of a run that teach the deployed network nothing
-NO_TRAINING = ("evaluate", *(f"control{stage}" for stage in ("", " fine", " fine wide", " fine regions", " fine comparison")))
+OF_CONTROL = ("", " fine", " fine regions", " fine wide", " fine comparison")
+NO_TRAINING = ("evaluate", *(f"control{stage}" for stage in OF_CONTROL))
 RESULT = "result.json"
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..grid.network import BodyNetwork
-from ..levels.network import OVERLAP, LocateThenSegment
+from ..levels.network import LocateThenSegment, fine_overlap
 from ..levels.windows import probabilities, windowed_rows
 from ..tensors import plain
 from .cases import UNKNOWN, FineCases
@@ -116,7 +116,8 @@ def by_what_it_was_taught(fine: BodyNetwork, cases: FineCases, case: Mapping[str
     pred = torch.empty(label.shape, dtype=torch.long)
     image = kept["image"][None].float().to(cases.device)
     with eval_mode(fine):
-        for rows, found in windowed_rows(image, probabilities(fine), fine.window, OVERLAP):
+        overlap = fine_overlap(label.shape, fine.window)
+        for rows, found in windowed_rows(image, probabilities(fine), fine.window, overlap):
             pred[rows] = found[0].argmax(0).cpu()
     return mean_dice(pred, label, cases.classes)
 

@@ -6,6 +6,7 @@ import torch
 from common.grid.grid import Level, read_grid
 from common.grid.network import BodyNetwork
 from common.levels.network import CoarseView, LocateThenSegment, locate_then_segment
+from common.levels.windows import windowed_rows
 from support.networks.bright import Bright
 
 STEPS = ((2, 2, 2), (2, 2, 1))
@@ -71,3 +72,21 @@ def test_what_would_be_too_large_is_answered_in_half_the_memory(network, monkeyp
     half = network(image)
     assert (whole.dtype, half.dtype) == (torch.float32, torch.float16) and half.isfinite().all()
     torch.testing.assert_close(half.float().exp(), whole.exp(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("many", "shares"), [(1000, 0.5), (1, 0.25)])
+def test_windows_of_a_small_region_overlap_more(network, monkeypatch, many, shares):
+    monkeypatch.setattr("common.levels.network.MANY", many)
+    asked = []
+
+    def rows(image, predictor, window, overlap):
+        asked.append(overlap)
+        return windowed_rows(image, predictor, window, overlap)
+
+    monkeypatch.setattr("common.levels.network.windowed_rows", rows)
+    image = torch.zeros(1, 1, 60, 60, 60)
+    image[:, :, 10:50, 10:50, 10:50] = 1
+    network(image)
+    network.overlap = 0.1
+    network(image)
+    assert asked == [shares, 0.1]
