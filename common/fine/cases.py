@@ -21,6 +21,7 @@ from ..grid.field_of_view import filled_box
 from ..grid.native import sample_probabilities
 from ..grid.to_grid import WayToGrid, class_boxes
 from ..levels.network import MARGIN, CoarseView
+from ..levels.pieces import WHOLE, largest_share
 from ..levels.regions import Box, find_regions, merge_all
 from ..levels.windows import probabilities, windowed
 from ..pseudo_labels.work import CaseWork, settings_digest
@@ -115,6 +116,15 @@ class FineCases:
             extent = places.amax(0) - places.amin(0) + 1 + margin
             counts.append(max(float(extent.prod()) / prod(window), 1.0))
         return sum(counts) / max(len(counts), 1)
+
+    def one_piece(self) -> list[bool]:
+        """Return for each class whether it is one piece in the label of each case whose label is the truth."""
+        found = [[float("nan")] * self.classes]
+        for index in self.labeled:
+            with safe_open(self.cases[index]["path"], framework="pt") as file:
+                found.append(largest_share(file.get_tensor("label")[0], self.classes))
+        least = np.fmin.reduce(np.array(found))
+        return [number > 0 and bool(share >= WHOLE) for number, share in enumerate(least)]
 
     def cut(self, case: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the region of a case: `image` [C, h, w, d] half, `label` [1, h, w, d] uint8 (class or 255), `points`.

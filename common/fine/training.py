@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from ..grid.network import BodyNetwork
-from ..launch.words import optional_number
+from ..launch.words import optional_number, truth
 from ..learning.schedules import WarmCosineLR
 from ..pseudo_labels.objective import SegmentObjective
 from ..run.run import Run
@@ -51,6 +51,7 @@ class FineTraining:
         augmentation: pixdim, mm -> what changes a patch's `image` and `label`.
         epochs, epoch_length, learning_rate: of each of the two stages; of no epochs, as many as the structures want.
         labeled_batch, unlabeled_batch: patches of a step from cases with and without a label.
+        one_piece: of structures that are one piece in all labels that are the truth, keep the largest in predictions.
     """
 
     def __init__(
@@ -66,9 +67,11 @@ class FineTraining:
         labeled_batch: int = 2,
         unlabeled_batch: int = 0,
         amp: bool = False,
+        one_piece: bool = True,
     ) -> None:
         self.training_run, self.plan, self.cases, self.network = run, plan, cases, network
         self.augmentation, self.learning_rate, self.amp = augmentation, learning_rate, amp
+        self.pieces = truth("one_piece", one_piece)
         self.epochs = optional_number("fine_epochs", epochs, whole=True, least=1)
         self.epoch_length, self.batch = epoch_length, (labeled_batch, unlabeled_batch)
         self.name, self._untrained = NAME, copy.deepcopy(network)
@@ -96,6 +99,7 @@ class FineTraining:
         if self.cases.cases:
             if isinstance(self.cases.network, BodyNetwork):
                 copy_model_state(self.network.body, self.cases.network.body)
+            self.network.know_pieces(self.cases.one_piece() if self.pieces else [False] * self.cases.classes)
             for stage in self.stages():
                 stage.run()
             self.training_run.measure(f"{self.name} comparison", self.compare)

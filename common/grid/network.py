@@ -23,6 +23,8 @@ class GridNetwork(nn.Module):
     Attributes:
         channels: C of the image.
         window: voxels that the network sees at once.
+        one_piece: [K], 1 for each class of which only the largest piece is kept, where a second level has learnt that
+            from labels (`know_pieces`); no part of other states.
 
     Raises:
         ValueError: see `Grid`.
@@ -51,6 +53,16 @@ class GridNetwork(nn.Module):
         self.register_buffer("spatial_size", torch.tensor([float(n) for n in spatial_size]))
         self.register_buffer("pixdim", torch.tensor([float(p) for p in pixdim]))
         self.register_buffer("label_values", torch.tensor([float(v) for v in label_values]))
+
+    def know_pieces(self, one_piece: Sequence[bool]) -> None:
+        """Keep which classes are one piece, as a part of the state."""
+        self.register_buffer("one_piece", torch.tensor([float(one) for one in one_piece]))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        found = state_dict.get(f"{prefix}one_piece")
+        if found is not None:  # a model that has just been built doesn't know
+            self.know_pieces([False] * len(found))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class BodyNetwork(GridNetwork):

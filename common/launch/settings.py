@@ -62,6 +62,7 @@ SHARED: dict[str, Kind] = {
     "fine_pixdim": MM | NULL,
     "fine_epochs": COUNT | NULL,
     "fine_rate": RATE,
+    "one_piece": TRUTH,
     "norm": NORM,
     "dropout": number(least=0, below=1),
     "epochs": COUNT,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..grid.native import sample_probabilities, slabs
 from ..grid.network import BodyNetwork, GridNetwork
 from ..grid.to_grid import along_axis, axis_matrix, count_voxels, first_voxel, whole_size
+from .pieces import keep_largest
 from .regions import find_regions, scale_box
 from .windows import LARGE, probabilities, windowed, windowed_rows
 
@@ -25,8 +26,8 @@ class LocateThenSegment(GridNetwork):
     """Segment a whole scan: `coarse` sees all of it, `fine` sees windows of the regions in which that found something.
 
     Outside of the regions is background; a scan in which nothing is found gets background everywhere. The fine network
-    sees the image alone: the coarse map as an input cost .08 Dice with four labels of the left atrium. Where it is
-    refused (`refuse_unlearnt`) the coarse network answers alone.
+    sees the image alone: the coarse map as an input cost .08 Dice with four labels of the left atrium. Of a class
+    that it knows as one piece the largest is kept. Where it is refused (`refuse_unlearnt`) the coarse network answers alone.
 
     Its state is that of both networks, with the coarse one's grid under the names that every model.pt has. It decides
     from values, so TorchScript and ONNX take the two networks one by one (`coarse`, `fine`).
@@ -81,6 +82,8 @@ class LocateThenSegment(GridNetwork):
             overlap = fine_overlap(region.shape[2:], self.fine.window) if self.overlap is None else self.overlap
             for rows, probability in windowed_rows(image[place], predictor, self.fine.window, overlap):
                 region[:, :, rows] = probability
+        if hasattr(self.fine, "one_piece"):
+            keep_largest(result[0], self.fine.one_piece.nonzero()[:, 0].tolist())
         return result.clamp_min_(LEAST).log_()
 
 

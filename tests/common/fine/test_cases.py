@@ -59,6 +59,17 @@ def test_windows_are_counted_by_where_the_structures_lie(cases, tmp_path):
     assert fine.count_windows((400, 400, 400)) == 1
 
 
+def test_a_class_is_one_piece_where_every_true_label_says_so(cases, tmp_path):
+    assert prepared(cases, tmp_path).one_piece() == [False, True]  # what stands for b's label isn't asked
+    label = nibabel.load(cases[0]["label"])
+    values = label.get_fdata().astype(np.uint8)
+    values[30:36, 28:34, 4:10] = 7
+    nibabel.save(nibabel.Nifti1Image(values, label.affine), cases[0]["label"])
+    assert prepared(cases, tmp_path).one_piece() == [False, False]
+    del cases[0]["label"]
+    assert prepared(cases, tmp_path).one_piece() == [False, False]
+
+
 def test_cases_without_a_label_can_be_left_out(cases, tmp_path):
     assert [case["case"] for case in prepared(cases, tmp_path, unlabeled=False).cases] == ["a"]
 

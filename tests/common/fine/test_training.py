@@ -12,6 +12,7 @@ from torch import nn
 from common.fine.choice import Comparison
 from common.fine.training import FineTraining
 from common.grid.network import BodyNetwork
+from common.launch.words import truth
 from common.run.run import Run
 
 
@@ -26,6 +27,9 @@ class Cases:
 
     def of(self, network, name):
         return Cases(self.folder, self.unlabeled, network, (*self.names, name))
+
+    def one_piece(self):
+        return [False, True]
 
     def count_windows(self, window):
         return 20 / window[0]
@@ -115,6 +119,14 @@ def test_steps_are_planned_from_the_windows_that_structures_have_on_the_larger_v
         said = capsys.readouterr().out
         assert f"{epochs} epochs, for structures of {windows:.1f} windows" in said
         assert ("twice" in said) == (max(wide) > 1)
+
+
+@pytest.mark.parametrize("one_piece", [True, "false"])
+def test_what_labels_say_of_pieces_is_kept_unless_it_is_not_wanted(tmp_path, one_piece):
+    fine = make(tmp_path, unlabeled=False)
+    fine.pieces = truth("one_piece", one_piece)
+    fine.run()
+    assert fine.network.state_dict()["one_piece"].tolist() == [0, int(one_piece is True)]
 
 
 def test_one_level_needs_none(tmp_path):
