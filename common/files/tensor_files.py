@@ -53,10 +53,15 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], source: str | Path) -> None:
     """Copy tensors into the model; every name and every shape has to fit.
 
+    Modules that have a method `expect` are told first what comes: it may be more than one that was built knows.
+
     Raises:
         InputError: one line each for missing, unexpected and wrong-shaped tensors, naming `source`; the model is
             unchanged.
     """
+    for name, module in model.named_modules():
+        if hasattr(module, "expect"):
+            module.expect(tensors, f"{name}." if name else "")
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in tensors]
     unexpected = [name for name in tensors if name not in wanted]

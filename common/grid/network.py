@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -58,10 +58,17 @@ class GridNetwork(nn.Module):
         """Keep which classes are one piece, as a part of the state."""
         self.register_buffer("one_piece", torch.tensor([float(one) for one in one_piece]))
 
+    def expect(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
+        """Make room for what the state of a trained model holds besides: `one_piece`.
+
+        Args:
+            tensors: by their names; a network that is part of another has its own under a prefix.
+        """
+        if f"{prefix}one_piece" in tensors:
+            self.know_pieces([False] * self.classes)
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        found = state_dict.get(f"{prefix}one_piece")
-        if found is not None:  # a model that has just been built doesn't know
-            self.know_pieces([False] * len(found))
+        self.expect(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -27,7 +27,8 @@ class LocateThenSegment(GridNetwork):
 
     Outside of the regions is background; a scan in which nothing is found gets background everywhere. The fine network
     sees the image alone: the coarse map as an input cost .08 Dice with four labels of the left atrium. Of a class
-    that it knows as one piece the largest is kept. Where it is refused (`refuse_unlearnt`) the coarse network answers alone.
+    that it knows as one piece the largest is kept. Where it is refused (`refuse_unlearnt`) the coarse network answers
+    alone.
 
     Its state is that of both networks, with the coarse one's grid under the names that every model.pt has. It decides
     from values, so TorchScript and ONNX take the two networks one by one (`coarse`, `fine`).

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from common.errors import InputError
+from common.files.tensor_files import load_strictly
 from common.grid.network import BodyNetwork
 from common.levels.network import LocateThenSegment
 from common.levels.pieces import keep_largest, largest_share
@@ -49,6 +51,16 @@ def test_a_model_keeps_what_it_knows_and_one_of_before_loads(one):
     if one is not None:
         taught.fine.know_pieces([False, one])
     assert any("one_piece" in name for name in taught.state_dict()) == (one is not None)
-    served.load_state_dict(taught.state_dict())
+    load_strictly(served, taught.state_dict(), "model.pt")
+    other = networks()
+    other.load_state_dict(taught.state_dict())
+    assert other.state_dict().keys() == served.state_dict().keys()
     pred = served(image)[0].argmax(0)
     assert bool(pred[4:14].any()) and bool(pred[50:56].any()) == (not one)
+
+
+def test_pieces_of_another_number_of_classes_are_refused():
+    taught = networks()
+    taught.fine.know_pieces([False, True, True])
+    with pytest.raises(InputError, match=r"wrong-shaped tensors: fine.one_piece found \(3,\) wanted \(2,\)"):
+        load_strictly(networks(), taught.state_dict(), "model.pt")
