@@ -99,12 +99,21 @@ class FineTraining:
         if self.cases.cases:
             if isinstance(self.cases.network, BodyNetwork):
                 copy_model_state(self.network.body, self.cases.network.body)
-            self.network.know_pieces(self.cases.one_piece() if self.pieces else [False] * self.cases.classes)
+            self.tell_pieces()
             for stage in self.stages():
                 stage.run()
             self.training_run.measure(f"{self.name} comparison", self.compare)
         elif idist.get_rank() == 0:
             print("warning: level 1 finds nothing in any scan: level 2 has nothing to learn from", flush=True)
+
+    def tell_pieces(self) -> None:
+        """Let the network know which classes are one piece, and say so."""
+        known = self.cases.one_piece() if self.pieces else [False] * self.cases.classes
+        self.network.know_pieces(known)
+        names = [name for name, one in zip(self.cases.cohort.labels.values(), known, strict=True) if one]
+        if names and idist.get_rank() == 0:
+            print(f"{self.name}: of {', '.join(names)} the largest piece is kept (one_piece)", flush=True)
+            self.training_run.manifest.facts["one_piece"] = names
 
     def compare(self) -> None:
         """Refuse a network that has not learnt enough, and say so."""

@@ -56,7 +56,7 @@ class GridNetwork(nn.Module):
 
     def know_pieces(self, one_piece: Sequence[bool]) -> None:
         """Keep which classes are one piece, as a part of the state."""
-        self.register_buffer("one_piece", torch.tensor([float(one) for one in one_piece]))
+        self.register_buffer("one_piece", self.label_values.new_tensor([float(one) for one in one_piece]))
 
     def expect(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
         """Make room for what the state of a trained model holds besides: `one_piece`.

@@ -24,6 +24,7 @@ class Cases:
     def __init__(self, folder, unlabeled: bool, network: BodyNetwork, names: tuple = ()) -> None:
         self.folder, self.unlabeled, self.network, self.names = folder, unlabeled, network, names
         self.cases, self.labeled, self.classes = [], [], 2
+        self.cohort = SimpleNamespace(labels={0: "background", 7: "bright"})
 
     def of(self, network, name):
         return Cases(self.folder, self.unlabeled, network, (*self.names, name))
@@ -122,11 +123,12 @@ def test_steps_are_planned_from_the_windows_that_structures_have_on_the_larger_v
 
 
 @pytest.mark.parametrize("one_piece", [True, "false"])
-def test_what_labels_say_of_pieces_is_kept_unless_it_is_not_wanted(tmp_path, one_piece):
+def test_what_labels_say_of_pieces_is_kept_and_said_unless_it_is_not_wanted(tmp_path, capsys, one_piece):
     fine = make(tmp_path, unlabeled=False)
     fine.pieces = truth("one_piece", one_piece)
     fine.run()
     assert fine.network.state_dict()["one_piece"].tolist() == [0, int(one_piece is True)]
+    assert ("fine: of bright the largest piece is kept" in capsys.readouterr().out) == (one_piece is True)
 
 
 def test_one_level_needs_none(tmp_path):
