@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Any
 
 import ignite.distributed as idist
 from monai.data import Dataset
-from monai.networks.utils import copy_model_state
-from monai.transforms import Compose
 from torch import nn
 from torch.optim import AdamW
 
@@ -19,6 +17,7 @@ from ..launch.words import optional_number, truth
 from ..learning.schedules import WarmCosineLR
 from ..pseudo_labels.objective import SegmentObjective
 from ..run.run import Run
+from ..training.augmentation import Augmentation
 from ..training.loaders import two_stream_loader
 from ..training.stage import Stage
 from .cases import FineCases
@@ -48,7 +47,7 @@ class FineTraining:
         plan: where the stage is listed.
         cases: what is learnt from.
         network: image [B, C, *window] -> logits [B, K, *window]; None: the coarse level is the only one.
-        augmentation: pixdim, mm -> what changes a patch's `image` and `label`.
+        augmentation: of a patch's `image` and `label`.
         epochs, epoch_length, learning_rate: of each of the two stages; of no epochs, as many as the structures want.
         labeled_batch, unlabeled_batch: patches of a step from cases with and without a label.
         one_piece: of structures that are one piece in all labels that are the truth, keep the largest in predictions.
@@ -60,7 +59,7 @@ class FineTraining:
         plan: Any,
         cases: FineCases,
         network: nn.Module | None,
-        augmentation: Callable[..., Compose],
+        augmentation: Augmentation | None,
         epochs: int | None,
         epoch_length: int,
         learning_rate: float,
@@ -98,7 +97,7 @@ class FineTraining:
         self.training_run.measure(f"{self.name} regions", self.cases.prepare)
         if self.cases.cases:
             if isinstance(self.cases.network, BodyNetwork):
-                copy_model_state(self.network.body, self.cases.network.body)
+                begin_as(self.network.body, self.cases.network.body)
             self.tell_pieces()
             for stage in self.stages():
                 stage.run()
@@ -151,8 +150,8 @@ class FineTraining:
     def stage(self, name: str, epochs: int, shrink: Sequence[int]) -> Stage:
         """Return a trainer on voxels that are so many times as large as the network's."""
         pixdim = [p * s for p, s in zip(self.network.pixdim.tolist(), shrink, strict=True)]
-        augmentation = self.augmentation(pixdim=pixdim)
-        preprocessing = PatchPreprocessing(self.network.window, self.cases.classes, augmentation, shrink)
+        changes = self.augmentation.on_voxels_of(pixdim)
+        preprocessing = PatchPreprocessing(self.network.window, self.cases.classes, changes, shrink)
         dataset = Dataset(self.cases.cases, preprocessing)
         loader = two_stream_loader(
             self.training_run, dataset, self.cases.labeled, self.epoch_length, *self.batch, stream=5
@@ -165,3 +164,12 @@ class FineTraining:
         )  # fmt: skip
         self.plan.trainers[name] = stage
         return stage
+
+
+def begin_as(body: nn.Module, other: nn.Module) -> None:
+    """Copy whatever two networks have alike, by name and shape, from the other one."""
+    own = body.state_dict()
+    alike = {
+        name: value for name, value in other.state_dict().items() if name in own and own[name].shape == value.shape
+    }
+    body.load_state_dict({**own, **alike})

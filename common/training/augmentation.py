@@ -56,6 +56,12 @@ class Augmentation(Compose):
         noise: float = 0.05,
         noise_prob: float = 0.3,
     ) -> None:
+        self._given = {
+            "maps": maps, "nearest": nearest, "roi_size": roi_size, "rotate": rotate, "scale": scale,
+            "stretch": stretch, "translate": translate, "bend": bend, "bend_spacing": bend_spacing, "prob": prob,
+            "blur": blur, "blur_prob": blur_prob, "contrast": contrast, "brightness": brightness, "noise": noise,
+            "noise_prob": noise_prob,
+        }  # fmt: skip
         keys = ["image", *dict.fromkeys([*maps, "inside"])]
         self.roi_size = per_axis("roi_size", roi_size, whole=True)
         shape = RandWorldTransformd(
@@ -88,3 +94,7 @@ class Augmentation(Compose):
             RandGaussianNoised("image", prob=noise_prob, std=noise),
         ]
         super().__init__([step for step in steps if step is not None])
+
+    def on_voxels_of(self, pixdim: Sequence[float]) -> Augmentation:
+        """Return the same changes, in mm, for voxels of another spacing; its random state is new."""
+        return Augmentation(pixdim=pixdim, **self._given)

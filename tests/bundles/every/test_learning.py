@@ -117,8 +117,8 @@ def test_what_a_second_level_has_not_learnt_both_levels_do_not_find(max_voxels, 
     ]
     for epochs in (3, 10, 14, 20, 30):
         stage = copy.copy(training)
-        stage.name, stage.epochs, stage.network = f"fine_{epochs}", epochs, copy.deepcopy(training._untrained)
-        stage.stage().run()
+        stage.name, stage.network = f"fine_{epochs}", copy.deepcopy(training._untrained)
+        stage.stage(stage.name, epochs, [1, 1, 1]).run()
         taught = choice.refuse_unlearnt(stage.network, training.cases)
         first, both = np.mean([choice.by_truth(stage.network, training.cases, case) for case in tested], axis=0)
         steps = WHOLE["epoch_length"] * epochs

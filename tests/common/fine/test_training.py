@@ -53,6 +53,17 @@ class Cases:
         self.cases = [{"case": "a", "path": str(path), "labeled": False}]
 
 
+class Unchanged:
+    """Stand for Augmentation."""
+
+    def __init__(self) -> None:
+        self.asked = []
+
+    def on_voxels_of(self, pixdim):
+        self.asked.append(pixdim)
+        return Compose([])
+
+
 def network(spacing: float, classes: int = 2) -> BodyNetwork:
     return BodyNetwork(nn.Conv3d(1, classes, 1), (8, 8, 8), (spacing, spacing, 2.0), (0, 1))
 
@@ -62,7 +73,7 @@ def make(folder, unlabeled: bool) -> FineTraining:
     run = Run(str(folder), str(folder / "eval"), str(folder / "models"), str(folder / "cache"))
     plan = SimpleNamespace(trainers={})
     cases = Cases(folder, unlabeled, network(2.0, classes=3))  # a method's own channel
-    return FineTraining(run, plan, cases, network(1.0), lambda pixdim: Compose([]), 2, 3, 0.1)
+    return FineTraining(run, plan, cases, network(1.0), Unchanged(), 2, 3, 0.1)
 
 
 def test_it_begins_as_the_coarse_network_where_their_bodies_are_alike(tmp_path):
@@ -78,12 +89,11 @@ def test_it_begins_as_the_coarse_network_where_their_bodies_are_alike(tmp_path):
 
 @pytest.mark.parametrize("spacing", [2.0, 4.0])
 def test_it_learns_on_larger_voxels_first_where_the_first_level_is_far_coarser(tmp_path, spacing):
-    fine, asked = make(tmp_path, unlabeled=False), []
+    fine = make(tmp_path, unlabeled=False)
     fine.cases.network = network(spacing)
-    fine.augmentation = lambda pixdim: asked.append(pixdim) or Compose([])
     fine.run()
     assert list(fine.plan.trainers) == ["fine wide", "fine"][spacing < 2.5 :]
-    assert asked == [[2, 2, 2], [1, 1, 2]][spacing < 2.5 :]  # no slice is made thicker
+    assert fine.augmentation.asked == [[2, 2, 2], [1, 1, 2]][spacing < 2.5 :]  # no slice is made thicker
     wide = fine.stage("wide", 1, [2, 2, 1]).data_loader
     assert next(iter(wide))["image"].shape == (2, 1, 8, 8, 8)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 
@@ -48,3 +50,13 @@ def test_blur_is_as_wide_in_mm_along_every_axis():
     spread = [float((seen.sum([a for a in range(3) if a != axis]) * place**2).sum()) ** 0.5 for axis in range(3)]
     assert 0.9 <= spread[0] <= 2.1 and 0.9 <= 2 * spread[2] <= 2.1
     assert float(seen.sum()) == pytest.approx(1, abs=0.02)
+
+
+def test_the_same_changes_on_larger_voxels():
+    first = Augmentation(["label"], (1.0, 1.0, 2.0), nearest=["label"], rotate=0.4, blur=1.0)
+    other = first.on_voxels_of((2.0, 2.0, 2.0))
+    assert [type(step) for step in other.transforms] == [type(step) for step in first.transforms]
+    assert list(other.transforms[0].pixdim) == [2, 2, 2] and list(first.transforms[0].pixdim) == [1, 1, 2]
+    assert other.transforms[0].rotate == first.transforms[0].rotate == 0.4
+    named = set(inspect.signature(Augmentation.__init__).parameters) - {"self", "pixdim"}
+    assert set(first._given) == named  # none is forgotten
