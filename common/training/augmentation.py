@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from monai.transforms import (
     Compose,
@@ -56,7 +57,7 @@ class Augmentation(Compose):
         noise: float = 0.05,
         noise_prob: float = 0.3,
     ) -> None:
-        self._given = {
+        self._given: dict[str, Any] = {
             "maps": maps, "nearest": nearest, "roi_size": roi_size, "rotate": rotate, "scale": scale,
             "stretch": stretch, "translate": translate, "bend": bend, "bend_spacing": bend_spacing, "prob": prob,
             "blur": blur, "blur_prob": blur_prob, "contrast": contrast, "brightness": brightness, "noise": noise,
