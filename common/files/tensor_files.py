@@ -56,8 +56,8 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], source: str |
     Modules that have a method `expect` are told first what comes: it may be more than one that was built knows.
 
     Raises:
-        InputError: one line each for missing, unexpected and wrong-shaped tensors, naming `source`; the model is
-            unchanged.
+        InputError: one line each for missing, unexpected and wrong-shaped tensors, naming `source`; no weight is
+            changed.
     """
     for name, module in model.named_modules():
         if hasattr(module, "expect"):

@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any
 
 import ignite.distributed as idist
+import torch
 from monai.data import Dataset
 from torch import nn
 from torch.optim import AdamW
@@ -37,9 +38,9 @@ class FineTraining:
 
     Nor is anything where there is no case to learn from, which is said: what the first level has learnt is kept.
 
-    It begins as the coarse network, where their bodies are alike: that knows the same structures at another scale. And
-    it learns on voxels twice as large before it does on its own: a window that shows a part of one organ alone teaches
-    little to begin with. Thirteen abdominal organs were learnt in a few minutes so, and not at all without
+    A new one begins as the coarse network, where their bodies are alike: that knows the same structures at another
+    scale. And it learns on voxels twice as large before it does on its own: a window that shows a part of one organ
+    alone teaches little to begin with. Thirteen abdominal organs were learnt in a few minutes so, and not at all without
     (docs/clinical.md).
 
     Args:
@@ -96,7 +97,7 @@ class FineTraining:
             return
         self.training_run.measure(f"{self.name} regions", self.cases.prepare)
         if self.cases.cases:
-            if isinstance(self.cases.network, BodyNetwork):
+            if isinstance(self.cases.network, BodyNetwork) and self.is_new():
                 begin_as(self.network.body, self.cases.network.body)
             self.tell_pieces()
             for stage in self.stages():
@@ -104,6 +105,11 @@ class FineTraining:
             self.training_run.measure(f"{self.name} comparison", self.compare)
         elif idist.get_rank() == 0:
             print("warning: level 1 finds nothing in any scan: level 2 has nothing to learn from", flush=True)
+
+    def is_new(self) -> bool:
+        """Whether the network is as it was built: none whose training goes on."""
+        pairs = zip(self.network.body.parameters(), self._untrained.body.parameters(), strict=True)
+        return all(torch.equal(own.cpu(), built.cpu()) for own, built in pairs)
 
     def tell_pieces(self) -> None:
         """Let the network know which classes are one piece, and say so."""

@@ -59,15 +59,17 @@ def test_windows_are_counted_by_where_the_structures_lie(cases, tmp_path):
     assert fine.count_windows((400, 400, 400)) == 1
 
 
-def test_a_class_is_one_piece_where_every_true_label_says_so(cases, tmp_path):
-    assert prepared(cases, tmp_path).one_piece() == [False, True]  # what stands for b's label isn't asked
-    label = nibabel.load(cases[0]["label"])
-    values = label.get_fdata().astype(np.uint8)
-    values[30:36, 28:34, 4:10] = 7
-    nibabel.save(nibabel.Nifti1Image(values, label.affine), cases[0]["label"])
-    assert prepared(cases, tmp_path).one_piece() == [False, False]
-    del cases[0]["label"]
-    assert prepared(cases, tmp_path).one_piece() == [False, False]
+@pytest.mark.parametrize(("seen", "second", "one"), [(3, None, True), (2, None, False), (3, "case_1", False)])
+def test_a_class_is_one_piece_where_enough_true_labels_all_say_so(cases, tmp_path, seen, second, one):
+    label, found = nibabel.load(cases[0]["label"]), []
+    for number in range(3):
+        values = label.get_fdata().astype(np.uint8)
+        if second == f"case_{number}":
+            values[30:36, 28:34, 4:10] = 7
+        path = tmp_path / f"{number}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(values, label.affine), path)
+        found.append({"case": f"case_{number}", "image": cases[0]["image"], "label": str(path)})
+    assert prepared([*found[:seen], cases[1]], tmp_path).one_piece() == [False, one]  # cases[1] has no true label
 
 
 def test_cases_without_a_label_can_be_left_out(cases, tmp_path):

@@ -85,6 +85,11 @@ def test_it_begins_as_the_coarse_network_where_their_bodies_are_alike(tmp_path):
     fine.run()
     assert torch.equal(fine.network.body.weight, fine.cases.network.body.weight)
     assert fine.network.pixdim.tolist() == [1, 1, 2]
+    with torch.no_grad():
+        fine.network.body.weight += 1  # of a model whose training goes on
+    learnt = fine.network.body.weight.clone()
+    fine.run()
+    assert torch.equal(fine.network.body.weight, learnt)
 
 
 @pytest.mark.parametrize("spacing", [2.0, 4.0])
