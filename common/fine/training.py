@@ -40,8 +40,8 @@ class FineTraining:
 
     A new one begins as the coarse network, where their bodies are alike: that knows the same structures at another
     scale. And it learns on voxels twice as large before it does on its own: a window that shows a part of one organ
-    alone teaches little to begin with. Thirteen abdominal organs were learnt in a few minutes so, and not at all without
-    (docs/clinical.md).
+    alone teaches little to begin with. Thirteen abdominal organs were learnt in a few minutes so, and not at all
+    without (docs/clinical.md).
 
     Args:
         run: of the config.
