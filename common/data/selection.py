@@ -56,19 +56,12 @@ def strip_labels(cases: Iterable[Mapping[str, Any]]) -> list[Case]:
     return [{"case": case["case"], "image": case["image"]} for case in cases]
 
 
-def one_labeled(datalist: Datalist, atlas: str) -> tuple[Case, list[Case]]:
-    """Return the labelled case `atlas` and all other training and unlabeled cases, stripped to `case` and `image`.
-
-    Raises:
-        InputError: `atlas` is not a training case, or has no label; the line names the candidates.
-    """
-    atlas = str(atlas)  # the command line reads `--atlas 12` as a number
-    chosen, others = _split(datalist, [atlas], "atlas")
-    return chosen[0], others
-
-
 def few_labeled(
-    datalist: Datalist, num_labeled: int | None, seed: int = 0, labeled: str | Sequence[str] | None = None
+    datalist: Datalist,
+    num_labeled: int | None,
+    seed: int = 0,
+    labeled: str | Sequence[str] | None = None,
+    kind: str = "labeled case",
 ) -> tuple[list[Case], list[Case]]:
     """Return the few cases that count as labelled, and all other training and unlabeled cases, stripped.
 
@@ -79,6 +72,7 @@ def few_labeled(
         num_labeled: how many training cases with a label are drawn; None for all.
         seed: of the draw.
         labeled: ids of the labelled cases, in place of a draw; `num_labeled` and `seed` then count for nothing.
+        kind: what a message calls one of these.
 
     Raises:
         InputError: `num_labeled` is no number from 1 to that of the labelled training cases; an id of `labeled` is not
@@ -88,7 +82,7 @@ def few_labeled(
         ids = labeled if isinstance(labeled, (list, tuple)) else [labeled]
         if not ids:
             raise InputError("labeled is an empty list; wanted ids of training cases, or null for a draw")
-        return _split(datalist, [str(case) for case in ids], "labeled case")
+        return _split(datalist, [str(case) for case in ids], kind)
     ids = sorted(case["case"] for case in labeled_cases(datalist))
     num_labeled = len(ids) if num_labeled is None else num_labeled
     if isinstance(num_labeled, bool) or not isinstance(num_labeled, int) or not 1 <= num_labeled <= len(ids):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..tensors import known_share
+
+LEAST_WEIGHT = 0.05  # of an opinion that agrees with no other one
 
 
 def fuse(opinions: Sequence[Tensor]) -> Tensor:
@@ -22,21 +24,55 @@ def fuse(opinions: Sequence[Tensor]) -> Tensor:
     return torch.where(share > least, mean / share.clamp_min(least), 0.0)
 
 
-def agreement(first: Tensor, second: Tensor) -> float:
-    """Return the Dice of two hard label maps' foreground, mean over classes that either has; inputs are [K, H, W, D].
+def agreement_by_class(first: Tensor, second: Tensor, classes: Iterable[int] | None = None) -> dict[int, float]:
+    """Return the Dice of two hard label maps, class by class; inputs are [K, H, W, D].
 
-    Without truth this is what says best how good a pseudo label is.
+    Args:
+        classes: those that have to be there: what neither map has is 0. None: all but background that either has.
     """
     a, b = first.argmax(0), second.argmax(0)
-    scores = []
-    for k in range(1, first.shape[0]):
+    scores: dict[int, float] = {}
+    for k in range(1, first.shape[0]) if classes is None else classes:
         total = int((a == k).sum() + (b == k).sum())
         if total:
-            scores.append(2 * int(((a == k) & (b == k)).sum()) / total)
-    return sum(scores) / len(scores) if scores else 0.0
+            scores[k] = 2 * int(((a == k) & (b == k)).sum()) / total
+        elif classes is not None:
+            scores[k] = 0.0
+    return scores
 
 
-def select_by_quality(quality: Mapping[str, float], keep: float) -> list[str]:
-    """Return the share `keep` (0 to 1) of the cases with the highest quality, at least one."""
+def agreement(first: Tensor, second: Tensor, classes: Iterable[int] | None = None) -> float:
+    """Return the Dice of two hard label maps' foreground, mean over classes; inputs are [K, H, W, D].
+
+    Without truth this is what says best how good a pseudo label is.
+
+    Args:
+        classes: see `agreement_by_class`.
+    """
+    scores = agreement_by_class(first, second, classes)
+    return sum(scores.values()) / len(scores) if scores else 0.0
+
+
+def fuse_by_agreement(opinions: Sequence[Tensor]) -> Tensor:
+    """Return the mean of probabilities [K, H, W, D] of one case, each by how far it agrees with the other ones.
+
+    Of one opinion it is that, of two their mean.
+    """
+    if len(opinions) == 1:
+        return opinions[0]
+    weights = [
+        agreement(one, fuse([other for other in opinions if other is not one])) + LEAST_WEIGHT for one in opinions
+    ]
+    mean = sum(weights) / len(weights)
+    return fuse([one * (weight / mean) for one, weight in zip(opinions, weights, strict=True)])
+
+
+def select_by_quality(quality: Mapping[str, float], keep: float, least: float = 0.0) -> list[str]:
+    """Return the share `keep` (0 to 1) of the cases with the highest quality, at least one.
+
+    Args:
+        least: quality without which a case is not kept; the best one is.
+    """
     ranked = sorted(quality, key=lambda case: (-quality[case], case))
-    return ranked[: max(1, round(keep * len(ranked)))]
+    kept = ranked[: max(1, round(keep * len(ranked)))]
+    return kept[:1] + [case for case in kept[1:] if quality[case] >= least]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .common.imaging.registration import folding_percent
+from .common.atlas.labeller import AtlasLabeller
 from .common.pseudo_labels.refine import refine_by_intensity
 from .common.scoring.compared import AddComparedd, Compared
 from .common.tensors import plain
-from .labeller import AtlasLabeller
 
 PROPAGATION = Compared(
     "propagation", "label propagation", "propagated_dice",
@@ -32,14 +31,7 @@ class AddPropagatedd(AddComparedd):
         self.labeller, self.refine_intensity = labeller, refine_intensity
 
     def opinions(self, data: Mapping[str, Any]) -> dict[Compared | str, Any]:
-        fixed = plain(data["image"]).float()[None].to(self.labeller.device)
-        inside = self.labeller.inside(data["image"])
-        affine = self.labeller.find_affine(fixed, inside)
-        velocities = self.labeller.velocities(fixed, affine, inside)
-        velocity = velocities.get("instance", velocities.get("network"))
-        if self.labeller.guided_steps:
-            prediction = plain(data["pred"]).float().to(self.labeller.device)
-            velocity = self.labeller.guide(fixed, affine, velocity, prediction, self.labeller.guided_steps, inside)
-        label, ddf = self.labeller.propagate(affine, velocity, inside)
-        refined = refine_by_intensity(self.labeller.grey(fixed)[0], label, self.refine_intensity)
-        return {PROPAGATION: refined, "folding_percent": float(folding_percent(ddf))}
+        prediction = plain(data["pred"]).float().to(self.labeller.device)
+        label, folding = self.labeller.propagated(data["image"], prediction)
+        image = self.labeller.grey(plain(data["image"]).float().to(self.labeller.device))
+        return {PROPAGATION: refine_by_intensity(image, label, self.refine_intensity), "folding_percent": folding}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from .common.report.finish import Finish as CommonFinish
@@ -10,6 +12,9 @@ from .common.report.page import LABELS, Report
 from .common.scoring.compared import Compared
 from .evaluation import PROPAGATION
 from .plan import OneShotPlan
+
+SHOWN = 4  # atlases in the report
+BY_LABEL = "Pseudo labels of the last round, label by label: how far independent opinions agree (Dice)"
 
 
 class Finish(CommonFinish):
@@ -31,9 +36,9 @@ class Finish(CommonFinish):
     def results(self) -> dict[str, Any]:
         labeller = self.labeller
         return {
-            "atlas": labeller.atlas["case"],
-            "unlabeled": len(self.cohort.images) - 1,
-            "learnt_from": len(labeller.selected) + 1,
+            "atlas": labeller.atlas.case if len(labeller.atlases) == 1 else sorted(labeller.labelled),
+            "unlabeled": len(self.cohort.images) - len(labeller.atlases),
+            "learnt_from": len(labeller.selected) + len(labeller.atlases),
             "grid": self.cohort.grid.as_dict(),
             "sam": self.sam,
             "dice": self.scores(),
@@ -41,9 +46,11 @@ class Finish(CommonFinish):
 
     def introduction(self) -> str:
         labeller = self.labeller
+        names, count = ", ".join(sorted(labeller.labelled)), len(labeller.atlases)
+        labelled = f"One labelled volume ({names})" if count == 1 else f"{count} labelled volumes ({names})"
         return (
-            f"One labelled volume ({labeller.atlas['case']}) and {len(self.cohort.images) - 1} unlabelled ones. The "
-            f"last round learnt from the atlas and the {len(labeller.selected)} pseudo labels of highest agreement."
+            f"{labelled} and {len(self.cohort.images) - count} unlabelled ones. The last round learnt from what is "
+            f"labelled and the {len(labeller.selected)} pseudo labels of highest agreement."
         )
 
     def limits(self) -> list[str]:
@@ -57,13 +64,12 @@ class Finish(CommonFinish):
     def describe(self, page: Report) -> None:
         labeller, names = self.labeller, dict(enumerate(self.labeller.cohort.labels.values()))
         spacing = labeller.cohort.grid.pixdim
-        atlas = labeller.atlas
         images = {item["case"]: item["image"] for item in labeller.images}
-        page.add_overlay(
-            f"atlas {atlas['case']}, the one label learnt from",
-            grid_overlay(images[atlas["case"]], {"atlas": atlas["label"][0].argmax(0)}, names, spacing),
-        )
-        judged = {case: labeller.labels.judgement(case) for case in images if case != atlas["case"]}
+        for atlas in labeller.atlases[:SHOWN]:
+            word = "the one label learnt from" if len(labeller.atlases) == 1 else "a label learnt from"
+            picture = grid_overlay(images[atlas.case], {"atlas": atlas.label[0].argmax(0)}, names, spacing)
+            page.add_overlay(f"atlas {atlas.case}, {word}", picture)
+        judged = {case: labeller.labels.judgement(case) for case in images if case not in labeller.labelled}
         ranked = sorted(judged, key=lambda case: -judged[case]["quality"])
         rows = [
             {"case": case, "agreement": judged[case]["quality"], "folded voxels (%)": judged[case]["folding_percent"],
@@ -71,9 +77,25 @@ class Finish(CommonFinish):
             for case in ranked
         ]  # fmt: skip
         page.add_table("Pseudo labels of the last round, best first", rows, section=LABELS)
+        page.add_table(BY_LABEL, agreement_of_labels([judged[case].get("by_label", {}) for case in ranked], names))
         last = len(ranked) - 1  # -1 where the atlas is the only case
         for word, place in {"best": 0, "median": len(ranked) // 2, "worst": last}.items() if ranked else ():
             case = ranked[place]
             label = labeller.labels.load(case)["label"].argmax(0)
             picture = grid_overlay(images[case], {"pseudo label": label}, names, spacing)
             page.add_overlay(f"pseudo label of {case}, {word} agreement ({judged[case]['quality']:.2f})", picture)
+
+
+def agreement_of_labels(judged: Sequence[Mapping[str, float]], names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Return a row for each label with its median and lowest agreement over the cases, and the cases it is said of.
+
+    Args:
+        judged: of each case, class as text -> Dice.
+        names: class -> name.
+    """
+    rows = []
+    for number, name in names.items():
+        found = [one[str(number)] for one in judged if str(number) in one]
+        if found:
+            rows.append({"label": name, "median": median(found), "lowest": min(found), "cases": len(found)})
+    return rows

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from .cohort import OneShotCohort
+from .common.atlas.labeller import AtlasLabeller
 from .common.learning.distillation import FeatureDistillation
 from .common.run.run import Run
 from .common.training.plan import Plan
 from .common.training.stage import Stage
-from .labeller import AtlasLabeller
 from .learning.teacher import SamTeacher
 
 
@@ -55,8 +55,14 @@ class OneShotPlan(Plan):
         self.measure("load volumes", lambda: self.images.set_data(self.cohort.images))
 
     def align(self) -> None:
-        """Find the affine of the atlas to every case."""
+        """Choose the atlas where none was named, and find its affine to every case."""
+        self.measure("atlas", self.choose)
         self.measure("affine", self.labeller.align)
+
+    def choose(self) -> None:
+        """Choose the atlas, or say how one that a person chose compares with other scans."""
+        self.labeller.choose()
+        self.cohort.tell_reach(self.images, self.labeller.channel)
 
     def encode(self) -> None:
         """Compute the teacher's features, where there is one."""

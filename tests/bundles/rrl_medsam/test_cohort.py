@@ -44,23 +44,54 @@ def test_cohort_opens_no_training_label_but_the_atlass(tmp_path):
     (tmp_path / "label_0.nii.gz").write_bytes(b"never opened")
     (tmp_path / "label_2.nii.gz").write_bytes(b"never opened")
     cohort = cohort_module.OneShotCohort(str(tmp_path), atlas="image_1", max_voxels=2000)
-    assert cohort.atlas["case"] == "image_1" and cohort.atlas["label"].endswith("label_1.nii.gz")
+    assert [atlas["case"] for atlas in cohort.atlases] == ["image_1"] and cohort.atlases[0]["label"].endswith(
+        "label_1.nii.gz"
+    )
     assert [sorted(case) for case in cohort.images] == [["case", "image"]] * 3
     assert cohort.grid.label_values == (0, 1, 2) and [case["case"] for case in cohort.scored] == ["image_3"]
 
 
-def test_cohort_takes_the_medoid_where_no_atlas_is_named(tmp_path, capsys):
-    write_cohort(tmp_path)
-    cohort = cohort_module.OneShotCohort(str(tmp_path))
+def seen_by_the_network(levels=(0.5, 0.3, 0.02)):
     random = torch.Generator().manual_seed(0)
     image = 0.5 * torch.from_numpy(phantom())[None]
-    seen = [
+    return [
         {"case": f"image_{i}", "image": image + level * torch.randn(image.shape, generator=random)}
-        for i, level in enumerate((0.5, 0.3, 0.02))
+        for i, level in enumerate(levels)
     ]
-    assert cohort.atlas is None
-    assert cohort.choose_atlas(seen)["case"] == "image_2" == cohort.choose_atlas(seen)["case"]
-    assert capsys.readouterr().out.count("image_2, the label-free medoid of 3") == 1
+
+
+def test_cohort_takes_the_label_that_reaches_the_others_best_and_keeps_the_choice(tmp_path, capsys, monkeypatch):
+    write_cohort(tmp_path)
+    cohort = cohort_module.OneShotCohort(str(tmp_path))
+    chosen = cohort.choose_atlases(seen_by_the_network(), tmp_path / "labels")
+    assert len(chosen) == 1 and chosen == cohort.atlases and chosen[0]["label"].endswith(".nii.gz")
+    assert capsys.readouterr().out.count(f"atlas: {chosen[0]['case']}: of 3 labelled training cases it reaches") == 1
+    again = cohort_module.OneShotCohort(str(tmp_path))
+    monkeypatch.setattr("common.atlas.reach.register_affine", lambda *a, **k: pytest.fail("registered again"))
+    assert again.choose_atlases(seen_by_the_network(), tmp_path / "labels")[0]["case"] == chosen[0]["case"]
+
+
+@pytest.mark.parametrize(
+    ("atlas", "wanted"),
+    [("image_1,image_0", [1, 0]), (["image_2", "image_0"], [2, 0]), ("all", [0, 1, 2]), ("image_2", [2])],
+)
+def test_several_atlases_and_no_other_label(tmp_path, atlas, wanted):
+    write_cohort(tmp_path)
+    for index in {0, 1, 2} - set(wanted):
+        (tmp_path / f"label_{index}.nii.gz").write_bytes(b"never opened")
+    cohort = cohort_module.OneShotCohort(str(tmp_path), atlas=atlas, max_voxels=2000)
+    assert [case["case"] for case in cohort.atlases] == [f"image_{index}" for index in wanted]
+    assert [case["case"] for case in cohort.whole_cases if "label" in case] == [f"image_{index}" for index in wanted]
+    assert len(cohort.cases) == 3 and not any("label" in case for case in cohort.images)
+    cohort.check()
+
+
+def test_an_atlas_that_comes_twice_or_is_not_there_is_refused(tmp_path):
+    write_cohort(tmp_path)
+    with pytest.raises(ValueError, match="atlas image_1 comes twice; wanted it once"):
+        cohort_module.OneShotCohort(str(tmp_path), atlas="image_1, image_1")
+    with pytest.raises(ValueError, match="atlas image_9 is not a training case; wanted one of image_2"):
+        cohort_module.OneShotCohort(str(tmp_path), atlas="image_1,image_9")
 
 
 def test_an_atlas_of_the_number_0_is_no_other_case(tmp_path):

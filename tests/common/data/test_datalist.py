@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.data.datalist import read_datalist
-from common.data.selection import few_labeled, labeled_cases, one_labeled, require_scored, scored_cases
+from common.data.selection import few_labeled, labeled_cases, require_scored, scored_cases
 from common.errors import InputError
 from support.data.written_datalist import LABELS, files_of, make_dataset, pair, problems_of
 
@@ -165,7 +165,7 @@ def test_one_id_for_two_images(tmp_path):
     assert len(problems) == 1 and "case a names two images" in problems[0]
 
 
-def test_one_labeled_strips_all_others(tmp_path):
+def test_one_labelled_case_strips_all_others(tmp_path):
     content = {
         "labels": LABELS,
         "training": [
@@ -178,20 +178,21 @@ def test_one_labeled_strips_all_others(tmp_path):
     }
     files = (*files_of("a", "b", "v"), "imagesTr/c.nii.gz", "imagesTr/d.nii.gz")
     datalist = read_datalist(make_dataset(tmp_path, content, files))
-    atlas, unlabeled = one_labeled(datalist, "b")
+    (atlas,), unlabeled = few_labeled(datalist, None, labeled="b", kind="atlas")
     assert atlas["case"] == "b" and atlas["label"].endswith("labelsTr/b.nii.gz")
     assert [case["case"] for case in unlabeled] == ["a", "c", "d"]
     assert all(set(case) == {"case", "image"} for case in unlabeled)
     assert "label" in datalist.training[0]  # the datalist itself is untouched
     with pytest.raises(InputError, match=r"atlas x is not a training case; wanted one of a, b$"):
-        one_labeled(datalist, "x")
+        few_labeled(datalist, None, labeled="x", kind="atlas")
     with pytest.raises(InputError, match=r"atlas c has no label; wanted one of a, b$"):
-        one_labeled(datalist, "c")
+        few_labeled(datalist, None, labeled="c", kind="atlas")
     numbered = {"labels": LABELS, "training": [pair("12"), pair("13")]}
     datalist_of_numbers = read_datalist(make_dataset(tmp_path / "numbers", numbered, files_of("12", "13")))
-    assert one_labeled(datalist_of_numbers, 12)[0]["case"] == "12"  # python-fire reads `--atlas 12` as a number
+    # python-fire reads `--labeled 12` as a number
+    assert few_labeled(datalist_of_numbers, None, labeled=12, kind="atlas")[0][0]["case"] == "12"
     with pytest.raises(InputError, match="atlas v is not a training case"):
-        one_labeled(datalist, "v")
+        few_labeled(datalist, None, labeled="v", kind="atlas")
 
 
 @pytest.fixture
@@ -265,7 +266,7 @@ def test_candidates_start_with_the_closest(tmp_path):
     content = {"labels": LABELS, "training": [pair(name) for name in names]}
     datalist = read_datalist(make_dataset(tmp_path, content, files_of(*names)))
     with pytest.raises(InputError) as caught:
-        one_labeled(datalist, "case_29")
+        few_labeled(datalist, None, labeled="case_29", kind="atlas")
     assert "wanted one of case_029, " in caught.value.problems[0]
     assert caught.value.problems[0].endswith("and 20 more")
 
@@ -275,7 +276,7 @@ def test_no_labelled_case(tmp_path):
     datalist = read_datalist(make_dataset(tmp_path, content, files_of("a")))
     for call in (
         lambda: labeled_cases(datalist),
-        lambda: one_labeled(datalist, "a"),
+        lambda: few_labeled(datalist, None, labeled="a", kind="atlas"),
         lambda: few_labeled(datalist, 1),
         lambda: few_labeled(datalist, 1, labeled=["a"]),
     ):

@@ -11,12 +11,12 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from ..common.atlas.labeller import AtlasLabeller
 from ..common.learning.distillation import FeatureDistillation
 from ..common.run.run import Run
 from ..common.training.loaders import stream_loader
 from ..common.training.stage import Stage
 from ..common.training.world_transform import RandWorldTransformd
-from ..labeller import AtlasLabeller
 from ..network import RRLMedSAMNetwork
 from .objective import DistillationObjective, JointRegistrationObjective
 from .teacher import AddTeacherd, SamTeacher

@@ -8,8 +8,8 @@ from typing import Any
 from monai.transforms import Compose, EnsureTyped, MapTransform
 from monai.transforms.traits import RandomizableTrait
 
+from ..common.atlas.labeller import AtlasLabeller
 from ..common.launch.words import truth
-from ..labeller import AtlasLabeller
 from .teacher import AddTeacherd, SamTeacher
 
 

@@ -7,14 +7,14 @@ easy ones get wrong in different ways.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from ..common.imaging.registration import integrate, register_affine, register_velocity, total_ddf, warp
-from ..common.pseudo_labels.opinions import agreement, fuse
-from ..common.tensors import known_share, unless_all
+from ..imaging.registration import integrate, register_affine, register_velocity, total_ddf, warp
+from ..pseudo_labels.opinions import agreement, fuse
+from ..tensors import known_share, unless_all
 
 
 def choose_bridges(similarity: Mapping[str, float], count: int) -> list[str]:
@@ -51,7 +51,11 @@ def hand_on(
         return (warp(label, total_ddf(affine, integrate(velocity, size), size)) * inside)[0]
 
 
-def vote(opinions: Sequence[Tensor]) -> tuple[Tensor, float]:
-    """Return the mean of labels [K, H, W, D] of one case, and how far they agree with it (mean Dice)."""
+def vote(opinions: Sequence[Tensor], classes: Iterable[int] | None = None) -> tuple[Tensor, float]:
+    """Return the mean of labels [K, H, W, D] of one case, and how far they agree with it (mean Dice).
+
+    Args:
+        classes: see `agreement`.
+    """
     fused = fuse(opinions)
-    return fused, sum(agreement(opinion, fused) for opinion in opinions) / len(opinions)
+    return fused, sum(agreement(opinion, fused, classes) for opinion in opinions) / len(opinions)

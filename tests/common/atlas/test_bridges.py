@@ -4,11 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from support.bundle.path import import_bundle
-from support.rrl_medsam.labeller import ATLAS, SIZE, Images, dice, make, phantom
-
-bridges_module = import_bundle("rrl_medsam", "labelling.bridges")
-labeller_module = import_bundle("rrl_medsam", "labeller")
+from common.atlas import bridges as bridges_module
+from common.atlas import labeller as labeller_module
+from support.atlas.labeller import ATLAS, SIZE, Images, dice, make, phantom
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def test_bridges_vote_on_all_cases_but_themselves(images, tmp_path, monkeypatch)
     labeller.align()
     labeller.register()
     assert len(asked) == 2 * 4 - 2 and all(fixed != image for fixed, image in asked)
-    similarity = {f"case_{i}": labeller.registrations.judgement(f"case_{i}")["similarity"] for i in (0, 1, 3, 4)}
+    similarity = {f"case_{i}": labeller.registered[0].similarity(f"case_{i}") for i in (0, 1, 3, 4)}
     chosen = bridges_module.choose_bridges(similarity, 2)
     direct = make(images, tmp_path / "direct", instance_steps=1)
     direct.align()
@@ -85,8 +83,8 @@ def test_a_confirmed_label_is_kept_and_another_is_joined(images, tmp_path, monke
         case = item["case"]
         if case in (ATLAS, bridge):
             continue
-        known, handed = labeller.registrations.load(case), labeller.handed.load(case)["label"]
-        direct, _ = labeller.propagate(known["affine"][None], known["instance"], labeller.inside(item["image"]))
+        known, handed = labeller.registered[0].bank.load(case), labeller.handed.load(case)["label"]
+        direct, _ = labeller.atlas.propagate(known["affine"][None], known["instance"], labeller.inside(item["image"]))
         wanted = direct if kept else (direct + handed) / 2
         torch.testing.assert_close(labeller.labels.load(case)["label"], wanted, rtol=0, atol=2e-3)
     assert sharpened == [0.5] * (4 if kept else 1)  # a vote is not sharpened; the bridge has none

@@ -9,12 +9,14 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
+from common.atlas import atlas as atlas_module
+from common.atlas import labeller as labeller_module
+from common.atlas.rounds import LabellingRounds
 from common.training.sampling import StreamSampler
+from support.atlas.labeller import ATLAS, SIZE, Images, dice, make
 from support.bundle.path import import_bundle
 from support.data.shorter_scan import shorter_scan
-from support.rrl_medsam.labeller import ATLAS, SIZE, Images, dice, labeller_module, make
 
-rounds_module = import_bundle("rrl_medsam", "labelling.rounds")
 transforms_module = import_bundle("rrl_medsam", "learning.transforms")
 
 
@@ -69,7 +71,11 @@ def test_the_selected_share(done, images, keep, count):
 
 def test_resume_takes_what_is_on_disk(done, images, monkeypatch):
     for name in ("register_affine", "register_velocity", "fuse"):
-        monkeypatch.setattr(labeller_module, name, lambda *a, **k: pytest.fail("worked out again"))
+        monkeypatch.setattr(
+            atlas_module if "register" in name else labeller_module,
+            name,
+            lambda *a, **k: pytest.fail("worked out again"),
+        )
     again = make(images, done.root, resume=True)
     for _ in range(2):  # the folder is found again by the atlas and the grid
         again.align()
@@ -88,7 +94,7 @@ def test_resume_makes_what_is_missing_and_only_that(done, images, tmp_path, monk
     labeller = make(images, tmp_path)
     labeller.align()
     calls = []
-    original = labeller_module.register_velocity
+    original = atlas_module.register_velocity
 
     def counted(*arguments, **named):
         calls.append(1)
@@ -96,7 +102,7 @@ def test_resume_makes_what_is_missing_and_only_that(done, images, tmp_path, monk
             raise KeyboardInterrupt
         return original(*arguments, **named)
 
-    monkeypatch.setattr(labeller_module, "register_velocity", counted)
+    monkeypatch.setattr(atlas_module, "register_velocity", counted)
     with pytest.raises(KeyboardInterrupt):
         labeller.register()
     again = make(images, tmp_path, resume=True)
@@ -116,10 +122,10 @@ def test_without_resume_everything_is_made_anew(images, tmp_path, monkeypatch):
     first.label(2)
     second = make(images, tmp_path, instance_steps=1)
     calls = []
-    original = labeller_module.register_affine
-    monkeypatch.setattr(labeller_module, "register_affine", lambda *a, **k: (calls.append(1), original(*a, **k))[1])
+    original = atlas_module.register_affine
+    monkeypatch.setattr(atlas_module, "register_affine", lambda *a, **k: (calls.append(1), original(*a, **k))[1])
     second.align()
-    assert len(calls) == 4 and "case_0" in second.registrations
+    assert len(calls) == 4 and "case_0" in second.registered[0].bank
     assert not list(tmp_path.glob("*/round_*/*"))
 
 
@@ -156,13 +162,13 @@ def test_guided_registration_uses_the_prediction(images, copied, monkeypatch):
     labeller.align()
     labeller.register()
     guides = []
-    original = labeller_module.register_velocity
+    original = atlas_module.register_velocity
 
     def watched(*arguments, **named):
         guides.append((named["fixed_probabilities"].shape, named["velocity"].abs().sum() > 0))
         return original(*arguments, **named)
 
-    monkeypatch.setattr(labeller_module, "register_velocity", watched)
+    monkeypatch.setattr(atlas_module, "register_velocity", watched)
     labeller.label(2)
     assert guides == [((1, 3, *SIZE), True)] * 4
 
@@ -188,7 +194,7 @@ def test_the_network_and_instance_optimisation_are_two_opinions(done, images, tm
         labeller = make(images, tmp_path / str(steps), registration=Registration(), instance_steps=steps)
         labeller.align()
         labeller.register()
-        assert set(labeller.registrations.load("case_0")) == wanted
+        assert set(labeller.registered[0].bank.load("case_0")) == wanted
         assert all(0 < labeller.labels.judgement(f"case_{i}")["quality"] <= 1 for i in range(5))
 
 
@@ -202,7 +208,7 @@ def test_rounds_follow_the_epochs_and_the_sampler_follows_the_rounds(done, image
     sampler = StreamSampler(images, 4)
     engine = Engine(lambda engine, batch: subsets.append(list(sampler.subset)))
     engine.data_loader = SimpleNamespace(sampler=sampler)
-    rounds_module.LabellingRounds(labeller, rounds=2).attach(engine)
+    LabellingRounds(labeller, rounds=2).attach(engine)
     engine.run([0], max_epochs=5)
     assert made == [2]  # round 1 is what `register` made; 5 epochs are 3 + 2
     assert len(subsets) == 5 and subsets[0] == done.training_indices()
@@ -215,7 +221,7 @@ def test_a_resumed_run_enters_the_round_of_its_epoch(done, images):
     labeller.label = lambda number: made.append(number)
     labeller.training_indices = lambda: [2, 3]
     sampler = StreamSampler(images, 4)
-    handler = rounds_module.LabellingRounds(labeller, rounds=2)
+    handler = LabellingRounds(labeller, rounds=2)
     loader = SimpleNamespace(sampler=sampler)
     handler.start_round(SimpleNamespace(state=SimpleNamespace(epoch=4, max_epochs=4), data_loader=loader))
     assert made == [2] and sampler.subset == [2, 3]
@@ -223,7 +229,7 @@ def test_a_resumed_run_enters_the_round_of_its_epoch(done, images):
 
 def test_no_rounds_are_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        rounds_module.LabellingRounds(None, rounds=0)
+        LabellingRounds(None, rounds=0)
 
 
 def test_targets_are_the_pseudo_label_or_the_aligned_atlas(done, images):

@@ -8,13 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from common.atlas.labeller import AtlasLabeller
 from common.grid.grid import Grid
 from common.imaging.registration import foreground_dice_loss, integrate, voxel_grid, warp
 from common.serving.inferers import AffineTTAInferer
-from support.bundle.path import import_bundle
-
-labeller_module = import_bundle("rrl_medsam", "labeller")
-
 
 SIZE = (24, 24, 16)
 
@@ -66,18 +63,22 @@ class Network(nn.Module):
         return -100 * torch.cat([(image - level).square() for level in (0.2, 0.5, 0.8)], dim=1)
 
 
-def make(images, folder, **changes):
+def make(images, folder, atlases=(ATLAS,), **changes):
+    """Return a labeller of these atlases; what it opens is noted."""
     opened = []
 
     def label_transform(data):
         opened.append(data["label"])
-        return {"label": images.truth[ATLAS]}
+        return {"label": images.truth[data["label"].split("/")[-1].split(".")[0]]}
 
     cohort = SimpleNamespace(
         images=[{"case": item["case"], "image": f"/{item['case']}.nii.gz"} for item in images.items],
         labels={0: "background", 1: "body", 2: "core"},
         grid=Grid(SIZE, (1, 1, 1), (0, 1, 2)),
-        choose_atlas=lambda images: {"case": ATLAS, "image": f"/{ATLAS}.nii.gz", "label": f"/labels/{ATLAS}.nii.gz"},
+        choose_atlases=lambda images, folder, channel: [
+            {"case": case, "image": f"/{case}.nii.gz", "label": f"/labels/{case}.nii.gz"} for case in atlases
+        ],
+        forget_choice=lambda folder: None,
     )
     settings = {
         "registration": None,
@@ -85,9 +86,10 @@ def make(images, folder, **changes):
         "bridges": 0,
         "keep": 0.5,
         "refine_intensity": 0.0,
+        "force": True,
         **changes,
     }
-    labeller = labeller_module.AtlasLabeller(
+    labeller = AtlasLabeller(
         cohort, images, label_transform, Network(), inferer=AffineTTAInferer(amp=False), folder=str(folder), **settings
     )
     labeller.opened, labeller.root = opened, folder

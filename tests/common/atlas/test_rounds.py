@@ -4,9 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from support.bundle.path import import_bundle
-
-LabellingRounds = import_bundle("rrl_medsam", "labelling.rounds").LabellingRounds
+from common.atlas.rounds import LabellingRounds
 
 
 class Labeller:

@@ -1,0 +1,1 @@
+"""Which scans to draw labels on, and how such a label reaches the other scans."""

@@ -1,0 +1,122 @@
+"""A labelled scan, and how it is registered to others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..imaging.registration import (
+    LocalNCCLoss,
+    integrate,
+    register_affine,
+    register_velocity,
+    total_ddf,
+    warp,
+    warp_known,
+)
+from ..tensors import grey, known_share, unless_all
+
+
+@dataclass
+class Atlas:
+    """A labelled scan on the common grid, with the settings by which it is registered.
+
+    Images are [1, C, H, W, D], what of one was scanned (`inside`) is [1, 1, H, W, D] of 0 and 1, affines are [1, 3, 4],
+    velocities [3, h, w, d] on half the grid, labels [K, H, W, D].
+
+    Args:
+        case: its id.
+        image: [1, C, H, W, D] in [0, 1].
+        label: one-hot [1, K, H, W, D]; all classes are 0 where the grid goes on beyond the scan.
+        channel: of the images, that classical registration goes by; None: the mean of all.
+        registration: network (moving, fixed) -> velocity [1, 3, h, w, d], or None.
+        steps: of instance optimisation on the full grid; 0 for no instance optimisation beside a network.
+        coarse_steps: its steps on half the grid before those.
+        smooth_weight: of the velocity's smoothness.
+    """
+
+    case: str
+    image: Tensor
+    label: Tensor
+    channel: int | None = None
+    registration: nn.Module | None = None
+    steps: int = 30
+    coarse_steps: int = 80
+    smooth_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.known = unless_all(known_share(self.label))
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Voxels of the grid."""
+        return tuple(self.label.shape[2:])
+
+    def grey(self, image: Tensor) -> Tensor:
+        """Return the image [1, 1, H, W, D] that classical registration sees of one."""
+        return grey(image, self.channel)
+
+    def find_affine(self, fixed: Tensor, inside: Tensor) -> Tensor:
+        """Return the affine of the atlas to an image."""
+        known = {"fixed_known": unless_all(inside), "moving_known": self.known}
+        return register_affine(self.grey(fixed), self.grey(self.image), **known)
+
+    def aligned(self, affine: Tensor) -> tuple[Tensor, Tensor]:
+        """Return image [C, H, W, D] and label under an affine."""
+        both = warp(torch.cat([self.image, self.label], dim=1), total_ddf(affine, None, self.size))[0]
+        channels = self.image.shape[1]
+        return both[:channels], both[channels:]
+
+    def velocities(self, fixed: Tensor, affine: Tensor, inside: Tensor) -> dict[str, Tensor]:
+        """Return the velocity of each registration to an image: of the `network`, where there is one, of `instance`
+        optimisation."""
+        found = {}
+        if self.registration is not None:
+            with torch.no_grad():
+                self.registration.eval()
+                aligned = warp(self.image, total_ddf(affine, None, self.size))
+                found["network"] = self.registration(aligned, fixed)[0]
+        if self.steps or not found:
+            found["instance"] = register_velocity(
+                self.grey(fixed),
+                self.grey(self.image),
+                affine,
+                steps=self.steps,
+                coarse_steps=self.coarse_steps,
+                smooth_weight=self.smooth_weight,
+                fixed_known=unless_all(inside),
+                moving_known=self.known,
+            )[0]
+        return found
+
+    def similarity(self, fixed: Tensor, affine: Tensor, velocity: Tensor, inside: Tensor) -> float:
+        """Return the mean local correlation of the registered atlas with an image."""
+        ddf = total_ddf(affine, integrate(velocity[None].to(affine.device), self.size), self.size)
+        warped, known = warp_known(self.grey(self.image), ddf, unless_all(inside), self.known)
+        return -float(LocalNCCLoss()(warped, self.grey(fixed), known))
+
+    def propagate(self, affine: Tensor, velocity: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the label under an affine and a velocity, and the ddf [1, 3, H, W, D], voxels.
+
+        All classes are 0 where the case was not scanned, or where the atlas was not.
+        """
+        ddf = integrate(velocity[None].to(affine.device), self.size)
+        return (warp(self.label, total_ddf(affine, ddf, self.size)) * inside)[0], ddf
+
+    def guide(
+        self, fixed: Tensor, affine: Tensor, velocity: Tensor, prediction: Tensor, steps: int, inside: Tensor
+    ) -> Tensor:
+        """Return a velocity that goes on from `velocity` with a prediction [K, H, W, D] as a guide."""
+        return register_velocity(
+            self.grey(fixed), self.grey(self.image), affine, steps, smooth_weight=self.smooth_weight,
+            velocity=velocity[None], fixed_probabilities=prediction[None], moving_probabilities=self.label,
+            fixed_known=unless_all(inside), moving_known=self.known,
+        )[0]  # fmt: skip
+
+
+def trusted(velocities: Mapping[str, Tensor]) -> Tensor:
+    """Return the instance-optimised velocity where there is one, else the network's."""
+    return velocities["instance"] if "instance" in velocities else velocities["network"]

@@ -1,0 +1,348 @@
+"""Pseudo labels from atlases: registered, refined, fused, and in later rounds joined by the network's own opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ignite.distributed as idist
+import torch
+from monai.networks.utils import eval_mode
+from torch import Tensor, nn
+
+from ..grid.field_of_view import inside_scan
+from ..imaging.registration import folding_percent
+from ..launch.words import optional_number, truth
+from ..pseudo_labels.opinions import agreement, agreement_by_class, fuse, fuse_by_agreement, select_by_quality
+from ..pseudo_labels.refine import refine_by_intensity
+from ..pseudo_labels.store import PseudoLabelBank
+from ..pseudo_labels.work import CaseWork, settings_digest
+from ..tensors import grey, plain
+from .atlas import Atlas, trusted
+from .bridges import choose_bridges, hand_on, vote
+from .reached import REACHED, tell_reached
+from .registered import RegisteredAtlas
+
+
+class Direct(NamedTuple):
+    """What the atlases say of a case, by their own registrations.
+
+    Attributes:
+        label: [K, H, W, D].
+        opinions: the labels that it is made of.
+        similarity: of the image to the atlas that resembles it most.
+        folding: per cent of the voxels, in the worst field.
+    """
+
+    label: Tensor
+    opinions: list[Tensor]
+    similarity: float
+    folding: float
+
+
+class AtlasLabeller:
+    """Hold the atlases, register each to every case, and keep the registrations and pseudo label of a case on disk.
+
+    What goes beyond the paper, each with a switch: the affine first, instance optimisation beside the network
+    (`instance_steps`), fusing both, several atlases, labels handed on by other volumes (`bridges`), selection by
+    agreement (`keep`), own predictions in later rounds, re-estimation of the boundary from intensities
+    (`refine_intensity`), registration guided by the segmentation (`guided_steps`).
+
+    Args:
+        cohort: has `images`, and `choose_atlases`, see `OneShotCohort`.
+        images: sequence of {"case", "image" [C, H, W, D]} on the common grid, in the order of `cohort.images`.
+        label_transform: from {"label": path} to {"label": one-hot [K, H, W, D]} on the common grid.
+        network: what is learnt; its prediction is an opinion from the second round on.
+        registration: the registration network, or None.
+        inferer: (image, network) -> log-probabilities.
+        folder: where registrations and pseudo labels of a run lie; those found there are used again.
+        instance_steps, coarse_steps, smooth_weight: see `Atlas`.
+        fuse_network: average the network's propagation with the instance-optimised one; alone where there is no other.
+        bridges: number of volumes that hand the atlases' label on to all others (`bridges.py`); 0 for none.
+        bridge_steps: steps of instance optimisation from a bridge to another volume, on half the grid.
+        confirmation: Dice of the atlases' own label with the bridges' from which on it is kept as it is; else they join
+            it. Labels from one registration each err in their own ways, which training averages out; a vote errs in the
+            same way everywhere, so it only pays where the registration is bad.
+        guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
+        keep: share of the cases, of the highest agreement, whose labels are learnt from.
+        min_agreement: Dice with the registration from which on the network's prediction joins a later label.
+        refine_intensity: weight of `refine_by_intensity` in labels; 0 for off.
+        channel: of the images, that classical registration and intensities go by; None: the mean of all.
+        force: go on where the atlases reach nearly no case.
+    """
+
+    def __init__(
+        self,
+        cohort: Any,
+        images: Sequence[Mapping[str, Any]],
+        label_transform: Callable,
+        network: nn.Module,
+        registration: nn.Module | None,
+        inferer: Callable[[Tensor, nn.Module], Tensor],
+        folder: str,
+        instance_steps: int = 30,
+        coarse_steps: int = 80,
+        fuse_network: bool = False,
+        bridges: int = 5,
+        bridge_steps: int = 60,
+        confirmation: float = 0.85,
+        guided_steps: int = 0,
+        smooth_weight: float = 0.5,
+        keep: float = 0.5,
+        min_agreement: float = 0.7,
+        refine_intensity: float = 1.0,
+        device: str | torch.device = "cpu",
+        resume: bool = False,
+        channel: int | None = None,
+        force: bool = False,
+    ) -> None:
+        self.channel = optional_number("sam_channel", channel, whole=True, least=0)
+        self.cohort, self.images, self.label_transform = cohort, images, label_transform
+        self.network, self.registration, self.inferer = network, registration, inferer
+        self.instance_steps, self.coarse_steps, self.guided_steps = instance_steps, coarse_steps, guided_steps
+        self.smooth_weight, self.fuse_network = smooth_weight, truth("fuse_network", fuse_network)
+        self.bridges, self.bridge_steps, self.confirmation = bridges, bridge_steps, confirmation
+        self.keep, self.min_agreement, self.refine_intensity = keep, min_agreement, refine_intensity
+        self.device, self.resume, self.force = torch.device(device), resume, truth("force", force)
+        self.root = Path(folder).expanduser()
+        self.round = 0
+        self.selected: list[str] = []
+
+    @cached_property
+    def atlases(self) -> list[Atlas]:
+        """The labelled scans; theirs are the only training labels that are ever opened."""
+        order = [item["case"] for item in self.cohort.images]
+        found = []
+        for case in self.cohort.choose_atlases(self.images, self.root, self.channel):
+            label = plain(self.label_transform({"label": case["label"]})["label"]).float()
+            image = plain(self.images[order.index(case["case"])]["image"]).float()
+            found.append(
+                Atlas(
+                    case["case"], image[None].to(self.device), label[None].to(self.device), self.channel,
+                    self.registration, self.instance_steps, self.coarse_steps, self.smooth_weight,
+                )
+            )  # fmt: skip
+        return found
+
+    @property
+    def atlas(self) -> Atlas:
+        """The first of the atlases."""
+        return self.atlases[0]
+
+    @cached_property
+    def registered(self) -> list[RegisteredAtlas]:
+        """The atlases with what is kept of them."""
+        return [
+            RegisteredAtlas(atlas, self._work_of(atlas), self.fuse_network, self.guided_steps) for atlas in self.atlases
+        ]
+
+    @cached_property
+    def present(self) -> list[int]:
+        """Classes, but the background, that some atlas has."""
+        seen = torch.stack([atlas.label[0, 1:].flatten(1).amax(1) for atlas in self.atlases]).amax(0) > 0.5
+        return [int(k) + 1 for k in seen.nonzero()[:, 0]]
+
+    @property
+    def labelled(self) -> set[str]:
+        """Ids of the atlases."""
+        return {atlas.case for atlas in self.atlases}
+
+    @cached_property
+    def work(self) -> CaseWork:
+        """What is kept of these atlases together on this grid: of a single one, with its registrations."""
+        if len(self.atlases) == 1:
+            return self._work_of(self.atlas)
+        names = settings_digest(sorted(self.labelled), self.cohort.grid.as_dict())
+        return CaseWork(self.root, f"{len(self.atlases)}-atlases-{names}", self.resume)
+
+    @property
+    def folder(self) -> Path:
+        """Where what is labelled from these atlases lies."""
+        return self.work.folder
+
+    def _work_of(self, atlas: Atlas) -> CaseWork:
+        """Return what is kept of one atlas: what was registered from another one or on another grid lies elsewhere."""
+        return CaseWork(self.root, f"{atlas.case}-{settings_digest(self.cohort.grid.as_dict())}", self.resume)
+
+    @property
+    def handed(self) -> PseudoLabelBank:
+        """The mean of what the bridges hand on to each case."""
+        return self.work.bank("bridges")
+
+    @property
+    def labels(self) -> PseudoLabelBank:
+        """The pseudo labels of the present round."""
+        return self.work.bank(f"round_{max(self.round, 1)}")
+
+    def _unlabeled(self) -> Iterator[Mapping[str, Any]]:
+        return (item for item in self.images if item["case"] not in self.labelled)
+
+    def view(self, item: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the image of a case, [1, C, H, W, D], and 1 where it was scanned, 0 where the grid goes on beyond."""
+        return plain(item["image"]).float()[None].to(self.device), self.inside(item["image"])
+
+    def grey(self, image: Tensor) -> Tensor:
+        """Return the image [1, 1, H, W, D] that classical registration sees of one, [1, C, H, W, D]."""
+        return grey(image, self.channel)
+
+    def inside(self, image: Tensor) -> Tensor:
+        """Return 1 where a case's image [C, H, W, D] was scanned, 0 where the grid goes on beyond, [1, 1, H, W, D]."""
+        return inside_scan(image)[None].float().to(self.device)
+
+    def choose(self) -> None:
+        """Choose the atlases; a choice on disk from an interrupted run is kept."""
+        if not self.resume and idist.get_rank() == 0:
+            self.cohort.forget_choice(self.root)
+        idist.barrier()
+        self.atlases  # noqa: B018
+
+    def align(self) -> None:
+        """Find the affine of every unlabelled case; those on disk from an interrupted run are kept."""
+        self.work.remove_stale()
+        for one in self.registered:
+            one.align(self._unlabeled(), self.view)
+
+    def aligned(self, case: str) -> tuple[Tensor, Tensor]:
+        """Return image [C, H, W, D] and label [K, H, W, D] of an atlas under its affine to a case; they take turns."""
+        for atlas in self.atlases:
+            if atlas.case == case:
+                return atlas.aligned(torch.eye(3, 4, device=self.device)[None])
+        order = [item["case"] for item in self.cohort.images]
+        return self.registered[order.index(case) % len(self.registered)].aligned(case)
+
+    def register(self) -> None:
+        """Register the atlases to every unlabelled case, by network and by instance optimisation, and make round 1."""
+        for one in self.registered:
+            one.register(self._unlabeled(), self.view)
+        self.hand_on()
+        self.label(1)
+        self.tell()
+
+    def direct(self, case: str, fixed: Tensor, inside: Tensor, own: Tensor | None = None) -> Direct:
+        """Return what the registrations of the atlases say of a case.
+
+        Args:
+            own: the network's opinion [K, H, W, D], which guides the registration where there are steps for that.
+        """
+        labels, folding = zip(*(one.labels(case, fixed, inside, own) for one in self.registered), strict=True)
+        each = [fuse(found) for found in labels]
+        similarity = max(one.similarity(case) for one in self.registered)
+        return Direct(fuse_by_agreement(each), labels[0] if len(labels) == 1 else each, similarity, max(folding))
+
+    def hand_on(self) -> None:
+        """Let the bridges vote on every other case; `handed` keeps the mean of their labels and how far they agree."""
+        bridges = self.bridge_volumes()
+        for item in self.work.each(self._unlabeled(), self.handed, "bridges" if bridges else None):
+            case, (fixed, inside) = item["case"], self.view(item)
+            others = [bridge for bridge in bridges if bridge[0] != case]
+            if not others:
+                continue
+            handed = [
+                hand_on(self.grey(fixed), image, label, self.bridge_steps, self.smooth_weight, inside)
+                for _, image, label in others
+            ]
+            _, agreed = vote([self.direct(case, fixed, inside).label, *handed], self.present)
+            self.handed.save(case, {"label": fuse(handed).half()}, voters=len(handed), agreement=agreed)
+
+    def bridge_volumes(self) -> list[tuple[str, Tensor, Tensor]]:
+        """Return (case, image [1, 1, H, W, D], label [1, K, H, W, D] from the atlases) of each bridge."""
+        if not self.bridges:
+            return []
+        items = {item["case"]: item for item in self._unlabeled()}
+        similarity = {case: max(one.similarity(case) for one in self.registered) for case in items}
+        chosen = []
+        for case in choose_bridges(similarity, self.bridges):
+            fixed, inside = self.view(items[case])
+            chosen.append((case, self.grey(fixed), self.direct(case, fixed, inside).label[None]))
+        return chosen
+
+    def predict(self, image: Tensor) -> Tensor:
+        """Return the network's probabilities [K, H, W, D] of an image [1, C, H, W, D]."""
+        with eval_mode(self.network):
+            return self.inferer(image, self.network).exp()[0]
+
+    def label(self, number: int) -> None:
+        """Make the pseudo labels of a round (from 1) and select those to learn from; finished ones on disk are kept.
+
+        A label is judged by how far independent opinions on it agree: the network's and the registrations', else the
+        registrations' among each other; where there is a single one, by the similarity that it reached.
+        """
+        self.round = number
+        bank = self.labels
+        if idist.get_rank() == 0:
+            for atlas in self.atlases:
+                bank.save(atlas.case, {"label": atlas.label[0].half()}, quality=1.0, folding_percent=0.0)
+        for item in self.work.each(self._unlabeled(), bank, f"pseudo labels, round {number}"):
+            label, judgement = self._label(item, self.predict(self.view(item)[0]) if number > 1 else None)
+            bank.save(item["case"], {"label": label.half()}, **judgement)
+        self.selected = select_by_quality(self.quality(), self.keep, REACHED if self.by_agreement else 0.0)
+
+    def _label(self, item: Mapping[str, Any], own: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+        """Return the pseudo label [K, H, W, D] of a case, and what judges it; `own` is the network's opinion."""
+        case, (fixed, inside) = item["case"], self.view(item)
+        own = None if own is None else own * inside[0]
+        direct = self.direct(case, fixed, inside, own)
+        fused, opinions = direct.label, direct.opinions
+        quality, by_label = direct.similarity, {}
+        if len(opinions) > 1:
+            quality = vote(opinions, self.present)[1]
+            by_label = agreement_by_class(opinions[0], opinions[1], self.present)
+        sharpen = self.refine_intensity
+        if self.bridges and case in self.handed:
+            judged, handed = self.handed.judgement(case), self.handed.load(case)["label"].to(self.device)
+            quality, by_label = judged["agreement"], agreement_by_class(fused, handed, self.present)
+            if agreement(fused, handed, self.present) < self.confirmation:
+                mixed = torch.lerp(fused, handed, judged["voters"] / (judged["voters"] + len(opinions)))
+                fused = fuse([mixed])
+                sharpen = 0.0  # a vote's soft rim is wide, and intensities make it wider
+        if own is not None:
+            quality = agreement(own, fused, self.present)
+            by_label = agreement_by_class(own, fused, self.present)
+        # a network that is far from the registration yet would only blur what it is to learn from
+        if own is not None and quality >= self.min_agreement:
+            fused = fuse([fused, own])
+        if sharpen:
+            fused = refine_by_intensity(self.grey(fixed)[0], fused, sharpen)
+        return fused, {"quality": quality, "folding_percent": direct.folding, "by_label": by_label}
+
+    def quality(self) -> dict[str, float]:
+        """Return case -> quality of its pseudo label of the present round."""
+        bank = self.labels
+        unlabeled = [item["case"] for item in self.cohort.images if item["case"] not in self.labelled]
+        return {case: bank.judgement(case)["quality"] for case in unlabeled}
+
+    @property
+    def by_agreement(self) -> bool:
+        """Whether a label is judged by opinions that agree, and not by a similarity, which says little of it."""
+        return self.bridges > 0 or len(self.atlases) > 1 or self.round > 1
+
+    def tell(self) -> None:
+        """Say how many cases the atlases reached; nearly none ends the run, unless forced."""
+        if self.by_agreement:
+            tell_reached(self.quality(), [atlas.case for atlas in self.atlases], self.force)
+
+    def propagated(self, image: Tensor, prediction: Tensor | None = None) -> tuple[Tensor, float]:
+        """Return the label [K, H, W, D] that the atlases, registered anew, give an image, and its folding, per cent.
+
+        Args:
+            image: [C, H, W, D].
+            prediction: [K, H, W, D], which guides the registration where there are steps for that.
+        """
+        fixed, inside = self.view({"image": image})
+        labels, folding = [], []
+        for atlas in self.atlases:
+            affine = atlas.find_affine(fixed, inside)
+            velocity = trusted(atlas.velocities(fixed, affine, inside))
+            if self.guided_steps and prediction is not None:
+                velocity = atlas.guide(fixed, affine, velocity, prediction, self.guided_steps, inside)
+            label, ddf = atlas.propagate(affine, velocity, inside)
+            labels.append(label)
+            folding.append(float(folding_percent(ddf)))
+        return fuse_by_agreement(labels), max(folding)
+
+    def training_indices(self) -> list[int]:
+        """Return the positions, in the data set, of the atlases and the selected cases."""
+        chosen = {*self.labelled, *self.selected}
+        return [index for index, item in enumerate(self.cohort.images) if item["case"] in chosen]

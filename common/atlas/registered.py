@@ -1,0 +1,75 @@
+"""The registrations of one atlas to the cases of a data set, kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..imaging.registration import folding_percent
+from ..processes import own_share, together
+from ..pseudo_labels.work import CaseWork
+from .atlas import Atlas, trusted
+
+View = Callable[[Mapping[str, Any]], tuple[Tensor, Tensor]]  # case -> image [1, C, H, W, D], what of it was scanned
+
+
+class RegisteredAtlas:
+    """An atlas with its affine and its velocities to each case.
+
+    Args:
+        atlas: is registered.
+        work: where what is found lies; a resumed one goes on with what is there.
+        fuse_network: give the registration network's label beside the instance-optimised one.
+        guided_steps: of a registration that an opinion on the case guides; 0 for none.
+    """
+
+    def __init__(self, atlas: Atlas, work: CaseWork, fuse_network: bool = False, guided_steps: int = 0) -> None:
+        self.atlas, self.work, self.bank = atlas, work, work.bank("registration")
+        self.fuse_network, self.guided_steps = fuse_network, guided_steps
+
+    def align(self, cases: Iterable[Mapping[str, Any]], view: View) -> None:
+        """Find the affine to each case."""
+        self.work.remove_stale()
+        for item in self.work.each(cases, self.bank, f"affine of {self.atlas.case}"):
+            self.bank.save(item["case"], {"affine": self.atlas.find_affine(*view(item))[0]})
+
+    def register(self, cases: Iterable[Mapping[str, Any]], view: View) -> None:
+        """Find the velocities to each case, from its affine on."""
+        missing = [item for item in own_share(cases) if not self._is_registered(item["case"])]
+        for item in together(missing, f"registration of {self.atlas.case}"):
+            case, (fixed, inside) = item["case"], view(item)
+            known = self.bank.load(case)
+            affine = known["affine"][None].to(fixed.device)
+            found = self.atlas.velocities(fixed, affine, inside)
+            similarity = self.atlas.similarity(fixed, affine, trusted(found), inside)
+            self.bank.save(case, {**known, **found}, similarity=similarity)
+
+    def _is_registered(self, case: str) -> bool:
+        return self.work.resume and "similarity" in self.bank.judgement(case)
+
+    def similarity(self, case: str) -> float:
+        """Return the mean local correlation that the registration to a case came to."""
+        return self.bank.judgement(case)["similarity"]
+
+    def aligned(self, case: str) -> tuple[Tensor, Tensor]:
+        """Return image [C, H, W, D] and label [K, H, W, D] under the affine to a case."""
+        return self.atlas.aligned(self.bank.load(case)["affine"][None].to(self.atlas.image.device))
+
+    def labels(self, case: str, fixed: Tensor, inside: Tensor, own: Tensor | None = None) -> tuple[list[Tensor], float]:
+        """Return the labels [K, H, W, D] that the registrations give to a case, and the worst folding, per cent.
+
+        Args:
+            own: the network's opinion [K, H, W, D], which guides the registration where there are steps for that.
+        """
+        velocities = self.bank.load(case)
+        affine = velocities.pop("affine")[None].to(fixed.device)
+        if "instance" in velocities and not self.fuse_network:
+            velocities.pop("network", None)
+        if own is not None and self.guided_steps and "instance" in velocities:
+            velocities["instance"] = self.atlas.guide(
+                fixed, affine, velocities["instance"], own, self.guided_steps, inside
+            )
+        found = [self.atlas.propagate(affine, velocity, inside) for velocity in velocities.values()]
+        return [label for label, _ in found], max(float(folding_percent(ddf)) for _, ddf in found)

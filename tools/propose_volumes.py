@@ -1,0 +1,185 @@
+"""Say which scans of a data set to draw labels on, from the images alone, before any label exists.
+
+    python -m tools.propose_volumes DIR              one of DIR/dataset.json, or of a folder of scans
+    python -m tools.propose_volumes DIR --count 4    four that go well together
+
+Scans are registered to one another on the grid that a training would plan: one whose image reaches the others well,
+with little change of size and little bending, carries its label well, too (docs/one_shot.md). The written datalist has
+the proposed scans in `training`, each with the file that its label goes into, and all others in `unlabeled`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+DEFAULT_OUTPUT = "dataset_proposed_volumes.json"
+FOLDER = "labelsTr"  # of the labels to draw, where a case has none yet
+NAMED = {0: "background", 1: "structure"}  # of a folder of scans, until somebody says what is drawn
+FEWEST = 3
+
+
+def read_scans(directory: Path, datalist: str) -> Any:
+    """Return a folder's datalist; one of all its scans where there is none.
+
+    Raises:
+        InputError: as `read_datalist` and `find_images`, or there are fewer than three scans.
+    """
+    from common.data.datalist import Datalist, read_datalist
+    from common.data.inputs import find_images
+    from common.errors import InputError
+
+    if (directory / datalist).is_file() or Path(datalist).is_file() or not directory.is_dir():
+        found = read_datalist(directory, datalist)
+    else:
+        found = Datalist(directory.name, directory.absolute(), NAMED, find_images(directory))
+    count = len(found.training) + len(found.unlabeled)
+    if count < FEWEST:
+        raise InputError(f"{directory}: {count} scans in training and unlabeled; wanted {FEWEST} at least")
+    return found
+
+
+def load_scans(content: Any, max_voxels: int | None) -> tuple[Any, list[dict[str, Any]]]:
+    """Return the planned grid and all training and unlabelled scans on it, [{"case", "image" [C, H, W, D]}]."""
+    from rich.progress import track
+
+    from common.data.checks import require_sound
+    from common.data.cohort import Cohort
+    from common.data.selection import strip_labels
+    from common.grid.preprocessing import ImagePreprocessing
+
+    cohort = Cohort(None, content) if max_voxels is None else Cohort(None, content, max_voxels=max_voxels)
+    cohort.cases = strip_labels(content.training + content.unlabeled)
+    require_sound(cohort.cases, label_values=cohort.labels, dataset_dir=content.directory)
+    preprocessing = ImagePreprocessing(cohort.grid)
+    return cohort.grid, [preprocessing(dict(case)) for case in track(cohort.cases, description="loading scans")]
+
+
+def with_proposed(content: Any, chosen: Sequence[str]) -> dict[str, Any]:
+    """Return a datalist, as JSON: the chosen cases in training, each with a file for its label, the rest unlabelled."""
+
+    def inside(path: str) -> str:
+        return Path(path).relative_to(content.directory).as_posix()
+
+    cases = {case["case"]: case for case in content.training + content.unlabeled}
+    training = []
+    for case in chosen:
+        image = inside(cases[case]["image"])
+        drawn = cases[case].get("label")
+        name = PurePosixPath(image).name
+        training.append({"image": image, "label": inside(drawn) if drawn else f"{FOLDER}/{name}"})
+    lists: dict[str, Any] = {"training": training}
+    lists["unlabeled"] = [{"image": inside(case["image"])} for name, case in cases.items() if name not in chosen]
+    for group in ("validation", "test"):
+        entries = [
+            {key: inside(case[key]) for key in ("image", "label") if key in case} for case in getattr(content, group)
+        ]
+        lists |= {group: entries} if entries else {}
+    labels = {str(value): name for value, name in content.labels.items()}
+    return {"name": content.name, **content.other, "labels": labels, **lists}
+
+
+def describe(found: Any, proposed: Iterable[str]) -> list[dict[str, str]]:
+    """Return a row for each scan that was looked at closely, the proposed ones first, then the best ones."""
+    chosen = list(proposed)
+    rows = []
+    for case in [*chosen, *(case for case in found.reach if case not in chosen)]:
+        reached = found.found[case]
+        rows.append(
+            {
+                "scan": case,
+                "proposed": str(chosen.index(case) + 1) if case in chosen else "",
+                "reach": f"{found.reach[case]:.2f}",
+                "alike": f"{reached.local:.3f}",
+                "size": f"{math.expm1(reached.growth):.0%}",
+                "bending": f"{reached.bending:.3f}",
+            }
+        )
+    return rows
+
+
+def candidates(content: Any, among: str) -> list[str]:
+    """Return ids of the scans to choose from.
+
+    Raises:
+        InputError: there are none.
+    """
+    from common.errors import InputError
+
+    wanted: Mapping[str, Any] = {
+        "all": content.training + content.unlabeled,
+        "labelled": [case for case in content.training if "label" in case],
+    }
+    if not wanted[among]:
+        raise InputError(f"{content.directory}: no training case has a label; wanted some, or --among all")
+    return [case["case"] for case in wanted[among]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from common.atlas.choice import followed
+    from common.atlas.proposal import propose
+    from common.atlas.reach import ScanReach
+    from common.errors import InputError, printable
+    from common.files.atomic_write import write_atomic
+    from common.launch.words import place
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=place, metavar="DIR", help="folder with a dataset.json, or of scans")
+    parser.add_argument("--count", type=int, default=1, metavar="K", help="scans to label, default 1")
+    parser.add_argument(
+        "--among", choices=("all", "labelled"), default="all", help="scans to choose from: those of training and "
+        "unlabeled, whether they have a label or not (default), or those that have one"
+    )  # fmt: skip
+    parser.add_argument("--max-voxels", type=int, metavar="N", help="of the planned grid")
+    parser.add_argument("--datalist", default="dataset.json", metavar="FILE", help="to read, default dataset.json")
+    parser.add_argument("--output", default=DEFAULT_OUTPUT, metavar="FILE", help=f"default {DEFAULT_OUTPUT}, in DIR")
+    parser.add_argument("--overwrite", action="store_true", help="replace a datalist written before")
+    given = parser.parse_args(arguments)
+    try:
+        content = read_scans(given.directory, given.datalist)
+        output = content.directory / Path(given.output).expanduser()  # an absolute path stays what it is
+        if output.exists() and (output.name == given.datalist or not given.overwrite):
+            raise InputError(f"{output}: already there; wanted another --output, or --overwrite for an earlier one")
+        ids = candidates(content, given.among)
+        if not 1 <= given.count <= len(ids):
+            raise InputError(f"--count is {given.count}; wanted 1 to {len(ids)}, the scans to choose from")
+        grid, images = load_scans(content, given.max_voxels)
+    except InputError as error:
+        print(*(f"error: {line}" for line in error.problems), sep="\n", file=sys.stderr)
+        return 1
+    size, spacing = (" x ".join(f"{n:.3g}" for n in values) for values in (grid.spatial_size, grid.pixdim))
+    print(f"{len(images)} scans on {size} voxels of {spacing} mm")
+    found = propose(ScanReach(images), ids, given.count, followed("registering"))
+    write_atomic(output, json.dumps(with_proposed(content, found.chosen), indent=1) + "\n")
+    table = Table(
+        title=f"{len(found.reach)} of {len(ids)} scans looked at closely, each registered to {len(found.targets)}"
+    )
+    rows = describe(found, found.chosen)
+    for column in rows[0]:
+        table.add_column(Text(column))
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row.values()))
+    Console().print(table)
+    print(
+        "reach: mean rank among these, 1 is best; alike: mean squared local correlation after registration; size: mean "
+        "change of\nsize on the way; bending: of the deformation. A label drawn on the proposed scans is carried best "
+        "to the others."
+    )
+    print(f"label: {', '.join(printable(case) for case in found.chosen)}")
+    print(f"{output}: draw the labels into the files that it names, then train with --datalist {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `common`
+    sys.exit(main())
