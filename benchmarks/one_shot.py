@@ -181,7 +181,7 @@ class Benchmark:
             labels = {self.labeller.atlas["case"]: self.labeller.atlas["label"][0]}
             labels |= self.true_labels() if name == "all true labels" else {}
             parser["labeller"] = GivenLabels(labels, [item["case"] for item in self.cohort.images])
-        network, registration = parser.get_parsed_content("network"), parser.get_parsed_content("registration")
+        network, registration = parser.get_parsed_content("coarse"), parser.get_parsed_content("registration")
         state = dict(self.stage_1["network"])
         if "sam" in overrides:  # without distillation the general model starts as it was made
             state |= {key: value for key, value in self.initial.items() if key.startswith("general_encoder")}

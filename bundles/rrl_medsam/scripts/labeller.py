@@ -171,6 +171,12 @@ class AtlasLabeller:
             return torch.eye(3, 4, device=self.device)[None]
         return self.registrations.load(case)["affine"][None].to(self.device)
 
+    def velocity(self, case: str | None) -> Tensor | None:
+        """Return the velocity [3, h, w, d] that labels of a case go by; None for the atlas, or for no case."""
+        if case is None or case == self.atlas["case"]:
+            return None
+        return self._trusted(self.registrations.load(case)).to(self.device)
+
     def aligned(self, case: str) -> tuple[Tensor, Tensor]:
         """Return atlas image [C, H, W, D] and label [K, H, W, D] under the affine to a case."""
         ddf = total_ddf(self.affine(case), None, tuple(self.atlas["image"].shape[2:]))
