@@ -1,9 +1,9 @@
 """One labelled CT, tested on MR: what copies of random contrast and copies of the atlas bring to another modality.
 
-    python -m benchmarks.across_modalities BTCV CHAOS_MR --work DIR --output results.json [--atlas CASE] [--steps 600]
+    python -m benchmarks.across_modalities BTCV CHAOS_MR --work DIR --output results.json [--atlas CASE] [--mirrored 1]
 
-Coarse grid alone: RRL-MedSAM's pseudo labels of the CT scans, then one light U-Net a row (`output` general, no SAM), all
-from the same registrations and weights. The structures that both data sets have, by their names, are scored on the
+Coarse grid alone: RRL-MedSAM's pseudo labels of the CT scans, then one light U-Net a row (`output` general, no SAM),
+all from the same registrations and weights. The structures that both data sets have, by their names, are scored on the
 voxels of each MR scan, whose labels serve for nothing else, and of the CT set's test scans. Rows that are there already
 are not run again.
 """
@@ -54,6 +54,8 @@ class Across(Benchmark):
         self.teacher, self.distillation = plan.teacher, plan.distillation
         self.initial = {k: v.clone() for k, v in self.labeller.network.state_dict().items()}
         self.labeller.resume = True
+        if self.arguments.unlabeled:
+            self.cohort.images = self.shared.setdefault("chosen", self.choose())
         self.measure("load volumes", plan.load)
         self.measure("affine", plan.align)
         self.folder = self.labeller.folder
@@ -77,12 +79,23 @@ def pairs(labels: Mapping[int, str], others: Mapping[int, str]) -> dict[int, int
 
 @torch.no_grad()
 def score(
-    network: torch.nn.Module, items: Sequence[Mapping[str, Any]], values: Sequence[int], same: Mapping[int, int]
+    network: torch.nn.Module,
+    items: Sequence[Mapping[str, Any]],
+    values: Sequence[int],
+    same: Mapping[int, int],
+    mirrored: Sequence[int] = (),
 ) -> list[dict[str, Any]]:
-    """Return the Dice of each structure, by the test set's values, and their mean, of each case."""
+    """Return the Dice of each structure, by the test set's values, and their mean, of each case.
+
+    Args:
+        same: value of a structure for the network -> in the labels.
+        mirrored: RAS axes along which the network has learnt from mirrored bodies.
+    """
+    axes = [2 + axis for axis in mirrored]
     rows = []
     for item in items:
-        probabilities = AffineTTAInferer(0)(plain(item["image"]).float()[None], network).exp()[0]
+        image = plain(item["image"]).float()[None].flip(axes)
+        probabilities = AffineTTAInferer(0)(image, network).exp().flip(axes)[0]
         found = ToNativeGridd("pred", values)({"pred": probabilities, "image": item["image"]})["pred"][0]
         pred = torch.zeros_like(found)
         for own, other in same.items():
@@ -99,8 +112,12 @@ def main() -> None:
     parser = options(__doc__.splitlines()[0], "folder for registrations")
     parser.add_argument("other_dir", help="the data set of the other modality")
     parser.add_argument("--atlas", help="case id; default: the medoid")
+    parser.add_argument(
+        "--mirrored", type=int, action="append", default=[],
+        help="RAS axis along which the headers of the first data set are wrong, so that its bodies are mirrored",
+    )  # fmt: skip
     parser.add_argument("--rows", default="", help="comma-separated names; default: all")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--register-steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.set_defaults(unlabeled=None, distill_steps=50)
@@ -120,7 +137,10 @@ def main() -> None:
     for row in [r for r in (arguments.rows.split(",") if arguments.rows else ACROSS) if r not in results["rows"]]:
         network = benchmark.train(row)
         torch.save(network.state_dict(), Path(arguments.work) / f"{row}.pt")
-        results["rows"][row] = {name: score(network, items, values, by) for name, (items, by) in tests.items()}
+        results["rows"][row] = {
+            name: score(network, items, values, by, arguments.mirrored if name == "other" else ())
+            for name, (items, by) in tests.items()
+        }
         results["costs"] |= benchmark.costs
         means = {name: sum(s["dice"] for s in scores) / len(scores) for name, scores in results["rows"][row].items()}
         print(f"{row:34s} {means}  {benchmark.costs[row]:.0f} CPU-s", flush=True)

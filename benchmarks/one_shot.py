@@ -65,6 +65,9 @@ ROWS: dict[str, tuple[dict[str, Any], int]] = {
     "no intensity in labels": ({"refine_labels": 0.0}, 2),
     "mutual EMA every 50 steps": ({"ema_every": 50}, 2),
     "guided labels": ({"guided_steps": 40}, 2),
+    "aligned copies": ({"copies": 0.5}, 2),
+    "aligned copies of exchanged amplitude": ({"copies": 0.5, "restyle": "amplitude"}, 2),
+    "randomised copies": ({"randomise": 0.25}, 2),
 }  # fmt: skip
 
 

@@ -67,8 +67,9 @@ class RandFieldOfViewd(RandomizableTransform, MapTransform):
         length = scanned.stop - scanned.start
         kept = max(round(length * self.R.uniform(least, 1.0)), 1)
         whole = self.R.random() < WHOLE
-        ends = [structures.stop - kept, structures.start] if whole else [structures.start - kept + 1, structures.stop - 1]
-        first, last = (min(max(end, scanned.start), scanned.stop - kept) for end in sorted(ends))
+        begin, end = structures.start, structures.stop
+        starts = [begin, end - kept] if whole else [begin - kept + 1, end - 1]
+        first, last = (min(max(start, scanned.start), scanned.stop - kept) for start in sorted(starts))
         start = int(self.R.randint(first, last + 1))
         return slice(start, start + kept)
 

@@ -20,10 +20,12 @@ from monai.transforms import (
 from torch.nn import functional as F
 
 from ..tensors import plain
+from ..training.world_transform import RandWorldTransformd
 from .contrasts import RandContrastsd
 from .field_of_view import RandFieldOfViewd
 
 THICKEST = 8.0  # mm, slices as clinical MR has them
+BEND, BEND_SPACING, STRETCH = 10.0, 50.0, 0.15  # mm, mm, and relative: what one body is bent into others by
 
 
 class RandThickSlicesd(RandomizableTransform, MapTransform):
@@ -59,7 +61,7 @@ class RandThickSlicesd(RandomizableTransform, MapTransform):
 
 
 class RandomisedCopyd(RandomizableTransform, MapTransform):
-    """Turn a share of the items into copies of random contrast, bias field, blur, resolution and field of view.
+    """Turn a share of the items into copies of random contrast, bias field, blur, resolution, shape and field of view.
 
     The image is scaled to its own 1st to 99th percentile in the end, as a scan of any modality is when it is
     segmented: a network that learns from these wants percentiles, not one range of intensities.
@@ -86,14 +88,18 @@ class RandomisedCopyd(RandomizableTransform, MapTransform):
         RandomizableTransform.__init__(self, prob)
         self.label, self.classes = label, classes
         x, y, z = ((0.0, max(THICKEST / 4, min(pixdim)) / p) for p in pixdim)  # mm at least as far as a voxel
-        steps = [
+        steps: list[Any] = [
             RandContrastsd(keys, label, classes),
             RandBiasFieldd(keys, prob=0.5, degree=3, coeff_range=(-0.15, 0.15)),
             RandGaussianSmoothd(keys, prob=0.5, sigma_x=x, sigma_y=y, sigma_z=z),
             RandThickSlicesd(keys, pixdim),
         ]
+        both = [*self.keys, label]
+        modes = ["bilinear" if classes is None or key != label else "nearest" for key in both]
+        shape = {"rotate": 0.0, "scale": 0.0, "translate": 0.0, "stretch": STRETCH}
+        steps.insert(0, RandWorldTransformd(both, pixdim, **shape, bend=BEND, bend_spacing=BEND_SPACING, mode=modes))
         if field_of_view and classes is None:
-            steps = [RandFieldOfViewd(keys, label), *steps]
+            steps.insert(0, RandFieldOfViewd(keys, label))
         self.change = Compose(steps)
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandomisedCopyd:
@@ -106,7 +112,9 @@ class RandomisedCopyd(RandomizableTransform, MapTransform):
         self.randomize(None)
         if not self._do_transform:
             return dict(data)
-        result = self.change(dict(data))
+        label = plain(data[self.label])
+        result = self.change({**data, self.label: label if self.classes else label.float()})
+        result[self.label] = plain(result[self.label]).to(label.dtype)
         scale = ScaleIntensityRangePercentiles(1, 99, 0.0, 1.0, clip=True, channel_wise=True)
         for key in self.key_iterator(result):
             image = plain(result[key]).float()

@@ -89,9 +89,9 @@ def test_the_label_and_what_is_given_stay_as_they_are():
 
 
 def test_clusters_lie_where_the_values_do():
-    values = np.repeat([0.1, 0.2, 0.9], [50, 10, 20])
-    np.testing.assert_allclose(find_clusters(values, 8), [0.1, 0.2, 0.9])
-    np.testing.assert_allclose(find_clusters(values, 2), [7 / 60, 0.9])
+    values = np.repeat([0.1, 0.4, 0.9], [50, 10, 20])
+    np.testing.assert_allclose(find_clusters(values, 8), [0.1, 0.4, 0.9])
+    np.testing.assert_allclose(find_clusters(values, 2), [0.15, 0.9])
     np.testing.assert_allclose(find_clusters(np.full(5, 0.3), 4), [0.3])
 
 
