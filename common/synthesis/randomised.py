@@ -13,7 +13,6 @@ from monai.transforms import (
     MapTransform,
     RandBiasFieldd,
     RandGaussianSmoothd,
-    Randomizable,
     RandomizableTransform,
     ScaleIntensityRangePercentiles,
 )
@@ -87,7 +86,8 @@ class RandomisedCopyd(RandomizableTransform, MapTransform):
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         self.label, self.classes = label, classes
-        x, y, z = ((0.0, max(THICKEST / 4, min(pixdim)) / p) for p in pixdim)  # mm at least as far as a voxel
+        blur = max(THICKEST / 4, min(pixdim))  # mm
+        x, y, z = ((0.0, blur / p) for p in pixdim)
         steps: list[Any] = [
             RandContrastsd(keys, label, classes),
             RandBiasFieldd(keys, prob=0.5, degree=3, coeff_range=(-0.15, 0.15)),
@@ -96,15 +96,18 @@ class RandomisedCopyd(RandomizableTransform, MapTransform):
         ]
         both = [*self.keys, label]
         modes = ["bilinear" if classes is None or key != label else "nearest" for key in both]
-        shape = {"rotate": 0.0, "scale": 0.0, "translate": 0.0, "stretch": STRETCH}
-        steps.insert(0, RandWorldTransformd(both, pixdim, **shape, bend=BEND, bend_spacing=BEND_SPACING, mode=modes))
+        shape = RandWorldTransformd(
+            both, pixdim, rotate=0.0, scale=0.0, translate=0.0, stretch=STRETCH, bend=BEND, bend_spacing=BEND_SPACING,
+            mode=modes,
+        )  # fmt: skip
+        steps.insert(0, shape)
         if field_of_view and classes is None:
             steps.insert(0, RandFieldOfViewd(keys, label))
         self.change = Compose(steps)
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandomisedCopyd:
         """Seed what it draws and, from that, what its parts draw."""
-        Randomizable.set_random_state(self, seed, state)
+        super().set_random_state(seed, state)
         self.change.set_random_state(seed=int(self.R.randint(2**32, dtype=np.uint32)))
         return self
 

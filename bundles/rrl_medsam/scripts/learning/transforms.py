@@ -38,7 +38,7 @@ class RandAlignedCopyd(RandomizableTransform, MapTransform):
 
     The field is the affine to the item's case and a velocity drawn from those to this case and to another one; the
     image is restyled to the case's own. Where the registration errs a pseudo label teaches the error, a copy doesn't
-    (Zhao et al. 2019; IST, Lv et al. 2023).
+    (Zhao et al. 2019; Lv et al. 2023).
 
     Args:
         labeller: has registered the atlas to every case.
