@@ -65,6 +65,9 @@ ROWS: dict[str, tuple[dict[str, Any], int]] = {
     "no intensity in labels": ({"refine_labels": 0.0}, 2),
     "mutual EMA every 50 steps": ({"ema_every": 50}, 2),
     "guided labels": ({"guided_steps": 40}, 2),
+    "aligned copies": ({"copies": 0.5}, 2),
+    "aligned copies of exchanged amplitude": ({"copies": 0.5, "restyle": "amplitude"}, 2),
+    "randomised copies": ({"randomise": 0.25}, 2),
 }  # fmt: skip
 
 
@@ -181,7 +184,7 @@ class Benchmark:
             labels = {self.labeller.atlas["case"]: self.labeller.atlas["label"][0]}
             labels |= self.true_labels() if name == "all true labels" else {}
             parser["labeller"] = GivenLabels(labels, [item["case"] for item in self.cohort.images])
-        network, registration = parser.get_parsed_content("network"), parser.get_parsed_content("registration")
+        network, registration = parser.get_parsed_content("coarse"), parser.get_parsed_content("registration")
         state = dict(self.stage_1["network"])
         if "sam" in overrides:  # without distillation the general model starts as it was made
             state |= {key: value for key, value in self.initial.items() if key.startswith("general_encoder")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..grid.field_of_view import inside_scan
 from ..imaging.registration import folding_percent
 from ..launch.words import optional_number, truth
-from ..pseudo_labels.opinions import agreement, agreement_by_class, fuse, fuse_by_agreement, select_by_quality
+from ..pseudo_labels.opinions import agreement, agreement_by_class, fuse, fuse_by_similarity, select_by_quality
 from ..pseudo_labels.refine import refine_by_intensity
 from ..pseudo_labels.store import PseudoLabelBank
 from ..pseudo_labels.work import CaseWork, settings_digest
@@ -23,23 +23,7 @@ from ..tensors import grey, plain
 from .atlas import Atlas, trusted
 from .bridges import choose_bridges, hand_on, vote
 from .reached import REACHED, tell_reached
-from .registered import RegisteredAtlas
-
-
-class Direct(NamedTuple):
-    """What the atlases say of a case, by their own registrations.
-
-    Attributes:
-        label: [K, H, W, D].
-        opinions: the labels that it is made of.
-        similarity: of the image to the atlas that resembles it most.
-        folding: per cent of the voxels, in the worst field.
-    """
-
-    label: Tensor
-    opinions: list[Tensor]
-    similarity: float
-    folding: float
+from .registered import Direct, RegisteredAtlas
 
 
 class AtlasLabeller:
@@ -176,6 +160,11 @@ class AtlasLabeller:
         """The pseudo labels of the present round."""
         return self.work.bank(f"round_{max(self.round, 1)}")
 
+    @property
+    def unlabeled(self) -> set[str]:
+        """Ids of all other cases."""
+        return {item["case"] for item in self.cohort.images} - self.labelled
+
     def _unlabeled(self) -> Iterator[Mapping[str, Any]]:
         return (item for item in self.images if item["case"] not in self.labelled)
 
@@ -228,8 +217,9 @@ class AtlasLabeller:
         """
         labels, folding = zip(*(one.labels(case, fixed, inside, own) for one in self.registered), strict=True)
         each = [fuse(found) for found in labels]
-        similarity = max(one.similarity(case) for one in self.registered)
-        return Direct(fuse_by_agreement(each), labels[0] if len(labels) == 1 else each, similarity, max(folding))
+        similarity = [one.similarity(case) for one in self.registered]
+        fused = fuse_by_similarity(each, similarity)
+        return Direct(fused, labels[0] if len(labels) == 1 else each, max(similarity), max(folding))
 
     def hand_on(self) -> None:
         """Let the bridges vote on every other case; `handed` keeps the mean of their labels and how far they agree."""
@@ -310,8 +300,7 @@ class AtlasLabeller:
     def quality(self) -> dict[str, float]:
         """Return case -> quality of its pseudo label of the present round."""
         bank = self.labels
-        unlabeled = [item["case"] for item in self.cohort.images if item["case"] not in self.labelled]
-        return {case: bank.judgement(case)["quality"] for case in unlabeled}
+        return {case: bank.judgement(case)["quality"] for case in self.unlabeled}
 
     @property
     def by_agreement(self) -> bool:
@@ -331,7 +320,7 @@ class AtlasLabeller:
             prediction: [K, H, W, D], which guides the registration where there are steps for that.
         """
         fixed, inside = self.view({"image": image})
-        labels, folding = [], []
+        labels, similarity, folding = [], [], []
         for atlas in self.atlases:
             affine = atlas.find_affine(fixed, inside)
             velocity = trusted(atlas.velocities(fixed, affine, inside))
@@ -339,8 +328,9 @@ class AtlasLabeller:
                 velocity = atlas.guide(fixed, affine, velocity, prediction, self.guided_steps, inside)
             label, ddf = atlas.propagate(affine, velocity, inside)
             labels.append(label)
+            similarity.append(atlas.similarity(fixed, affine, velocity, inside))
             folding.append(float(folding_percent(ddf)))
-        return fuse_by_agreement(labels), max(folding)
+        return fuse_by_similarity(labels, similarity), max(folding)
 
     def training_indices(self) -> list[int]:
         """Return the positions, in the data set, of the atlases and the selected cases."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..imaging.registration import folding_percent
@@ -13,6 +14,22 @@ from ..pseudo_labels.work import CaseWork
 from .atlas import Atlas, trusted
 
 View = Callable[[Mapping[str, Any]], tuple[Tensor, Tensor]]  # case -> image [1, C, H, W, D], what of it was scanned
+
+
+class Direct(NamedTuple):
+    """What the atlases say of a case, by their own registrations.
+
+    Attributes:
+        label: [K, H, W, D].
+        opinions: the labels that it is made of.
+        similarity: of the image to the atlas that resembles it most.
+        folding: per cent of the voxels, in the worst field.
+    """
+
+    label: Tensor
+    opinions: list[Tensor]
+    similarity: float
+    folding: float
 
 
 class RegisteredAtlas:
@@ -53,9 +70,22 @@ class RegisteredAtlas:
         """Return the mean local correlation that the registration to a case came to."""
         return self.bank.judgement(case)["similarity"]
 
+    def affine(self, case: str) -> Tensor:
+        """Return the affine [1, 3, 4] to a case; none was found to an atlas, whose is the identity."""
+        device = self.atlas.image.device
+        if case not in self.bank:
+            return torch.eye(3, 4, device=device)[None]
+        return self.bank.load(case)["affine"][None].to(device)
+
+    def velocity(self, case: str | None) -> Tensor | None:
+        """Return the velocity [3, h, w, d] that labels of a case go by; None for an atlas, or for no case."""
+        if case is None or case not in self.bank:
+            return None
+        return trusted(self.bank.load(case)).to(self.atlas.image.device)
+
     def aligned(self, case: str) -> tuple[Tensor, Tensor]:
         """Return image [C, H, W, D] and label [K, H, W, D] under the affine to a case."""
-        return self.atlas.aligned(self.bank.load(case)["affine"][None].to(self.atlas.image.device))
+        return self.atlas.aligned(self.affine(case))
 
     def labels(self, case: str, fixed: Tensor, inside: Tensor, own: Tensor | None = None) -> tuple[list[Tensor], float]:
         """Return the labels [K, H, W, D] that the registrations give to a case, and the worst folding, per cent.

@@ -38,6 +38,8 @@ class Cohort:
         intensity_range: of each channel, the values that become 0 and 1, or "percentiles" of each scan; one entry
             stands for all channels. None: for a channel that the datalist calls a CT one range for all scans, which
             `RangeSamples` measures; percentiles for any other.
+        randomise: share of training items of random contrast. With any a new model has percentiles where no range is
+            given: it is for scans of other modalities, too, whose numbers a CT's range says nothing about.
 
     Attributes:
         content: the datalist.
@@ -65,6 +67,7 @@ class Cohort:
         levels: int | None = None,
         fine_pixdim: Sequence[float] | None = None,
         intensity_range: Sequence[Any] | str | None = None,
+        randomise: float = 0.0,
     ) -> None:
         self.content = read_datalist(dataset_dir, datalist)
         self.name, self.labels = self.content.name, self.content.labels
@@ -76,6 +79,7 @@ class Cohort:
         self.levels = optional_number("levels", levels, whole=True, least=1)
         self.kept: dict[int, dict[int, float]] = {}
         self.intensity_range = ranges("intensity_range", intensity_range)
+        self.any_contrast = number("randomise", randomise, least=0) > 0
         self.samples: RangeSamples | None = None
         self._sound = self._checked = False
 
@@ -126,7 +130,7 @@ class Cohort:
             return given * count if len(given) == 1 else given
         if self.content.grid is not None:
             return None
-        absolute = [has_hounsfield(name) for name in self.channels]
+        absolute = [has_hounsfield(name) and not self.any_contrast for name in self.channels]
         if any(absolute):
             self.samples = RangeSamples([case["case"] for case in self.cases])
             self._check_files()

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..synthesis.randomised import RandomisedCopyd
 from .cases import UNKNOWN, read_patch
 
 FOREGROUND = 0.75  # share of patches drawn around a structure, every structure as often as any other
@@ -81,11 +82,20 @@ class PatchPreprocessing(Compose):
         classes: K, background included.
         augmentation: of `image` and `label`; the label is not interpolated.
         shrink: see `RandPatchd`.
+        randomise: share of the patches that become copies of random contrast, see `RandomisedCopyd`; 0 for none.
+        pixdim: spacing of the patch, mm; for these.
     """
 
     def __init__(
-        self, size: Sequence[int], classes: int, augmentation: Compose, shrink: Sequence[int] = (1, 1, 1)
+        self,
+        size: Sequence[int],
+        classes: int,
+        augmentation: Compose,
+        shrink: Sequence[int] = (1, 1, 1),
+        randomise: float = 0.0,
+        pixdim: Sequence[float] = (1.0, 1.0, 1.0),
     ) -> None:
         wider = [math.ceil(WIDER * n) for n in size]
         cut = CenterSpatialCropd(["image", "label"], roi_size=tuple(size))
-        super().__init__([RandPatchd(wider, shrink), augmentation, cut, ToTargetd(classes)])
+        copies = [RandomisedCopyd(pixdim, classes=classes, prob=randomise)] if randomise > 0 else []
+        super().__init__([RandPatchd(wider, shrink), *copies, augmentation, cut, ToTargetd(classes)])

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from ..grid.network import BodyNetwork
-from ..launch.words import optional_number, truth
+from ..launch.words import number, optional_number, truth
 from ..learning.schedules import WarmCosineLR
 from ..pseudo_labels.objective import SegmentObjective
 from ..run.run import Run
@@ -52,6 +52,7 @@ class FineTraining:
         epochs, epoch_length, learning_rate: of each of the two stages; of no epochs, as many as the structures want.
         labeled_batch, unlabeled_batch: patches of a step from cases with and without a label.
         one_piece: of structures that are one piece in all labels that are the truth, keep the largest in predictions.
+        randomise: share of the patches that become copies of random contrast, see `PatchPreprocessing`.
     """
 
     def __init__(
@@ -68,10 +69,11 @@ class FineTraining:
         unlabeled_batch: int = 0,
         amp: bool = False,
         one_piece: bool = True,
+        randomise: float = 0.0,
     ) -> None:
         self.training_run, self.plan, self.cases, self.network = run, plan, cases, network
         self.augmentation, self.learning_rate, self.amp = augmentation, learning_rate, amp
-        self.pieces = truth("one_piece", one_piece)
+        self.pieces, self.randomise = truth("one_piece", one_piece), number("randomise", randomise)
         self.epochs = optional_number("fine_epochs", epochs, whole=True, least=1)
         self.epoch_length, self.batch = epoch_length, (labeled_batch, unlabeled_batch)
         self.name, self._untrained = NAME, copy.deepcopy(network)
@@ -157,7 +159,9 @@ class FineTraining:
         """Return a trainer on voxels that are so many times as large as the network's."""
         pixdim = [p * s for p, s in zip(self.network.pixdim.tolist(), shrink, strict=True)]
         changes = self.augmentation.on_voxels_of(pixdim)
-        preprocessing = PatchPreprocessing(self.network.window, self.cases.classes, changes, shrink)
+        preprocessing = PatchPreprocessing(
+            self.network.window, self.cases.classes, changes, shrink, self.randomise, pixdim
+        )
         dataset = Dataset(self.cases.cases, preprocessing)
         loader = two_stream_loader(
             self.training_run, dataset, self.cases.labeled, self.epoch_length, *self.batch, stream=5

@@ -50,6 +50,9 @@ SETTINGS: dict[str, Kind] = {
     "min_agreement": SHARE,
     "refine_labels": WEIGHT,
     "online_labels": TRUTH,
+    "copies": SHARE,
+    "restyle": choice("histogram", "amplitude") | NULL,
+    "randomise": SHARE,
     "refine_intensity": WEIGHT,
     "distillation_weight": WEIGHT,
     "prompt_dropout": SHARE,
@@ -73,3 +76,8 @@ def _fits(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"strides is {values['strides']}; wanted one for each of channels, which is {values['channels']}"
     else:
         yield from sizes_fit(values)
+    if values.get("copies", 0) > 0:  # what a copy shows is neither what was registered nor what SAM has seen
+        if values.get("online_labels"):
+            yield f"copies is {values['copies']}; wanted 0 with online_labels, which takes no stored label"
+        if values.get("distillation_weight", 0) > 0:
+            yield f"copies is {values['copies']}; wanted 0 with a distillation_weight above 0"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from monai.transforms import Compose
 from safetensors.torch import save_file
 
 from common.fine.cases import UNKNOWN, find_points
@@ -55,3 +56,21 @@ def test_larger_voxels_see_more_and_lie_where_the_label_s_do(tmp_path):
         draw.shrunk({"image": torch.ones(1, 12, 12, 12), "label": label})["image"], torch.ones(1, 6, 6, 12)
     )
     assert draw(case(tmp_path))["image"].shape == (1, 6, 6, 12)
+
+
+def test_a_share_of_patches_has_other_contrasts_and_their_label(tmp_path):
+    def draw(randomise: float) -> dict:
+        steps = PatchPreprocessing((8, 12, 8), 3, Compose([]), randomise=randomise, pixdim=(2.0, 2.0, 2.0))
+        steps.set_random_state(3)
+        return steps(case(tmp_path))
+
+    assert [type(step).__name__ for step in PatchPreprocessing((8, 12, 8), 3, Compose([])).transforms] == [
+        "RandPatchd",
+        "Compose",
+        "CenterSpatialCropd",
+        "ToTargetd",
+    ]
+    found = draw(1.0)
+    assert found["image"].shape == (1, 8, 12, 8) and found["target"].shape == (3, 8, 12, 8)
+    assert not torch.isin(found["image"], torch.tensor([0.0, 0.5, 1.0])).all()  # what the file has
+    assert torch.isin(draw(0.0)["image"], torch.tensor([0.0, 0.5, 1.0])).all()

@@ -47,6 +47,13 @@ def test_a_ct_has_one_range_measured_on_what_the_regime_opens(tmp_path):
     assert line in found.describe_plan()
 
 
+def test_a_ct_that_random_contrasts_are_made_of_has_percentiles_unless_a_range_is_given(tmp_path):
+    folder = write(tmp_path / "d", modality={"0": "CT"})
+    assert cohort(folder, randomise=0.5).grid.intensity_range == (None,)
+    assert cohort(folder, randomise=0.5, intensity_range="-100,50").grid.intensity_range == ((-100, 50),)
+    assert cohort(folder, randomise=0.0).grid.intensity_range == cohort(folder).grid.intensity_range != (None,)
+
+
 def test_files_are_looked_at_once(tmp_path, monkeypatch):
     found, opened = cohort(write(tmp_path / "d", modality={"0": "CT"})), []
     monkeypatch.setattr("common.data.cohort.require_sound", lambda *groups, **options: opened.append(groups))
