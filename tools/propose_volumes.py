@@ -71,7 +71,7 @@ def with_proposed(content: Any, chosen: Sequence[str]) -> dict[str, Any]:
     for case in chosen:
         image = inside(cases[case]["image"])
         drawn = cases[case].get("label")
-        name = PurePosixPath(image).name
+        name = PurePosixPath(image).name if image.endswith((".nii", ".nii.gz")) else f"{case}.nii.gz"
         training.append({"image": image, "label": inside(drawn) if drawn else f"{FOLDER}/{name}"})
     lists: dict[str, Any] = {"training": training}
     lists["unlabeled"] = [{"image": inside(case["image"])} for name, case in cases.items() if name not in chosen]
