@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import ignite.distributed as idist
 from ..errors import printable
 from ..files.atomic_write import write_atomic
 from ..launch.words import optional
+from ..processes import followed
 from ..pseudo_labels.work import settings_digest
 from .proposal import compare, propose
 from .reach import ScanReach
@@ -54,7 +56,7 @@ def choose_labelled(
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept.get("of") == key:
             return [str(case) for case in kept["atlas"]]
-    found = propose(ScanReach(images, channel), candidates, follow=followed("choosing the atlas"))
+    found = propose(ScanReach(images, channel), candidates, follow=partial(followed, description="choosing the atlas"))
     if idist.get_rank() == 0:
         write_atomic(file, json.dumps({"of": key, "atlas": found.chosen, "reach": found.reach}, indent=1) + "\n")
         print(
@@ -74,7 +76,9 @@ def tell_reach(images: Sequence[Mapping[str, Any]], atlases: Sequence[str], chan
     """Print how a single named atlas compares with other scans in reaching the rest, and which would be better."""
     if len(atlases) != 1 or len(images) < FEWEST or idist.get_rank() > 0:
         return
-    share, reach = compare(ScanReach(images, channel), atlases[0], followed("looking at the atlas"))
+    share, reach = compare(
+        ScanReach(images, channel), atlases[0], partial(followed, description="looking at the atlas")
+    )
     others = [case for case in reach if case != atlases[0]]
     line = (
         f"atlas {printable(atlases[0])}: its image reaches other scans better than {share:.0%} of {len(others)} that "
@@ -87,14 +91,3 @@ def tell_reach(images: Sequence[Mapping[str, Any]], atlases: Sequence[str], chan
             "(python -m tools.propose_volumes looks at all)"
         )
     print(line, flush=True)
-
-
-def followed(description: str) -> Any:
-    """Return what shows progress over a list under a description."""
-
-    def follow(work: list) -> Iterable:
-        from rich.progress import track
-
-        return track(work, description=description, disable=idist.get_rank() > 0)
-
-    return follow
