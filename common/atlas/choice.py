@@ -38,25 +38,22 @@ def split_ids(atlas: Any, candidates: Sequence[str]) -> list[str]:
     return [part.strip() for part in word.split(",") if part.strip()]
 
 
-def choose_labelled(
-    images: Sequence[Mapping[str, Any]], candidates: Sequence[str], folder: Path, channel: int | None = None
-) -> list[str]:
+def choose_labelled(scans: ScanReach, candidates: Sequence[str], folder: Path) -> list[str]:
     """Return the candidate that reaches the other scans best, as a list of one id.
 
     Args:
-        images: see `ScanReach`.
+        scans: knows the images.
         candidates: ids to choose from.
         folder: where the choice is kept; one of the same candidates among the same scans is not made again.
-        channel: see `ScanReach`.
     """
-    shape = tuple(images[0]["image"].shape)
-    key = settings_digest(sorted(candidates), sorted(item["case"] for item in images), shape, channel)
+    shape = tuple(scans.images[0]["image"].shape)
+    key = settings_digest(sorted(candidates), sorted(scans.index), shape, scans.channel, scans.coarse_steps)
     file = folder / CHOICE
     if file.is_file():
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept.get("of") == key:
             return [str(case) for case in kept["atlas"]]
-    found = propose(ScanReach(images, channel), candidates, follow=partial(followed, description="choosing the atlas"))
+    found = propose(scans, candidates, follow=partial(followed, description="choosing the atlas"))
     if idist.get_rank() == 0:
         write_atomic(file, json.dumps({"of": key, "atlas": found.chosen, "reach": found.reach}, indent=1) + "\n")
         print(
