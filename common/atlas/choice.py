@@ -49,10 +49,9 @@ def choose_labelled(scans: ScanReach, candidates: Sequence[str], folder: Path) -
     shape = tuple(scans.images[0]["image"].shape)
     key = settings_digest(sorted(candidates), sorted(scans.index), shape, scans.channel, scans.coarse_steps)
     file = folder / CHOICE
-    if file.is_file():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept.get("of") == key:
-            return [str(case) for case in kept["atlas"]]
+    kept = read_choice(file)
+    if kept.get("of") == key:
+        return [str(case) for case in kept["atlas"]]
     found = propose(scans, candidates, follow=partial(followed, description="choosing the atlas"))
     if idist.get_rank() == 0:
         write_atomic(file, json.dumps({"of": key, "atlas": found.chosen, "reach": found.reach}, indent=1) + "\n")
@@ -62,6 +61,14 @@ def choose_labelled(scans: ScanReach, candidates: Sequence[str], folder: Path) -
             flush=True,
         )
     return found.chosen
+
+
+def read_choice(file: Path) -> dict[str, Any]:
+    """Return the kept choice; nothing where there is none that can be read."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def forget_choice(folder: Path) -> None:
