@@ -57,7 +57,7 @@ class RegisteredFineCases(FineCases):
         if found is None:
             return torch.zeros((1, 0, 0, 0), dtype=torch.uint8), None
         to_grid = torch.linalg.inv(plain(seen.affine).double()) @ plain(image.affine).double()
-        box = self.box_on(found, torch.linalg.inv(to_grid), image.shape[1:])
+        box = self.box_on(tuple(found), torch.linalg.inv(to_grid), image.shape[1:])
         sure, label = sample_probabilities(pseudo, to_grid, box).max(0)
         return label.to(torch.uint8).masked_fill_(sure < SURE, UNKNOWN)[None], box
 
