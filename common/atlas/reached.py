@@ -13,6 +13,22 @@ REACHED = 0.5  # agreement (Dice) of independent opinions on a case, from which 
 FEWEST = 0.1  # share of the cases that have to be reached
 
 
+def describe_reached(quality: Mapping[str, float], atlases: Sequence[str]) -> tuple[str, bool]:
+    """Return a line on how many cases were reached, and whether these are enough: a tenth of them, one at least.
+
+    Args:
+        quality: case -> how far independent opinions on it agree, Dice; of one case at least.
+        atlases: their ids.
+    """
+    count = sum(value >= REACHED for value in quality.values())
+    names = f"atlas {atlases[0]}" if len(atlases) == 1 else f"{len(atlases)} atlases"
+    line = (
+        f"{printable(names)}: the label reaches {count} of {len(quality)} scans: independent registrations agree there "
+        f"by a Dice of {REACHED} or more (median {median(quality.values()):.2f})"
+    )
+    return line, count >= max(1, FEWEST * len(quality))
+
+
 def tell_reached(quality: Mapping[str, float], atlases: Sequence[str], force: bool = False) -> None:
     """Print how many cases were reached.
 
@@ -26,13 +42,8 @@ def tell_reached(quality: Mapping[str, float], atlases: Sequence[str], force: bo
     """
     if not quality:
         return
-    count = sum(value >= REACHED for value in quality.values())
-    names = f"atlas {atlases[0]}" if len(atlases) == 1 else f"{len(atlases)} atlases"
-    line = (
-        f"{printable(names)}: the label reaches {count} of {len(quality)} scans: independent registrations agree there "
-        f"by a Dice of {REACHED} or more (median {median(quality.values()):.2f})"
-    )
-    if count < max(1, FEWEST * len(quality)):
+    line, enough = describe_reached(quality, atlases)
+    if not enough:
         advice = (
             "label a scan that is like the others (python -m tools.propose_volumes says which), several (--atlas A,B), "
             "or train semisam_plus on those that are labelled"

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from monai.transforms import Compose
-from support.atlas.labeller import ATLAS, SIZE, Images, make
 
 from common.imaging.registration import total_ddf, warp
+from support.atlas.labeller import ATLAS, SIZE, Images, make
 from support.bundle.path import import_bundle
 
 module = import_bundle("rrl_medsam", "learning.transforms")
