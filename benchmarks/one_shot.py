@@ -30,15 +30,15 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "rrl_medsam"
 sys.path[:0] = [str(BUNDLE)]
 
+from scripts.common.atlas.bridges import hand_on  # noqa: E402
 from scripts.common.files.atomic_write import write_atomic  # noqa: E402
 from scripts.common.grid.native import ToNativeGridd  # noqa: E402
-from scripts.common.imaging.registration import folding_percent, total_ddf, warp  # noqa: E402
+from scripts.common.imaging.registration import folding_percent  # noqa: E402
 from scripts.common.pseudo_labels.opinions import fuse  # noqa: E402
 from scripts.common.pseudo_labels.refine import refine_by_intensity  # noqa: E402
 from scripts.common.serving.inferers import AffineTTAInferer  # noqa: E402
 from scripts.common.tensors import plain  # noqa: E402
 from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
-from scripts.labelling.bridges import hand_on  # noqa: E402
 
 # name -> (overrides of train.json, models a step trains)
 ROWS: dict[str, tuple[dict[str, Any], int]] = {
@@ -141,7 +141,8 @@ class Benchmark:
         self.initial = {k: v.clone() for k, v in network.state_dict().items()}
         self.measure("SAM features", plan.encode)
         labeller.resume = True
-        self.measure("affine", plan.align)
+        self.measure("atlas", labeller.choose)
+        self.measure("affine", labeller.align)
         self.folder = labeller.folder
         stage_1 = self.folder / "stage_1.pt"
         if not stage_1.exists():
@@ -160,7 +161,8 @@ class Benchmark:
 
     def choose(self) -> list[dict]:
         """Return the atlases and a seeded draw of unlabelled cases, the same for all atlases."""
-        atlases = [case for case in self.cohort.images if case["case"] in (self.arguments.atlas or [])]
+        named = {name for names in self.arguments.atlas or [] for name in names.split(",")}
+        atlases = [case for case in self.cohort.images if case["case"] in named]
         others = [case for case in self.cohort.images if case not in atlases]
         drawn = random.Random(self.arguments.seed).sample(others, self.arguments.unlabeled)
         return atlases + sorted(drawn, key=lambda case: case["case"])
@@ -171,9 +173,11 @@ class Benchmark:
         steps = self.arguments.steps * 2 // models
         folder = self.folder.parents[1] / "row"
         shutil.rmtree(folder, ignore_errors=True)
-        (folder / "labels" / self.folder.name).mkdir(parents=True)
-        for bank in ("registration", "bridges"):
-            (folder / "labels" / self.folder.name / bank).symlink_to((self.folder / bank).resolve())
+        folders = {self.folder, *(one.work.folder for one in self.labeller.registered)}
+        for one in folders:
+            (folder / "labels" / one.name).mkdir(parents=True, exist_ok=True)
+            for bank in ("registration", "bridges"):
+                (folder / "labels" / one.name / bank).symlink_to((one / bank).resolve())
         overrides = {**overrides, "epochs": max(1, steps // 50), "cache_dir": str(folder), "ckpt_dir": str(folder)}
         seed_epoch(self.arguments.seed, "build", 0)
         parser = self.parser(**overrides)
@@ -181,7 +185,7 @@ class Benchmark:
         parser["distillation"] = self.distillation
         given = name in ("atlas label only", "all true labels")
         if given:
-            labels = {self.labeller.atlas["case"]: self.labeller.atlas["label"][0]}
+            labels = {atlas.case: atlas.label[0] for atlas in self.labeller.atlases}
             labels |= self.true_labels() if name == "all true labels" else {}
             parser["labeller"] = GivenLabels(labels, [item["case"] for item in self.cohort.images])
         network, registration = parser.get_parsed_content("coarse"), parser.get_parsed_content("registration")
@@ -227,24 +231,26 @@ class Benchmark:
     def propagations(self) -> dict[str, list[dict]]:
         """Score what registration alone gives: copy, affine, network, instance optimisation, bridges' vote."""
         rows: dict[str, list[dict]] = {}
-        atlas, size = self.labeller.atlas, tuple(self.labeller.atlas["image"].shape[2:])
+        atlas = self.labeller.atlas
         start = time.process_time()
         spent = {"affine": 0.0, "network": 0.0, "instance": 0.0, "bridges": 0.0}
         bridges, steps = self.labeller.bridge_volumes(), self.labeller.bridge_steps
         for item in self.tests():
-            fixed, inside = plain(item["image"]).float()[None], self.labeller.inside(item["image"])
+            fixed, inside = self.labeller.view(item)
             start = time.process_time()
-            affine = self.labeller.find_affine(fixed, inside)
+            affine = atlas.find_affine(fixed, inside)
             spent["affine"] += time.process_time() - start
             start = time.process_time()
-            velocities = self.labeller.velocities(fixed, affine, inside)
+            velocities = atlas.velocities(fixed, affine, inside)
             spent["instance"] += time.process_time() - start
-            labels = {"copy": atlas["label"][0], "affine": warp(atlas["label"], total_ddf(affine, None, size))[0]}
+            labels = {"copy": atlas.label[0], "affine": atlas.aligned(affine)[1]}
             folding = {}
             for name, velocity in velocities.items():
-                labels[name], ddf = self.labeller.propagate(affine, velocity, inside)
+                labels[name], ddf = atlas.propagate(affine, velocity, inside)
                 folding[name] = float(folding_percent(ddf))
             start = time.process_time()
+            if len(self.labeller.atlases) > 1:
+                labels["instance"], folding["instance"] = self.labeller.propagated(item["image"])
             handed = [hand_on(fixed, image, label, steps, inside=inside) for _, image, label in bridges]
             labels["bridges"] = fuse([labels["instance"], *handed])
             spent["bridges"] += time.process_time() - start
@@ -273,11 +279,11 @@ class Benchmark:
                     views = AffineTTAInferer(4)(image, network).exp()[0]
                 row["dice+tta"] = self.score(item, views, distances=False)["dice"]
                 row["dice+tta+intensity"] = self.score(item, refine_by_intensity(image[0], views), False)["dice"]
-                inside = self.labeller.inside(item["image"])
-                affine = self.labeller.find_affine(image, inside)
-                velocity = self.labeller.velocities(image, affine, inside)["instance"]
-                guided_velocity = self.labeller.guide(image, affine, velocity, once, 60, inside)
-                label, _ = self.labeller.propagate(affine, guided_velocity, inside)
+                inside, atlas = self.labeller.inside(item["image"]), self.labeller.atlas
+                affine = atlas.find_affine(image, inside)
+                velocity = atlas.velocities(image, affine, inside)["instance"]
+                guided_velocity = atlas.guide(image, affine, velocity, once, 60, inside)
+                label, _ = atlas.propagate(affine, guided_velocity, inside)
                 row["dice of guided propagation"] = self.score(item, label, distances=False)["dice"]
             scores.append(row)
         return scores
@@ -285,7 +291,11 @@ class Benchmark:
 
 def main() -> None:
     parser = options(__doc__.splitlines()[0], "folder for registrations and features")
-    parser.add_argument("--atlas", action="append", help="case id; may be given several times; default: the medoid")
+    parser.add_argument(
+        "--atlas",
+        action="append",
+        help="case id, or ids of several atlases as A,B; may be given several times; default: the proposal",
+    )
     parser.add_argument("--rows", default="", help="comma-separated names; default: all")
     parser.add_argument(
         "--steps", type=int, default=600, help="steps of a two-model row; a one-model row gets twice as many"
@@ -300,7 +310,7 @@ def main() -> None:
     shared: dict[str, Any] = {}
     for atlas in arguments.atlas or [None]:
         benchmark = Benchmark(arguments, atlas, shared)
-        name = benchmark.labeller.atlas["case"]
+        name = ",".join(atlas.case for atlas in benchmark.labeller.atlases)
         rows = results["atlases"].setdefault(name, {"rows": {}, "costs": {}})
         if "propagation: copy" not in rows["rows"]:
             rows["rows"] |= benchmark.propagations()

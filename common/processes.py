@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -14,6 +16,7 @@ T = TypeVar("T")
 
 # torch's own 10 to 30 minutes are over while one process registers its share or scores, and the others wait
 PATIENCE = timedelta(days=1)
+LOG_INTERVAL = 30.0  # seconds between two lines of a log file
 
 
 def join_processes(backend: str, device: torch.device | str) -> None:
@@ -47,7 +50,29 @@ def together(own: Iterable[T], description: str | None = None) -> Iterator[T]:
     Args:
         description: of a progress line, which the first process shows; None for no line.
     """
-    from rich.progress import track  # not where a bundle only predicts, as in MONAI Deploy
-
-    yield from own if description is None else track(own, description=description, disable=idist.get_rank() > 0)
+    yield from own if description is None else followed(list(own), description)
     idist.barrier()
+
+
+def followed(work: Sequence[T], description: str) -> Iterator[T]:
+    """Yield what is to be done under its progress, with the time left: a live line on a terminal, in a log file a line
+    every half a minute. Only the first process shows it."""
+    if idist.get_rank() > 0:
+        yield from work
+        return
+    if sys.stdout.isatty():
+        from rich.progress import track  # not where a bundle only predicts, as in MONAI Deploy
+
+        yield from track(work, description=description)
+        return
+    start = said = time.monotonic()
+    for done, one in enumerate(work):
+        now = time.monotonic()
+        if done and now - said >= LOG_INTERVAL:
+            left = timedelta(seconds=round((now - start) / done * (len(work) - done)))
+            print(f"{description}  {done} of {len(work)}  left {left}", flush=True)
+            said = now
+        yield one
+    if work:
+        spent = timedelta(seconds=round(time.monotonic() - start))
+        print(f"{description}  {len(work)} of {len(work)}  in {spent}", flush=True)

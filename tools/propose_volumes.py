@@ -15,6 +15,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,18 +47,17 @@ def read_scans(directory: Path, datalist: str) -> Any:
 
 def load_scans(content: Any, max_voxels: int | None) -> tuple[Any, list[dict[str, Any]]]:
     """Return the planned grid and all training and unlabelled scans on it, [{"case", "image" [C, H, W, D]}]."""
-    from rich.progress import track
-
     from common.data.checks import require_sound
     from common.data.cohort import Cohort
     from common.data.selection import strip_labels
     from common.grid.preprocessing import ImagePreprocessing
+    from common.processes import followed
 
     cohort = Cohort(None, content) if max_voxels is None else Cohort(None, content, max_voxels=max_voxels)
     cohort.cases = strip_labels(content.training + content.unlabeled)
     require_sound(cohort.cases, label_values=cohort.labels, dataset_dir=content.directory)
     preprocessing = ImagePreprocessing(cohort.grid)
-    return cohort.grid, [preprocessing(dict(case)) for case in track(cohort.cases, description="loading scans")]
+    return cohort.grid, [preprocessing(dict(case)) for case in followed(cohort.cases, "loading scans")]
 
 
 def with_proposed(content: Any, chosen: Sequence[str]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def with_proposed(content: Any, chosen: Sequence[str]) -> dict[str, Any]:
     for case in chosen:
         image = inside(cases[case]["image"])
         drawn = cases[case].get("label")
-        name = PurePosixPath(image).name
+        name = PurePosixPath(image).name if image.endswith((".nii", ".nii.gz")) else f"{case}.nii.gz"
         training.append({"image": image, "label": inside(drawn) if drawn else f"{FOLDER}/{name}"})
     lists: dict[str, Any] = {"training": training}
     lists["unlabeled"] = [{"image": inside(case["image"])} for name, case in cases.items() if name not in chosen]
@@ -126,12 +126,12 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from common.atlas.choice import followed
     from common.atlas.proposal import propose
     from common.atlas.reach import ScanReach
     from common.errors import InputError, printable
     from common.files.atomic_write import write_atomic
     from common.launch.words import place
+    from common.processes import followed
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=place, metavar="DIR", help="folder with a dataset.json, or of scans")
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     size, spacing = (" x ".join(f"{n:.3g}" for n in values) for values in (grid.spatial_size, grid.pixdim))
     print(f"{len(images)} scans on {size} voxels of {spacing} mm")
-    found = propose(ScanReach(images), ids, given.count, followed("registering"))
+    found = propose(ScanReach(images), ids, given.count, partial(followed, description="registering"))
     write_atomic(output, json.dumps(with_proposed(content, found.chosen), indent=1) + "\n")
     table = Table(
         title=f"{len(found.reach)} of {len(ids)} scans looked at closely, each registered to {len(found.targets)}"

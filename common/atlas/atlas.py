@@ -92,11 +92,13 @@ class Atlas:
             )[0]
         return found
 
-    def similarity(self, fixed: Tensor, affine: Tensor, velocity: Tensor, inside: Tensor) -> float:
-        """Return the mean local correlation of the registered atlas with an image."""
+    def similarity(self, fixed: Tensor, affine: Tensor, velocity: Tensor, inside: Tensor) -> Tensor:
+        """Return the squared local correlation of the registered atlas with an image, [1, H, W, D] in [0, 1], and NaN
+        where either was not scanned."""
         ddf = total_ddf(affine, integrate(velocity[None].to(affine.device), self.size), self.size)
         warped, known = warp_known(self.grey(self.image), ddf, unless_all(inside), self.known)
-        return -float(LocalNCCLoss()(warped, self.grey(fixed), known))
+        found = LocalNCCLoss().correlation(warped, self.grey(fixed), known)
+        return found if known is None else found.where(known[:, 0] > 0, torch.nan)
 
     def propagate(self, affine: Tensor, velocity: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """Return the label under an affine and a velocity, and the ddf [1, 3, H, W, D], voxels.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import ignite.distributed as idist
 from ..errors import printable
 from ..files.atomic_write import write_atomic
 from ..launch.words import optional
+from ..processes import followed
 from ..pseudo_labels.work import settings_digest
 from .proposal import compare, propose
 from .reach import ScanReach
@@ -36,25 +38,21 @@ def split_ids(atlas: Any, candidates: Sequence[str]) -> list[str]:
     return [part.strip() for part in word.split(",") if part.strip()]
 
 
-def choose_labelled(
-    images: Sequence[Mapping[str, Any]], candidates: Sequence[str], folder: Path, channel: int | None = None
-) -> list[str]:
+def choose_labelled(scans: ScanReach, candidates: Sequence[str], folder: Path) -> list[str]:
     """Return the candidate that reaches the other scans best, as a list of one id.
 
     Args:
-        images: see `ScanReach`.
+        scans: knows the images.
         candidates: ids to choose from.
         folder: where the choice is kept; one of the same candidates among the same scans is not made again.
-        channel: see `ScanReach`.
     """
-    shape = tuple(images[0]["image"].shape)
-    key = settings_digest(sorted(candidates), sorted(item["case"] for item in images), shape, channel)
+    shape = tuple(scans.images[0]["image"].shape)
+    key = settings_digest(sorted(candidates), sorted(scans.index), shape, scans.channel, scans.coarse_steps)
     file = folder / CHOICE
-    if file.is_file():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept.get("of") == key:
-            return [str(case) for case in kept["atlas"]]
-    found = propose(ScanReach(images, channel), candidates, follow=followed("choosing the atlas"))
+    kept = read_choice(file)
+    if kept.get("of") == key:
+        return [str(case) for case in kept["atlas"]]
+    found = propose(scans, candidates, follow=partial(followed, description="choosing the atlas"))
     if idist.get_rank() == 0:
         write_atomic(file, json.dumps({"of": key, "atlas": found.chosen, "reach": found.reach}, indent=1) + "\n")
         print(
@@ -63,6 +61,14 @@ def choose_labelled(
             flush=True,
         )
     return found.chosen
+
+
+def read_choice(file: Path) -> dict[str, Any]:
+    """Return the kept choice; nothing where there is none that can be read."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def forget_choice(folder: Path) -> None:
@@ -74,7 +80,9 @@ def tell_reach(images: Sequence[Mapping[str, Any]], atlases: Sequence[str], chan
     """Print how a single named atlas compares with other scans in reaching the rest, and which would be better."""
     if len(atlases) != 1 or len(images) < FEWEST or idist.get_rank() > 0:
         return
-    share, reach = compare(ScanReach(images, channel), atlases[0], followed("looking at the atlas"))
+    share, reach = compare(
+        ScanReach(images, channel), atlases[0], partial(followed, description="looking at the atlas")
+    )
     others = [case for case in reach if case != atlases[0]]
     line = (
         f"atlas {printable(atlases[0])}: its image reaches other scans better than {share:.0%} of {len(others)} that "
@@ -87,14 +95,3 @@ def tell_reach(images: Sequence[Mapping[str, Any]], atlases: Sequence[str], chan
             "(python -m tools.propose_volumes looks at all)"
         )
     print(line, flush=True)
-
-
-def followed(description: str) -> Any:
-    """Return what shows progress over a list under a description."""
-
-    def follow(work: list) -> Iterable:
-        from rich.progress import track
-
-        return track(work, description=description, disable=idist.get_rank() > 0)
-
-    return follow

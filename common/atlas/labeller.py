@@ -99,7 +99,7 @@ class AtlasLabeller:
         """The labelled scans; theirs are the only training labels that are ever opened."""
         order = [item["case"] for item in self.cohort.images]
         found = []
-        for case in self.cohort.choose_atlases(self.images, self.root, self.channel):
+        for case in self.cohort.choose_atlases(self.images, self.root, self.channel, self.coarse_steps):
             label = plain(self.label_transform({"label": case["label"]})["label"]).float()
             image = plain(self.images[order.index(case["case"])]["image"]).float()
             found.append(
@@ -217,9 +217,11 @@ class AtlasLabeller:
         """
         labels, folding = zip(*(one.labels(case, fixed, inside, own) for one in self.registered), strict=True)
         each = [fuse(found) for found in labels]
-        similarity = [one.similarity(case) for one in self.registered]
-        fused = fuse_by_similarity(each, similarity)
-        return Direct(fused, labels[0] if len(labels) == 1 else each, max(similarity), max(folding))
+        similarity = max(one.similarity(case) for one in self.registered)
+        if len(each) == 1:
+            return Direct(each[0], labels[0], similarity, max(folding))
+        maps = [one.similarity_map(case, fixed, inside) for one in self.registered]
+        return Direct(fuse_by_similarity(each, maps), each, similarity, max(folding))
 
     def hand_on(self) -> None:
         """Let the bridges vote on every other case; `handed` keeps the mean of their labels and how far they agree."""

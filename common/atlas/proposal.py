@@ -14,7 +14,7 @@ from .reach import Reached, ScanReach
 
 TARGETS = 8  # scans that every other one is registered to
 FIRST = 4  # of these, to begin with
-FEW = 12  # candidates that are looked at closely
+FEW = 8  # candidates that are looked at closely
 FOR_EACH = 4  # more of them, for each scan that is wanted beside the first
 
 # name -> number, the larger the better; in the first look, and in the close one
@@ -48,7 +48,7 @@ def propose(
 ) -> Proposal:
     """Choose the candidates whose registrations to the other scans look best, and have to change least.
 
-    All are brought to 4 of 8 drawn scans by an affine; the best dozen to all 8 by a deformation, too. How alike the
+    All are brought to 4 of 8 drawn scans by an affine; the best 8 to all of them by a deformation, too. How alike the
     images become, how little the size changes and how little has to bend are ranked for each of the 8 among the
     candidates, so that one scan of another contrast or field of view decides nothing; the mean rank decides. Over
     all pairs of three data sets it orders atlases by the Dice that they reach (Spearman .7 to .8), where the
@@ -82,7 +82,7 @@ def propose(
 
 
 def compare(scans: ScanReach, case: str, follow: Callable[[list], Iterable] = iter) -> tuple[float, dict[str, float]]:
-    """Return the share of up to 11 other scans that a given one is better than in reaching 8, and theirs, best first.
+    """Return the share of up to 7 other scans that a given one is better than in reaching 8, and theirs, best first.
 
     By affines alone: this judges a choice that was made, in less than a minute.
     """

@@ -60,8 +60,8 @@ class RegisteredAtlas:
             known = self.bank.load(case)
             affine = known["affine"][None].to(fixed.device)
             found = self.atlas.velocities(fixed, affine, inside)
-            similarity = self.atlas.similarity(fixed, affine, trusted(found), inside)
-            self.bank.save(case, {**known, **found}, similarity=similarity)
+            similarity = self.atlas.similarity(fixed, affine, trusted(found), inside).nanmean()
+            self.bank.save(case, {**known, **found}, similarity=float(similarity))
 
     def _is_registered(self, case: str) -> bool:
         return self.work.resume and "similarity" in self.bank.judgement(case)
@@ -69,6 +69,11 @@ class RegisteredAtlas:
     def similarity(self, case: str) -> float:
         """Return the mean local correlation that the registration to a case came to."""
         return self.bank.judgement(case)["similarity"]
+
+    def similarity_map(self, case: str, fixed: Tensor, inside: Tensor) -> Tensor:
+        """Return the squared local correlation of the registered atlas with a case, see `Atlas.similarity`."""
+        velocity = trusted(self.bank.load(case)).to(fixed.device)
+        return self.atlas.similarity(fixed, self.affine(case), velocity, inside)
 
     def affine(self, case: str) -> Tensor:
         """Return the affine [1, 3, 4] to a case; none was found to an atlas, whose is the identity."""

@@ -44,13 +44,8 @@ class LocalNCCLoss(nn.Module):
         maps = self._band(w, maps.device) @ maps
         return (self._band(h, maps.device) @ maps.reshape(n, h, w * d)).reshape(n, h, w, d)
 
-    def per_case(self, pred: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-        """Return the loss of each case, [B]; pred and target are [B, 1, H, W, D].
-
-        Args:
-            known: [B, 1, H, W, D] in [0, 1], 0 where a volume was not scanned: neither windows nor the mean see it.
-                None: all was.
-        """
+    def correlation(self, pred: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return the squared correlation in the window around each voxel, [B, H, W, D]; see `per_case`."""
         pred, target = pred.float()[:, 0], target.float()[:, 0]
         maps = [target, pred, target * target, pred * pred, target * pred]
         if known is not None:
@@ -63,8 +58,18 @@ class LocalNCCLoss(nn.Module):
         cross = tp - p * t / volume
         t_var = (t2 - t * t / volume).clamp_min(self.smooth_dr)
         p_var = (p2 - p * p / volume).clamp_min(self.smooth_dr)
-        ncc = (cross * cross + self.smooth_nr) / (t_var * p_var + self.smooth_dr)
+        return (cross * cross + self.smooth_nr) / (t_var * p_var + self.smooth_dr)
+
+    def per_case(self, pred: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return the loss of each case, [B]; pred and target are [B, 1, H, W, D].
+
+        Args:
+            known: [B, 1, H, W, D] in [0, 1], 0 where a volume was not scanned: neither windows nor the mean see it.
+                None: all was.
+        """
+        ncc = self.correlation(pred, target, known)
         if known is not None:
+            known = known.float()[:, 0]
             return -(ncc * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1.0)
         return -ncc.flatten(1).mean(1)
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..tensors import known_share
 
-STEEP = 16  # power of the similarity
+OF_ALL, OF_PLACE = 16, 8  # powers of the similarity
+LEAST = 1e-3  # similarity that nothing falls below, so that there is something to divide by
 
 
 def fuse(opinions: Sequence[Tensor]) -> Tensor:
@@ -53,21 +55,29 @@ def agreement(first: Tensor, second: Tensor, classes: Iterable[int] | None = Non
     return sum(scores.values()) / len(scores) if scores else 0.0
 
 
-def fuse_by_similarity(opinions: Sequence[Tensor], similarity: Sequence[float]) -> Tensor:
+def fuse_by_similarity(opinions: Sequence[Tensor], similarity: Sequence[Tensor]) -> Tensor:
     """Return the mean of probabilities [K, H, W, D] of one case, weighted by how alike it is to what each comes from.
 
-    So steeply that the most similar one decides where others lie behind (left atrium, three atlases, 12 scans: Dice
-    .744, the mean .677, the mean weighted by mutual agreement .680, the best one of each scan .752).
+    By the 16th power of the similarity of the whole, and the 8th of that around a voxel: where one is clearly more
+    alike it decides, for a case or for a place in it (locally weighted voting: Artaechevarria et al., IEEE TMI 2009).
+    Of three atlases it makes better labels than the mean: left atrium .733 for .677, hippocampus .811 for .795, 13
+    abdominal organs .508 for .459 (docs/one_shot.md).
 
     Args:
-        similarity: of each opinion's image to the case, registered, [0, 1].
+        similarity: of the image that each opinion comes from, registered to the case, [1, H, W, D] in [0, 1]; NaN where
+            that is not known.
     """
     if len(opinions) == 1:
         return opinions[0]
-    most = max(max(similarity), 1e-6)
-    weights = [(max(one, 0.0) / most) ** STEEP for one in similarity]
-    mean = sum(weights) / len(weights)
-    return fuse([one * (weight / mean) for one, weight in zip(opinions, weights, strict=True)])
+    whole = [float(one.nanmean().nan_to_num(0.0)) for one in similarity]
+    most = max(max(whole), LEAST)
+    weights = []
+    for opinion, one, mean in zip(opinions, similarity, whole, strict=True):
+        near = F.avg_pool3d(one.nan_to_num(mean)[None], 3, stride=1, padding=1, count_include_pad=False)[0]
+        weight = (max(mean, LEAST) / most) ** OF_ALL * (near.clamp_min(LEAST) / most) ** OF_PLACE
+        weights.append(weight * (known_share(opinion, 0) > 0.5))
+    total = torch.stack(weights).sum(0).clamp_min(torch.finfo(torch.float32).tiny)
+    return fuse([one * (weight * len(opinions) / total) for one, weight in zip(opinions, weights, strict=True)])
 
 
 def select_by_quality(quality: Mapping[str, float], keep: float, least: float = 0.0) -> list[str]:

@@ -48,3 +48,11 @@ def test_none_leaves_before_the_last_is_done(monkeypatch):
     monkeypatch.setattr(processes.distributed, "destroy_process_group", lambda: events.append("left"))
     part_processes()
     assert events == ["barrier", "left"]
+
+
+def test_a_log_file_gets_a_line_every_half_minute_with_the_time_left(monkeypatch, capsys):
+    now = iter([0, 0, 20, 40, 60, 80])  # at the start, before each of four items, at the end
+    monkeypatch.setattr(processes.time, "monotonic", lambda: next(now))
+    assert list(processes.followed(["a", "b", "c", "d"], "registration")) == ["a", "b", "c", "d"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["registration  2 of 4  left 0:00:40", "registration  4 of 4  in 0:01:20"]

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from .common.atlas.choice import choose_labelled, forget_choice, split_ids, tell_reach
+from .common.atlas.reach import ScanReach
 from .common.data.checks import require_sound
 from .common.data.cohort import Cohort
 from .common.data.datalist import Case, Datalist
@@ -62,17 +63,17 @@ class OneShotCohort(Cohort):
         return [{key: case[key] for key in ("case", "image", "label") if key in case} for case in self.with_atlases()]
 
     def choose_atlases(
-        self, images: Sequence[Mapping[str, Tensor]], folder: Path, channel: int | None = None
+        self, images: Sequence[Mapping[str, Tensor]], folder: Path, channel: int | None = None, coarse_steps: int = 80
     ) -> list[dict[str, Any]]:
         """Return the atlases, choosing the candidate that reaches the other scans best where none was named.
 
         Args:
             images: items {"case", "image" [C, H, W, D]} in the order of `self.images`.
             folder: where the choice is kept for whoever goes on with this run.
-            channel: of the images, that is compared; None: the mean of all.
+            channel, coarse_steps: see `ScanReach`.
         """
         if not self.atlases:
-            best = choose_labelled(images, self.candidates, folder, channel)
+            best = choose_labelled(ScanReach(images, channel, coarse_steps), self.candidates, folder)
             atlases = few_labeled(self.content, None, labeled=best, kind="atlas")[0]
             require_sound(atlases, label_values=self.labels, dataset_dir=self.content.directory, needs_foreground=best)
             self.atlases = atlases

@@ -48,7 +48,7 @@ def test_training_leaves_model_scores_and_report(trained):
     found = files_below(folder)
     checkpoints = {"ckpt/register.checkpoint.pt", "ckpt/train.checkpoint.pt"}
     assert {name for name in found if not name.startswith("cache/")} == RESULTS | checkpoints
-    assert "sam is null" in said and "label-free medoid of 5" in said
+    assert "sam is null" in said and "of 5 labelled training cases it reaches" in said
     assert "label propagation" in said and "overall" in said and "mean of 2 cases never seen" in said
     assert f"model:  {folder}/ckpt/model.pt" in said and f"report: {folder}/output/report.html" in said
     losses = logged_losses(folder / "output")

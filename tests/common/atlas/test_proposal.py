@@ -71,8 +71,8 @@ def test_many_candidates_are_looked_at_quickly_first():
             return Reached(good, good if deform else None, -good, -good if deform else None)
 
     found = propose(Fake(), list(Fake.index))
-    assert found.chosen == ["c07"] and len(found.reach) == 12
-    assert asked.count(False) <= 40 * 4 and asked.count(True) <= 12 * 8
+    assert found.chosen == ["c07"] and len(found.reach) == 8
+    assert asked.count(False) <= 40 * 4 and asked.count(True) <= 8 * 8
 
 
 def test_one_that_is_named_is_told_to_be_unlike_the_others(scans, capsys):

@@ -9,7 +9,13 @@ from torch.nn import functional as F
 
 from common.errors import InputError
 from common.imaging.morphology import dilate, erode, gaussian_smooth
-from common.pseudo_labels.opinions import agreement, fuse, select_by_quality
+from common.pseudo_labels.opinions import (
+    agreement,
+    agreement_by_class,
+    fuse,
+    fuse_by_similarity,
+    select_by_quality,
+)
 from common.pseudo_labels.refine import RefineIntensityd, refine_by_intensity
 from common.pseudo_labels.store import PseudoLabelBank
 
@@ -181,3 +187,40 @@ def test_what_is_of_no_class_stays_so():
     refined = refine_by_intensity(image, label)
     assert refined[..., 6:].abs().max() == 0
     torch.testing.assert_close(refined[..., :6].sum(0), torch.ones(10, 10, 6))
+
+
+def test_the_opinion_of_what_is_most_alike_decides_in_the_whole_and_place_by_place():
+    first, second = (torch.tensor([1.0 - p, p]).view(2, 1, 1, 1).expand(2, 4, 4, 8) for p in (0.9, 0.2))
+    high, low = torch.full((1, 4, 4, 8), 0.6), torch.full((1, 4, 4, 8), 0.3)
+    fused = fuse_by_similarity([first, second], [high, low])
+    torch.testing.assert_close(fused, first.contiguous(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(fused.sum(0), torch.ones(4, 4, 8))
+    mixed = torch.cat([high[..., :4], low[..., :4]], dim=-1)
+    fused = fuse_by_similarity([first, second], [mixed, mixed.flip(-1)])
+    assert (fused[1, ..., :3] > 0.85).all() and (fused[1, ..., 5:] < 0.25).all()
+    torch.testing.assert_close(fuse_by_similarity([first, second], [high, high])[1], torch.full((4, 4, 8), 0.55))
+
+
+def test_where_an_opinion_knows_nothing_the_other_one_alone_is_heard():
+    first = torch.tensor([0.1, 0.9]).view(2, 1, 1, 1).expand(2, 4, 4, 8).clone()
+    second = torch.tensor([0.8, 0.2]).view(2, 1, 1, 1).expand(2, 4, 4, 8).clone()
+    first[..., 6:] = 0
+    alike = torch.full((1, 4, 4, 8), 0.6)
+    alike[..., 6:] = torch.nan
+    fused = fuse_by_similarity([first, second], [alike, torch.full((1, 4, 4, 8), 0.5)])
+    torch.testing.assert_close(fused[..., 6:], second[..., 6:])
+    assert not fused.isnan().any()
+    assert fuse_by_similarity([first], [alike]) is first
+
+
+def test_what_neither_opinion_has_is_no_agreement_where_it_has_to_be_there():
+    label = torch.zeros(3, 2, 2, 2)
+    label[1] = 1
+    assert agreement(label, label) == 1 and agreement(label, label, [1, 2]) == 0.5
+    assert agreement_by_class(label, label, [1, 2]) == {1: 1.0, 2: 0.0}
+
+
+def test_the_best_is_kept_however_bad_and_others_only_from_a_quality_on():
+    quality = {"a": 0.9, "b": 0.6, "c": 0.4, "d": 0.3}
+    assert select_by_quality(quality, 1.0, 0.5) == ["a", "b"]
+    assert select_by_quality(quality, 0.25, 0.95) == ["a"]

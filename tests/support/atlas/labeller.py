@@ -75,7 +75,7 @@ def make(images, folder, atlases=(ATLAS,), **changes):
         images=[{"case": item["case"], "image": f"/{item['case']}.nii.gz"} for item in images.items],
         labels={0: "background", 1: "body", 2: "core"},
         grid=Grid(SIZE, (1, 1, 1), (0, 1, 2)),
-        choose_atlases=lambda images, folder, channel: [
+        choose_atlases=lambda images, folder, *settings: [
             {"case": case, "image": f"/{case}.nii.gz", "label": f"/labels/{case}.nii.gz"} for case in atlases
         ],
         forget_choice=lambda folder: None,
