@@ -14,7 +14,7 @@ from .common.atlas.labeller import AtlasLabeller
 from .common.atlas.reached import describe_reached
 from .common.launch.words import optional, truth
 
-MOST_LABELLED = 4  # up to so many labelled cases it is on unless it is asked for
+MOST_LABELLED = 2  # up to so many labelled cases it is on by itself; with four it did harm (docs/few_label.md)
 BRIDGES = 5  # of a single labelled case; several judge one another, and bridges would cost more than they do
 
 
