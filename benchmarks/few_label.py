@@ -31,6 +31,7 @@ sys.path[:0] = [str(BUNDLE)]
 
 from scripts.common.files.atomic_write import write_atomic  # noqa: E402
 from scripts.common.imaging.solid import smooth_and_keep_largest  # noqa: E402
+from scripts.common.pseudo_labels.opinions import agreement  # noqa: E402
 from scripts.common.tensors import plain  # noqa: E402
 from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
 from scripts.generalists.consultation import combine  # noqa: E402
@@ -40,11 +41,13 @@ MOBILE = {"generalist": "mobile_sam", "generalist_image_size": 512}
 LITE = {"generalist": "lite_medsam", "generalist_image_size": 128}
 BOTH = {"generalist": ["mobile_sam", "lite_medsam"], "generalist_image_size": [512, 128]}
 NOBODY = {"generalist": None}
+REGISTERED = {"labels_from_registration": True, "registered::resume": True}  # draws are nested: only new pairs are done
 # name -> overrides of train.json
 PLAIN = "plain UNet"
 ROWS: dict[str, dict[str, Any]] = {
     PLAIN: {"method": "supervised", **NOBODY, "unlabeled_batch": 0},
     **{method: {"method": method, **NOBODY} for method in METHODS},
+    **{f"{method} + registration": {"method": method, **NOBODY, **REGISTERED} for method in METHODS},
     **{f"{method} + mobile_sam": {"method": method, **MOBILE} for method in METHODS},
     **{f"{method} + lite_medsam": {"method": method, **LITE} for method in METHODS},
     **{f"{method} + both": {"method": method, **BOTH} for method in METHODS},
@@ -64,6 +67,7 @@ class Benchmark:
         self.images = {case["case"]: transform({"image": case["image"]})["image"] for case in cohort.cases}
         test = parser.get_parsed_content("validate::dataset")
         self.test = [test[index] for index in range(min(len(test), arguments.test_cases or len(test)))]
+        self.training = [case for case in cohort.content.training if "label" in case]
         self.values = cohort.grid.label_values
         self.known: dict[str, Tensor] = {}
 
@@ -73,7 +77,7 @@ class Benchmark:
         fixed: dict[str, Any] = {
             "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "output_dir": str(row),
             "ckpt_dir": str(row), "cache_dir": str(self.work), "epochs": epochs, "epoch_length": 50,
-            "save_every": 10**6, "answer_cases": arguments.answer_cases,
+            "save_every": 10**6, "labels_from_registration": False, "answer_cases": arguments.answer_cases,
             "generalist_from": 1 + max(1, epochs // 2), "answer_every": max(1, epochs // 4),
         }  # fmt: skip
         return row_parser(BUNDLE, arguments, fixed, overrides)
@@ -101,11 +105,17 @@ class Benchmark:
         start = time.process_time()
         plan = parser.get_parsed_content("plan")
         answers = plan.answers
+        plan.register()
+        registered = time.process_time()
         plan.try_generalists()
         plan.embed()
         embedded = time.process_time()
         parser.get_parsed_content("train::trainer").run()
-        cost = {"embed": embedded - start, "train": time.process_time() - embedded}
+        cost = {
+            "registration": registered - start,
+            "embed": embedded - registered,
+            "train": time.process_time() - embedded,
+        }
         network = parser.get_parsed_content("network").eval()
         heard = [case for case in answers.answered if answers.judgement(case)["weight"] > 0]
         return {
@@ -113,8 +123,21 @@ class Benchmark:
             "labeled": [case["case"] for case in cohort.labeled],
             "answers": {"asked": len(answers.answered), "heard": len(heard)},
             "trial": plan.trial.summary(),
+            "registered": self.judge(plan.registered),
             "cases": self.score(network, parser.get_parsed_content("inferer"), answers.panel),
         }
+
+    def judge(self, registered: Any) -> dict[str, Any]:
+        """Return how good the labels from registration are: their Dice on the grid, of all and of those learnt from."""
+        if not registered.on:
+            return {}
+        truth = {case["case"]: case["label"] for case in self.training if case["case"] in registered.unlabeled}
+        found = {}
+        for case, path in truth.items():
+            if case not in self.known:
+                self.known[case] = self.label_transform({"label": path})["label"]
+            found[case] = agreement(registered.labels.load(case)["label"], plain(self.known[case]))
+        return {"selected": registered.selected, "quality": registered.quality(), "dice": found}
 
     @torch.no_grad()
     def score(self, network: torch.nn.Module, inferer: Any, panel: Any) -> list[dict[str, Any]]:

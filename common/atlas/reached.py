@@ -17,22 +17,16 @@ def reaches(by_label: Mapping[str, float]) -> bool:
     return any(value >= REACHED for value in by_label.values())
 
 
-def tell_reached(
-    judged: Mapping[str, Mapping[str, float]], names: Mapping[int, str], atlases: Sequence[str], force: bool = False
-) -> None:
-    """Print how many cases each label reached.
+def describe_reached(
+    judged: Mapping[str, Mapping[str, float]], names: Mapping[int, str], atlases: Sequence[str]
+) -> tuple[str, bool]:
+    """Return a line on how many cases each label reached, and whether that is enough: one label, a tenth of the cases.
 
     Args:
-        judged: case -> class as text -> how far independent opinions agree on it, Dice.
+        judged: case -> class as text -> how far independent opinions agree on it, Dice; of one case at least.
         names: class -> name of the label.
         atlases: their ids.
-        force: warn where nearly none was reached, instead of ending the run.
-
-    Raises:
-        InputError: the label that reaches most cases reaches less than a tenth of them, or none.
     """
-    if not judged:
-        return
     counts = {
         name: sum(by_label.get(str(number), 0.0) >= REACHED for by_label in judged.values())
         for number, name in names.items()
@@ -40,11 +34,29 @@ def tell_reached(
     }
     who = f"atlas {atlases[0]}" if len(atlases) == 1 else f"{len(atlases)} atlases"
     ranked = sorted(counts.items(), key=lambda item: -item[1])
-    line = printable(
+    line = (
         f"{who}: of {len(judged)} scans labels reach (independent registrations agree by a Dice of {REACHED} or more): "
         + ", ".join(f"{name} {count}" for name, count in ranked)
     )
-    if max(counts.values(), default=0) < max(1, FEWEST * len(judged)):
+    return printable(line), max(counts.values(), default=0) >= max(1, FEWEST * len(judged))
+
+
+def tell_reached(
+    judged: Mapping[str, Mapping[str, float]], names: Mapping[int, str], atlases: Sequence[str], force: bool = False
+) -> None:
+    """Print how many cases each label reached.
+
+    Args:
+        judged, names, atlases: see `describe_reached`.
+        force: warn where nearly none was reached, instead of ending the run.
+
+    Raises:
+        InputError: the label that reaches most cases reaches less than a tenth of them, or none.
+    """
+    if not judged:
+        return
+    line, enough = describe_reached(judged, names, atlases)
+    if not enough:
         advice = (
             "label a scan that is like the others (python -m tools.propose_volumes says which), several (--atlas A,B), "
             "or train semisam_plus on those that are labelled"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from .common.data.cohort import Cohort
@@ -27,6 +28,7 @@ class FewLabelCohort(Cohort):
         labeled: the cases whose label is learnt from; case, image and label.
         unlabeled: all others of training and unlabeled; case and image alone.
         cases: both, the labelled ones first.
+        images: the same, case and image alone.
 
     Raises:
         InputError: what is wrong with the datalist or a setting, one line a problem.
@@ -58,6 +60,16 @@ class FewLabelCohort(Cohort):
             chosen, self.unlabeled = few_labeled(self.content, wanted, seed, self.chosen_ids)
         self.labeled = [{key: case[key] for key in ("case", "image", "label")} for case in chosen]
         self.cases = self.labeled + self.unlabeled
+        self.images = strip_labels(self.cases)
+
+    def choose_atlases(
+        self, images: Sequence[Any], folder: Path, channel: int | None = None, coarse_steps: int = 80
+    ) -> list[Case]:
+        """Return the cases whose labels are registered to all others: the labelled ones, whatever the images show."""
+        return self.labeled
+
+    def forget_choice(self, folder: Path) -> None:
+        """Do nothing: a choice of atlases is that of the labelled cases."""
 
     def needs_foreground(self, case: Case) -> bool:
         return "label" in case

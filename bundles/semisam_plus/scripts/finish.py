@@ -24,6 +24,7 @@ class Finish(CommonFinish):
     def __init__(self, plan: FewLabelPlan, **options: Any) -> None:
         super().__init__(plan=plan, **options)
         self.answers, self.trial, self.panel = plan.answers, plan.trial, plan.answers.panel
+        self.registered = plan.registered
 
     @property
     def method(self) -> str:
@@ -39,6 +40,7 @@ class Finish(CommonFinish):
         return [Compared("method", self.title, "dice"), CLEANED, *map(generalist_column, self.panel.compared)]
 
     def results(self) -> dict[str, Any]:
+        learnt = {"registered": len(self.registered.selected)} if self.registered.on else {}
         return {
             "labeled": len(self.cohort.labeled),
             "unlabeled": len(self.cohort.unlabeled),
@@ -48,6 +50,7 @@ class Finish(CommonFinish):
             "teachers": self.panel.teachers,
             "trial": self.trial.summary(),
             "learnt_from": len(self.heard()),
+            **learnt,
             "dice": self.scores(),
         }
 
@@ -60,6 +63,11 @@ class Finish(CommonFinish):
         said = (
             f"{len(self.cohort.labeled)} labelled volumes ({names}) and {len(self.cohort.unlabeled)} unlabelled ones."
         )
+        if self.registered.on:
+            said += (
+                f" The labelled ones were registered to the others; the labels that {len(self.registered.selected)} of "
+                "these got from that were learnt from, too."
+            )
         for line in self.trial.summary():
             said += (
                 f" {line['generalist']} {'teaches' if line['teaches'] else 'was refused'}: prompted with "
@@ -81,7 +89,8 @@ class Finish(CommonFinish):
     def limits(self) -> list[str]:
         seen = "Public SAMs may have been trained on public test cases: LiteMedSAM and SAM-Med3D on the left atrium."
         if not self.panel.teachers:
-            used = "No generalist taught: this is the base method."
+            beside = ", beside labels from registration" if self.registered.on else ""
+            used = f"No generalist taught: this is the base method{beside}."
         else:
             taught = " and ".join(self.panel.teachers)
             used = f"Generalists: {taught}, frozen; used in training and in this report, never in prediction."

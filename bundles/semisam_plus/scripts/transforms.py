@@ -1,4 +1,4 @@
-"""What a training step is given beside the image: the label or none, and the generalists' answer or none."""
+"""What a training step is given beside the image: label, label from registration and generalists' answer, or none."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from monai.transforms.traits import RandomizableTrait
 
 from .common.grid.field_of_view import AddInsided
 from .generalists.answers import GeneralistAnswers
+from .registration import RegistrationLabels
 
 
 class AddLabeledd(MapTransform):
@@ -54,17 +55,36 @@ class AddAnswersd(MapTransform, RandomizableTrait):
         }
 
 
+class AddRegisteredd(MapTransform):
+    """Add `pseudo_label` [K, H, W, D] from registration and `registered`, whether there is one that is learnt from.
+
+    Zeros where there is none: labelled items, and cases that the registrations don't agree on.
+    """
+
+    def __init__(self, registered: RegistrationLabels, classes: int) -> None:
+        super().__init__(["case"])
+        self.registered, self.classes = registered, classes
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        known = None if bool(data["labeled"]) else self.registered.load(data["case"])
+        label = torch.zeros(self.classes, *data["image"].shape[1:]) if known is None else known
+        return {**data, "pseudo_label": label, "registered": torch.tensor(known is not None)}
+
+
 class TrainPreprocessing(Compose):
-    """What the specialist learns from: label, and answer where the generalists are asked in rounds, changed at random.
+    """What the specialist learns from: label, and, where these are heard, label from registration and the generalists'
+    answer; all changed at random.
 
     Args:
         answers: see `AddAnswersd`; left out where they don't come in rounds.
-        augmentation: of `image`, `inside`, `label`, `answer` and `disagreement`.
+        registered: see `AddRegisteredd`; left out where they are not learnt from.
+        augmentation: of `image`, `inside`, `label`, `pseudo_label`, `answer` and `disagreement`.
     """
 
-    def __init__(self, answers: GeneralistAnswers, augmentation: Compose) -> None:
+    def __init__(self, answers: GeneralistAnswers, registered: RegistrationLabels, augmentation: Compose) -> None:
         classes = len(answers.cohort.grid.label_values)
-        heard = [AddAnswersd(answers, classes)] if answers.in_rounds else []
-        maps = ["image", "inside", "label", "answer", "disagreement"]
+        heard: list[MapTransform] = [AddRegisteredd(registered, classes)] if registered.on else []
+        heard += [AddAnswersd(answers, classes)] if answers.in_rounds else []
+        maps = ["image", "inside", "label", "pseudo_label", "answer", "disagreement"]
         plain = EnsureTyped(maps, track_meta=False, allow_missing_keys=True)
         super().__init__([AddInsided("image"), AddLabeledd(classes), *heard, augmentation, plain])

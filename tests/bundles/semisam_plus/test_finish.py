@@ -18,7 +18,9 @@ methods = import_bundle("semisam_plus", "methods.registry")
 WEIGHTS = {"case_1": 1.0, "case_2": 0.0}
 
 
-def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), scored=True, silenced=()) -> Finish:
+def finished(
+    folder, names=("mobile_sam",), answered=("case_1", "case_2"), scored=True, silenced=(), registered=None
+) -> Finish:
     table = MetricsTable({1: "organ"})
     if scored:
         given = {"cleaned dice": {1: 0.7}}
@@ -54,6 +56,7 @@ def finished(folder, names=("mobile_sam",), answered=("case_1", "case_2"), score
         cohort=cohort,
         answers=answers,
         trial=SimpleNamespace(rows=lines, summary=lambda: lines),
+        registered=SimpleNamespace(on=registered is not None, selected=registered),
         trainers={"train": trainer},
     )
     return run_finish(Finish, plan, table, folder)
@@ -103,3 +106,11 @@ def test_who_is_refused_beside_one_that_teaches_has_no_column(tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "The last answers of lite_medsam on 1 of 2" in page and "agreement of the generalists" not in page
     assert "mobile_sam box" not in page and page.count("mobile_sam was refused") == 1
+
+
+def test_labels_from_registration_are_said_where_they_are_learnt_from(tmp_path):
+    done = finished(tmp_path / "on", names=(), answered=(), registered=["case_2"])
+    assert done.results()["registered"] == 1 and "labels that 1 of these got" in done.introduction()
+    assert any("beside labels from registration" in line for line in done.limits())
+    off = finished(tmp_path / "off", names=(), answered=())
+    assert "registered" not in off.results() and "regist" not in off.introduction() + "".join(off.limits())

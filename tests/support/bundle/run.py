@@ -128,6 +128,7 @@ SEMISAM = BundleRun(
         "generalist_from": 1,
         "answer_every": 1,
         "num_labeled": 2,
+        "labels_from_registration": False,
         "max_voxels": 8192,
         "levels": 1,
         "channels": [4, 8],

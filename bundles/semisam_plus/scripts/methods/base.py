@@ -1,4 +1,4 @@
-"""How a specialist learns from few labels: supervised loss, a method's own consistency, the generalists' answers."""
+"""How a specialist learns from few labels: supervised loss, consistency, labels from registration, answers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ AskGeneralists = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 class SemiSupervisedObjective(nn.Module):
     """Learn from labelled items alone, and from generalists where there are any; the base of every method.
 
-    loss = supervised_weight * supervised + lambda(t) * consistency + beta(t) * generalist + further parts of a method,
-    with t the number of training forwards so far (buffer `step`). lambda rises by exp(-5 (1 - t/R)^2), beta falls by
-    the same law read backwards (SemiSAM+ and its release: both over the whole training).
+    loss = supervised_weight * supervised + lambda(t) * consistency + beta(t) * generalist + gamma(t) * registration
+    + further parts of a method, with t the number of training forwards so far (buffer `step`). lambda rises by
+    exp(-5 (1 - t/R)^2), beta and gamma fall by the same law read backwards (SemiSAM+ and its release: lambda and beta
+    over the whole training; gamma is no part of it).
 
     Batch: image [B, 1, H, W, D] in [0, 1]; label [B, K, H, W, D] soft one-hot; labeled [B] bool. Labels of unlabelled
     items are never read. With generalists either answer [B, K, H, W, D], disagreement [B, 1, H, W, D] and answer_weight
-    [B] (bank), or none of these and a callable `generalists` (online). inside [B, 1, H, W, D] is 0 where an image was
-    not scanned and nothing is learnt; without it all was. Items may come in any order.
+    [B] (bank), or none of these and a callable `generalists` (online). With labels from registration pseudo_label
+    [B, K, H, W, D] soft, all classes 0 where nothing is known, and registered [B] bool, who has one. inside
+    [B, 1, H, W, D] is 0 where an image was not scanned and nothing is learnt; without it all was. Items may come in any
+    order.
 
     A method is a subclass with `method_losses`, and `begin_step` where it has a teacher.
 
@@ -47,6 +50,8 @@ class SemiSupervisedObjective(nn.Module):
         generalist_warmup: share of the training before the generalists are heard.
         generalist_fade: share of the training, at its end, over which beta falls; 0 for a constant.
         supervised_weight: of Dice + cross entropy; the half of the paper.
+        registration_weight: gamma at its start: of Dice + cross entropy with labels from registration; 0 for none.
+        registration_fade: share of the training, at its end, over which gamma falls; 0 for a constant.
         generalists: asked in every step about the batch's unlabelled images; never trained, not part of the state.
         generalist_every: online, steps from one question to the next.
         prompt_source: online, whose probabilities make the prompts: "teacher" (where the method has one) or "student".
@@ -71,6 +76,8 @@ class SemiSupervisedObjective(nn.Module):
         generalist_warmup: float = 0.0,
         generalist_fade: float = 1.0,
         supervised_weight: float = 0.5,
+        registration_weight: float = 0.0,
+        registration_fade: float = 0.0,
         generalists: AskGeneralists | None = None,
         generalist_every: int = 1,
         prompt_source: str = "teacher",
@@ -82,10 +89,12 @@ class SemiSupervisedObjective(nn.Module):
                 ("consistency_ramp", consistency_ramp),
                 ("generalist_warmup", generalist_warmup),
                 ("generalist_fade", generalist_fade),
+                ("registration_fade", registration_fade),
             )
             if not 0 <= value <= 1
         ]
         weights = {"consistency": consistency_weight, "generalist": generalist_weight, "supervised": supervised_weight}
+        weights["registration"] = registration_weight
         problems += [f"{name}_weight is {value}; wanted 0 or more" for name, value in weights.items() if value < 0]
         counts = {"total_steps": total_steps, "generalist_every": generalist_every}
         problems += [f"{name} is {value}; wanted 1 or more" for name, value in counts.items() if value < 1]
@@ -99,6 +108,7 @@ class SemiSupervisedObjective(nn.Module):
         self.generalist_weight, self.generalist_fade = generalist_weight, generalist_fade
         self.generalist_warmup, self.generalist_every = generalist_warmup, generalist_every
         self.supervised_weight, self.prompt_source = supervised_weight, prompt_source
+        self.registration_weight, self.registration_fade = registration_weight, registration_fade
         # in a tuple a module is no submodule: foundation models stay out of parameters, state dict and DDP
         self._generalists = (generalists,)
         self.segmentation_loss = DeepSupervisionLoss(SoftDiceCE())
@@ -151,6 +161,10 @@ class SemiSupervisedObjective(nn.Module):
         heard = step >= self.generalist_warmup * total
         return self.consistency_weight * ramp_up(step, self.consistency_ramp * total), beta if heard else 0.0
 
+    def registration_weight_at(self, step: int) -> float:
+        """Return gamma at a step."""
+        return self.registration_weight * ramp_down(step, self.total_steps, self.registration_fade * self.total_steps)
+
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         step = int(self.step)
         if self.training:
@@ -165,6 +179,9 @@ class SemiSupervisedObjective(nn.Module):
             total = total + (consistency_weight if name == "consistency" else 1.0) * loss
         if "consistency" in losses:
             losses["consistency_weight"] = output.new_tensor(consistency_weight)
+        if self.registration_weight > 0:
+            losses["registration"] = self.learn_from_registration(levels, batch)
+            total = total + self.registration_weight_at(step) * losses["registration"]
         if self.generalist_loss is not None:
             losses["generalist"] = self.learn_from_generalists(batch, output, step, generalist_weight)
             losses["generalist_weight"] = output.new_tensor(generalist_weight)
@@ -186,11 +203,21 @@ class SemiSupervisedObjective(nn.Module):
 
     def supervised(self, levels: list[Tensor], batch: dict[str, Tensor]) -> Tensor:
         """Return Dice + cross entropy of the labelled items over the levels, halved in weight from level to level."""
-        labeled = batch["labeled"].bool()
-        if not bool(labeled.any()):
+        return self.segmentation(levels, batch["label"], batch["labeled"].bool())
+
+    def learn_from_registration(self, levels: list[Tensor], batch: dict[str, Tensor]) -> Tensor:
+        """Return Dice + cross entropy of the unlabelled items with a label from registration, where that is known."""
+        if "registered" not in batch:
+            return no_loss(levels[0])
+        chosen = batch["registered"].bool() & ~batch["labeled"].bool()
+        return self.segmentation(levels, batch["pseudo_label"], chosen)
+
+    def segmentation(self, levels: list[Tensor], target: Tensor, chosen: Tensor) -> Tensor:
+        """Return the loss of the chosen items, [B] bool, by targets [B, K, H, W, D]."""
+        if not bool(chosen.any()):
             return no_loss(levels[0])
         classes = self.network.classes
-        return self.segmentation_loss([level[labeled, :classes] for level in levels], batch["label"][labeled].float())
+        return self.segmentation_loss([level[chosen, :classes] for level in levels], target[chosen].float())
 
     def inside(self, batch: dict[str, Tensor]) -> Tensor:
         """Return where the images of a batch were scanned, bool [B, 1, H, W, D]."""

@@ -17,7 +17,7 @@ IGNORED = -100  # the target that cross entropy passes over
 class CrossPseudoSupervision(SemiSupervisedObjective):
     """Cross entropy of each of two networks with the other's most probable class on unlabelled items (Chen 2021).
 
-    Both learn from the labels; the first one is deployed and makes the prompts.
+    Both learn from the labels, and from those of registration; the first one is deployed and makes the prompts.
 
     Args:
         second: the other network; None: a copy of the first with weights drawn anew.
@@ -35,6 +35,9 @@ class CrossPseudoSupervision(SemiSupervisedObjective):
     def method_losses(self, batch: dict[str, Tensor], output: Tensor, progress: float) -> dict[str, Tensor]:
         levels = self.levels(self.second, batch["image"])
         losses = {"second": self.supervised_weight * self.supervised(levels, batch), "consistency": no_loss(output)}
+        if self.registration_weight > 0:
+            weight = self.registration_weight_at(int(self.step))
+            losses["second"] = losses["second"] + weight * self.learn_from_registration(levels, batch)
         unlabeled = ~batch["labeled"].bool()
         if bool(unlabeled.any()):
             classes = self.network.classes

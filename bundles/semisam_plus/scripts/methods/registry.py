@@ -9,6 +9,7 @@ from ..common.errors import InputError
 from ..generalists.answers import GeneralistAnswers
 from ..generalists.generalist_loss import GeneralistLoss
 from ..network import Specialist
+from ..registration import RegistrationLabels
 from .base import SemiSupervisedObjective
 from .cps import CrossPseudoSupervision
 from .dan import DeepAdversarialNetwork
@@ -67,16 +68,24 @@ def build_objective(
 
 
 def build_taught_objective(
-    method: str, network: Specialist, answers: GeneralistAnswers, generalist_loss: GeneralistLoss, **options: Any
+    method: str,
+    network: Specialist,
+    answers: GeneralistAnswers,
+    generalist_loss: GeneralistLoss,
+    registered: RegistrationLabels,
+    **options: Any,
 ) -> SemiSupervisedObjective:
-    """Return a method's objective that learns from the generalists, too, where there are any.
+    """Return a method's objective that learns from the generalists and from registration, too, where these are heard.
 
     Args:
         answers: of the generalists; where they don't come in rounds, they are asked in each step.
         generalist_loss: what is learnt from an answer.
+        registered: labels from registration; where they are off their weight is 0.
         options: see `build_objective`.
     """
     panel = answers.panel
     if panel.names:
         options |= {"generalist_loss": generalist_loss, "generalists": None if answers.in_rounds else panel}
+    if not registered.on:
+        options["registration_weight"] = 0.0
     return build_objective(method, network, without_labels=not answers.cohort.labeled, **options)
