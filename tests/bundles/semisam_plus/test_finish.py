@@ -113,4 +113,4 @@ def test_labels_from_registration_are_said_where_they_are_learnt_from(tmp_path):
     assert done.results()["registered"] == 1 and "labels that 1 of these got" in done.introduction()
     assert any("beside labels from registration" in line for line in done.limits())
     off = finished(tmp_path / "off", names=(), answered=())
-    assert "registered" not in off.results() and "regist" not in off.introduction() + "".join(off.limits())
+    assert "registered" not in off.results() and "registration" not in off.introduction() + "".join(off.limits())
