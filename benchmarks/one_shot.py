@@ -144,6 +144,7 @@ class Benchmark:
         self.measure("atlas", labeller.choose)
         self.measure("affine", labeller.align)
         self.folder = labeller.folder
+        self.folder.mkdir(parents=True, exist_ok=True)  # of several atlases nothing lies there yet
         stage_1 = self.folder / "stage_1.pt"
         if not stage_1.exists():
             self.measure("distill", plan.distill.run)

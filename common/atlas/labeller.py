@@ -22,7 +22,7 @@ from ..pseudo_labels.work import CaseWork, settings_digest
 from ..tensors import grey, plain
 from .atlas import Atlas, trusted
 from .bridges import choose_bridges, hand_on, vote
-from .reached import REACHED, tell_reached
+from .reached import reaches, tell_reached
 from .registered import Direct, RegisteredAtlas
 
 
@@ -269,7 +269,10 @@ class AtlasLabeller:
         for item in self.work.each(self._unlabeled(), bank, f"pseudo labels, round {number}"):
             label, judgement = self._label(item, self.predict(self.view(item)[0]) if number > 1 else None)
             bank.save(item["case"], {"label": label.half()}, **judgement)
-        self.selected = select_by_quality(self.quality(), self.keep, REACHED if self.by_agreement else 0.0)
+        self.selected = select_by_quality(self.quality(), self.keep)
+        if self.by_agreement:  # the best one stays, however bad
+            judged = self.judged()
+            self.selected = [case for case in self.selected if case == self.selected[0] or reaches(judged[case])]
 
     def _label(self, item: Mapping[str, Any], own: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
         """Return the pseudo label [K, H, W, D] of a case, and what judges it; `own` is the network's opinion."""
@@ -304,6 +307,10 @@ class AtlasLabeller:
         bank = self.labels
         return {case: bank.judgement(case)["quality"] for case in self.unlabeled}
 
+    def judged(self) -> dict[str, dict[str, float]]:
+        """Return case -> class as text -> how far opinions on its pseudo label agree, Dice."""
+        return {case: self.labels.judgement(case).get("by_label", {}) for case in self.unlabeled}
+
     @property
     def by_agreement(self) -> bool:
         """Whether a label is judged by opinions that agree, and not by a similarity, which says little of it."""
@@ -312,7 +319,8 @@ class AtlasLabeller:
     def tell(self) -> None:
         """Say how many cases the atlases reached; nearly none ends the run, unless forced."""
         if self.by_agreement:
-            tell_reached(self.quality(), [atlas.case for atlas in self.atlases], self.force)
+            names = dict(enumerate(self.cohort.labels.values()))
+            tell_reached(self.judged(), names, [atlas.case for atlas in self.atlases], self.force)
 
     def propagated(self, image: Tensor, prediction: Tensor | None = None) -> tuple[Tensor, float]:
         """Return the label [K, H, W, D] that the atlases, registered anew, give an image, and its folding, per cent.

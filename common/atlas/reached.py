@@ -3,46 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import median
 
 import ignite.distributed as idist
 
 from ..errors import InputError, printable
 
-REACHED = 0.5  # agreement (Dice) of independent opinions on a case, from which on its label is worth learning from
-FEWEST = 0.1  # share of the cases that have to be reached
+REACHED = 0.5  # agreement (Dice) of independent opinions on a label, from which on it is worth learning from
+FEWEST = 0.1  # share of the cases that the label that reaches most has to reach
 
 
-def describe_reached(quality: Mapping[str, float], atlases: Sequence[str]) -> tuple[str, bool]:
-    """Return a line on how many cases were reached, and whether these are enough: a tenth of them, one at least.
+def reaches(by_label: Mapping[str, float]) -> bool:
+    """Return whether any label of a case is agreed on: class as text -> Dice of independent opinions."""
+    return any(value >= REACHED for value in by_label.values())
+
+
+def describe_reached(
+    judged: Mapping[str, Mapping[str, float]], names: Mapping[int, str], atlases: Sequence[str]
+) -> tuple[str, bool]:
+    """Return a line on how many cases each label reached, and whether the one that reaches most reached enough of them:
+    a tenth, one at least.
 
     Args:
-        quality: case -> how far independent opinions on it agree, Dice; of one case at least.
-        atlases: their ids.
+        judged, names, atlases: see `tell_reached`.
     """
-    count = sum(value >= REACHED for value in quality.values())
-    names = f"atlas {atlases[0]}" if len(atlases) == 1 else f"{len(atlases)} atlases"
-    line = (
-        f"{printable(names)}: the label reaches {count} of {len(quality)} scans: independent registrations agree there "
-        f"by a Dice of {REACHED} or more (median {median(quality.values()):.2f})"
+    counts = {
+        name: sum(by_label.get(str(number), 0.0) >= REACHED for by_label in judged.values())
+        for number, name in names.items()
+        if any(str(number) in by_label for by_label in judged.values())
+    }
+    who = f"atlas {atlases[0]}" if len(atlases) == 1 else f"{len(atlases)} atlases"
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    line = printable(
+        f"{who}: of {len(judged)} scans labels reach (independent registrations agree by a Dice of {REACHED} or more): "
+        + ", ".join(f"{name} {count}" for name, count in ranked)
     )
-    return line, count >= max(1, FEWEST * len(quality))
+    return line, max(counts.values(), default=0) >= max(1, FEWEST * len(judged))
 
 
-def tell_reached(quality: Mapping[str, float], atlases: Sequence[str], force: bool = False) -> None:
-    """Print how many cases were reached.
+def tell_reached(
+    judged: Mapping[str, Mapping[str, float]], names: Mapping[int, str], atlases: Sequence[str], force: bool = False
+) -> None:
+    """Print how many cases each label reached.
 
     Args:
-        quality: case -> how far independent opinions on it agree, Dice.
+        judged: case -> class as text -> how far independent opinions agree on it, Dice.
+        names: class -> name of the label.
         atlases: their ids.
-        force: warn where nearly none was, instead of ending the run.
+        force: warn where nearly none was reached, instead of ending the run.
 
     Raises:
-        InputError: less than a tenth of the cases was reached, or none.
+        InputError: the label that reaches most cases reaches less than a tenth of them, or none.
     """
-    if not quality:
+    if not judged:
         return
-    line, enough = describe_reached(quality, atlases)
+    line, enough = describe_reached(judged, names, atlases)
     if not enough:
         advice = (
             "label a scan that is like the others (python -m tools.propose_volumes says which), several (--atlas A,B), "

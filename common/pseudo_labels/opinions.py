@@ -80,12 +80,7 @@ def fuse_by_similarity(opinions: Sequence[Tensor], similarity: Sequence[Tensor])
     return fuse([one * (weight * len(opinions) / total) for one, weight in zip(opinions, weights, strict=True)])
 
 
-def select_by_quality(quality: Mapping[str, float], keep: float, least: float = 0.0) -> list[str]:
-    """Return the share `keep` (0 to 1) of the cases with the highest quality, at least one.
-
-    Args:
-        least: quality without which a case is not kept; the best one is.
-    """
+def select_by_quality(quality: Mapping[str, float], keep: float) -> list[str]:
+    """Return the share `keep` (0 to 1) of the cases with the highest quality, at least one."""
     ranked = sorted(quality, key=lambda case: (-quality[case], case))
-    kept = ranked[: max(1, round(keep * len(ranked)))]
-    return kept[:1] + [case for case in kept[1:] if quality[case] >= least]
+    return ranked[: max(1, round(keep * len(ranked)))]

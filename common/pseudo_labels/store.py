@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -40,7 +41,7 @@ class PseudoLabelBank:
             return True
         return self.run is not None and found not in (None, self.run)
 
-    def save(self, case: str, tensors: Mapping[str, Tensor], **judgement: float) -> None:
+    def save(self, case: str, tensors: Mapping[str, Tensor], **judgement: Any) -> None:
         """Keep tensors of a case (for a pseudo label: `label` [K, H, W, D]) and numbers that judge it."""
         content = {name: plain(t).detach().to("cpu").contiguous() for name, t in tensors.items()}
         said = {"judgement": json.dumps(judgement)} | ({} if self.run is None else {"run": self.run})
@@ -51,7 +52,7 @@ class PseudoLabelBank:
         with safe_open(self.path(case), framework="pt") as file:
             return {name: file.get_tensor(name).float() for name in file.keys()}
 
-    def judgement(self, case: str) -> dict[str, float]:
+    def judgement(self, case: str) -> dict[str, Any]:
         """Return the numbers that were saved with a case."""
         with safe_open(self.path(case), framework="pt") as file:
             return json.loads(file.metadata()["judgement"])

@@ -8,7 +8,7 @@ from typing import Any
 from .common.launch.kinds import (
     COUNT,
     EXISTING,
-    ID,
+    IDS,
     MAYBE,
     NULL,
     PART,
@@ -26,7 +26,8 @@ from .common.sam.members.family import slice_members
 SETTINGS: dict[str, Kind] = {
     **SHARED,
     "unlabeled_dir": choice("auto") | EXISTING | NULL,
-    "atlas": ID | NULL,
+    "atlas": IDS | NULL,
+    "force": TRUTH,
     "sam": choice(*slice_members()) | NULL,
     "sam_checkpoint": EXISTING | NULL,
     "sam_image_size": whole(1, 4096) | NULL,

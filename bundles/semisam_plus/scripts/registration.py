@@ -53,10 +53,10 @@ class RegistrationLabels(AtlasLabeller):
 
     def tell(self) -> None:
         """Say how many cases the labels reached; where that is nearly none, nothing is learnt from them."""
-        quality = self.quality()
-        if not quality or not self.by_agreement:
+        judged = self.judged()
+        if not judged or not self.by_agreement:
             return
-        line, enough = describe_reached(quality, sorted(self.labelled))
+        line, enough = describe_reached(judged, dict(enumerate(self.cohort.labels.values())), sorted(self.labelled))
         if not enough:
             self.selected = []
             line = f"warning: {line}: too few, so nothing is learnt from registration"

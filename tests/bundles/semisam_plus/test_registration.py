@@ -29,7 +29,6 @@ def cohort(tiny_cohort, tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def all_reached(monkeypatch):
     """Let labels that hardly agree count as reached: those here are of a few steps."""
-    monkeypatch.setattr(import_bundle("semisam_plus", "common.atlas.labeller"), "REACHED", 0.0)
     monkeypatch.setattr(import_bundle("semisam_plus", "common.atlas.reached"), "REACHED", 0.0)
 
 
@@ -42,7 +41,7 @@ def test_a_run_learns_from_registration_and_opens_no_other_label(cohort, tmp_pat
     assert set(opened) & training == {os.path.realpath(case["label"]) for case in labelled} and len(labelled) == 2
     history = dict(flow.parser.get_parsed_content("train#trainer").progress.history["registration"])
     assert history[1] > 0 and history[2] > 0
-    assert "2 atlases: the label reaches 2 of 2 scans" in " ".join(said.split())
+    assert "2 atlases: of 2 scans labels reach" in " ".join(said.split())
     manifest = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))
     assert list(manifest["stages"])[:3] == ["load volumes", "affine", "registration"]
     assert manifest["results"]["registered"] == 1
@@ -85,10 +84,11 @@ def test_null_is_on_for_few_labelled_cases(tmp_path, wanted, labelled, on):
 
 def test_labels_that_reach_nothing_are_not_learnt_from_and_end_no_run(tmp_path, capsys):
     cohort = SimpleNamespace(labeled=[{"case": "a"}], unlabeled=[{"case": "b"}, {"case": "c"}])
+    cohort.labels = {0: "background", 1: "organ"}
     for best, selected in ((0.2, []), (0.8, ["b"])):
         found = module.RegistrationLabels(True, cohort, [], None, str(tmp_path))
         found.__dict__["atlases"] = [SimpleNamespace(case="a")]
-        found.quality = lambda best=best: {"b": best, "c": 0.1}
+        found.judged = lambda best=best: {"b": {"1": best}, "c": {"1": 0.1}}
         found.selected = ["b"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(import_bundle("semisam_plus", "common.atlas.reached"), "REACHED", 0.5)
@@ -106,7 +106,6 @@ LONG = {**FORCED, "epochs": 3, "save_every": 1, "dropout": 0.1}
 @pytest.fixture(scope="module")
 def uninterrupted(cohort, tmp_path_factory) -> dict:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(import_bundle("semisam_plus", "common.atlas.labeller"), "REACHED", 0.0)
         patch.setattr(import_bundle("semisam_plus", "common.atlas.reached"), "REACHED", 0.0)
         return run_in_a_piece(SEMISAM, tmp_path_factory.mktemp("uninterrupted"), cohort, lambda *_: None, **LONG)
 

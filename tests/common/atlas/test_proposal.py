@@ -9,6 +9,7 @@ import torch
 from common.atlas.choice import split_ids, tell_reach
 from common.atlas.proposal import CLOSE, QUICK, choose_medoids, compare, draw_targets, mean_reach, propose, rank_pairs
 from common.atlas.reach import Reached, ScanReach
+from common.atlas.reached import reaches, tell_reached
 from common.errors import InputError
 
 SIZE = (24, 24, 16)
@@ -128,12 +129,14 @@ def test_a_case_may_be_called_all():
 
 
 def test_nearly_none_reached_ends_the_run_unless_forced(capsys):
-    from common.atlas.reached import tell_reached
-
-    quality = {f"c{n}": 0.3 for n in range(20)} | {"good": 0.8}
-    with pytest.raises(InputError, match=r"atlas A: the label reaches 1 of 21 scans.*--force true"):
-        tell_reached(quality, ["A"])
-    tell_reached(quality, ["A"], force=True)
-    assert capsys.readouterr().out.startswith("warning: atlas A: the label reaches 1 of 21 scans")
-    tell_reached({f"c{n}": 0.6 for n in range(3)}, ["A", "B"])
-    assert capsys.readouterr().out.startswith("2 atlases: the label reaches 3 of 3 scans")
+    names = {0: "background", 1: "liver", 2: "gland"}
+    judged = {f"c{n}": {"1": 0.3, "2": 0.1} for n in range(20)} | {"good": {"1": 0.8, "2": 0.2}}
+    with pytest.raises(InputError, match=r"atlas A: of 21 scans labels reach .*: liver 1, gland 0; .*--force true"):
+        tell_reached(judged, names, ["A"])
+    tell_reached(judged, names, ["A"], force=True)
+    assert capsys.readouterr().out.startswith("warning: atlas A: of 21 scans labels reach")
+    # a label that is not found anywhere ends nothing as long as another one is
+    tell_reached({f"c{n}": {"1": 0.6, "2": 0.0} for n in range(3)}, names, ["A", "B"])
+    said = capsys.readouterr().out
+    assert said.startswith("2 atlases: of 3 scans labels reach") and said.endswith("liver 3, gland 0\n")
+    assert reaches({"1": 0.6, "2": 0.0}) and not reaches({"1": 0.4}) and not reaches({})

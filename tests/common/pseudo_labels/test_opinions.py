@@ -218,9 +218,3 @@ def test_what_neither_opinion_has_is_no_agreement_where_it_has_to_be_there():
     label[1] = 1
     assert agreement(label, label) == 1 and agreement(label, label, [1, 2]) == 0.5
     assert agreement_by_class(label, label, [1, 2]) == {1: 1.0, 2: 0.0}
-
-
-def test_the_best_is_kept_however_bad_and_others_only_from_a_quality_on():
-    quality = {"a": 0.9, "b": 0.6, "c": 0.4, "d": 0.3}
-    assert select_by_quality(quality, 1.0, 0.5) == ["a", "b"]
-    assert select_by_quality(quality, 0.25, 0.95) == ["a"]

@@ -61,8 +61,8 @@ class RandAlignedCopyd(RandomizableTransform, MapTransform):
         registered = labeller.registered[int(self.R.randint(len(labeller.registered)))]
         others = sorted(labeller.unlabeled - {case})
         other = others[int(self.R.randint(len(others)))] if others else None
-        atlas, velocities = registered.atlas, [registered.velocity(one) for one in (case, other)]
-        velocity = mix_velocities(*velocities, self.R)
+        atlas = registered.atlas
+        velocity = mix_velocities(registered.velocity(case), registered.velocity(other), self.R)
         image, label = (t.cpu() for t in warp_pair(atlas.image, atlas.label, registered.affine(case), velocity))
         style = plain(data["image"]).float().cpu()
         if self.restyle == "histogram":

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.common.learning.ema import mutual_ema
 from torch import nn
 from torch.nn import functional as F
 
@@ -12,6 +11,7 @@ from support.bundle.path import import_bundle
 RRLMedSAMNetwork = import_bundle("rrl_medsam", "network").RRLMedSAMNetwork
 RegistrationNetwork = import_bundle("rrl_medsam", "learning.registration_network").RegistrationNetwork
 objective = import_bundle("rrl_medsam", "learning.objective")
+mutual_ema = import_bundle("rrl_medsam", "common.learning.ema").mutual_ema
 
 FORM = {"channels": (4, 8), "strides": (2, 2)}
 GENERAL = {"network.general_encoder", "network.general_decoder"}

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from common.fine.cases import UNKNOWN
+from common.grid.network import BodyNetwork
+from common.grid.preprocessing import ImagePreprocessing, ScanPreprocessing
+from support.bundle.path import import_bundle
+from support.networks.bright import TWO_LEVELS as GRID
+from support.networks.bright import Bright
+
+RegisteredFineCases = import_bundle("rrl_medsam", "fine_cases").RegisteredFineCases
+CUBE = (slice(10, 22), slice(12, 24), slice(8, 20))  # what is bright, mm
+BESIDE = (slice(20, 34), slice(20, 32), slice(16, 28))  # what the registration says
+
+
+@pytest.fixture
+def setting(tmp_path):
+    """A scan without a label, and a labeller whose pseudo label of it lies elsewhere than what the network finds."""
+    voxels = np.zeros((40, 36, 32), np.float32)
+    voxels[CUBE] = 1
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "b.nii.gz")
+    said = np.zeros_like(voxels)
+    said[BESIDE] = 1
+    nibabel.save(nibabel.Nifti1Image(said, np.eye(4)), tmp_path / "said.nii.gz")
+    case = {"case": "b", "image": str(tmp_path / "b.nii.gz")}
+    preprocessing = ImagePreprocessing(GRID)
+    on_grid = preprocessing({"image": str(tmp_path / "said.nii.gz")})["image"].as_tensor()[0]
+    pseudo = F.one_hot((on_grid > 0.5).long(), 2).movedim(-1, 0).float()
+    item = preprocessing(dict(case))
+    cohort = SimpleNamespace(grid=GRID, whole_cases=[case], images=[case])
+    labeller = SimpleNamespace(
+        cohort=cohort, images=[item], present=[1], min_agreement=0.7, selected=["b"],
+        labels=SimpleNamespace(load=lambda name: {"label": pseudo}),
+        view=lambda item: (item["image"].as_tensor()[None], None),
+        predict=lambda image: F.one_hot((image[0, 0] > 0.5).long(), 2).movedim(-1, 0).float(),
+    )  # fmt: skip
+    return labeller, tmp_path
+
+
+def prepared(labeller, folder):
+    network = BodyNetwork(Bright(0.3), GRID.spatial_size, GRID.pixdim, GRID.label_values)
+    fine = RegisteredFineCases(
+        labeller, cohort=labeller.cohort, preprocessing=ScanPreprocessing(GRID), network=network,
+        folder=str(folder / "fine"),
+    )  # fmt: skip
+    fine.prepare()
+    return fine
+
+
+def values_under(fine) -> torch.Tensor:
+    """Return the intensities under what stands for the label."""
+    found = fine.work.bank().load("b")
+    return found["image"][0][found["label"][0] == 1]
+
+
+def test_where_the_first_level_has_not_learnt_it_the_pseudo_label_stands_for_the_label(setting):
+    labeller, folder = setting
+    fine = prepared(labeller, folder)
+    label = fine.work.bank().load("b")["label"][0]
+    assert set(label.unique().tolist()) <= {0, 1, UNKNOWN}
+    millilitres = float((label == 1).sum()) * np.prod(GRID.finest.pixdim) / 1000
+    wanted = np.prod([s.stop - s.start for s in BESIDE]) / 1000
+    assert 0.5 * wanted < millilitres < 1.3 * wanted
+    assert float(values_under(fine).mean()) < 0.1  # it lies beside what is bright
+
+
+def test_where_it_agrees_with_the_pseudo_label_the_first_level_does(setting):
+    labeller, folder = setting
+    labeller.min_agreement = 0.0
+    assert float(values_under(prepared(labeller, folder)).mean()) > 0.6
+
+
+def test_a_label_that_was_not_learnt_from_and_not_confirmed_teaches_nothing(setting):
+    labeller, folder = setting
+    labeller.selected = []
+    assert prepared(labeller, folder).cases == []
