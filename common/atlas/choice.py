@@ -44,7 +44,8 @@ def choose_labelled(scans: ScanReach, candidates: Sequence[str], folder: Path) -
     Args:
         scans: knows the images.
         candidates: ids to choose from.
-        folder: where the choice is kept; one of the same candidates among the same scans is not made again.
+        folder: where the choice is kept, if it is there; one of the same candidates among the same scans is not made
+            again.
     """
     shape = tuple(scans.images[0]["image"].shape)
     key = settings_digest(sorted(candidates), sorted(scans.index), shape, scans.channel, scans.coarse_steps)
@@ -54,10 +55,11 @@ def choose_labelled(scans: ScanReach, candidates: Sequence[str], folder: Path) -
         return [str(case) for case in kept["atlas"]]
     found = propose(scans, candidates, follow=partial(followed, description="choosing the atlas"))
     if idist.get_rank() == 0:
-        write_atomic(file, json.dumps({"of": key, "atlas": found.chosen, "reach": found.reach}, indent=1) + "\n")
+        if folder.is_dir():  # an evaluation elsewhere leaves nothing but its scores
+            write_atomic(file, json.dumps({"of": key, "atlas": found.chosen, "reach": found.reach}, indent=1) + "\n")
         print(
             f"atlas: {printable(found.chosen[0])}: of {len(candidates)} labelled training cases it reaches the other "
-            f"scans best, by images alone ({file})",
+            "scans best, by images alone",
             flush=True,
         )
     return found.chosen

@@ -182,6 +182,7 @@ class AtlasLabeller:
 
     def choose(self) -> None:
         """Choose the atlases; a choice on disk from an interrupted run is kept."""
+        self.root.mkdir(parents=True, exist_ok=True)
         if not self.resume and idist.get_rank() == 0:
             self.cohort.forget_choice(self.root)
         idist.barrier()

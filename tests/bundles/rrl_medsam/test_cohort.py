@@ -63,6 +63,7 @@ def seen_by_the_network(levels=(0.5, 0.3, 0.02)):
 def test_cohort_takes_the_label_that_reaches_the_others_best_and_keeps_the_choice(tmp_path, capsys, monkeypatch):
     write_cohort(tmp_path)
     cohort = cohort_module.OneShotCohort(str(tmp_path))
+    (tmp_path / "labels").mkdir()
     chosen = cohort.choose_atlases(seen_by_the_network(), tmp_path / "labels")
     assert len(chosen) == 1 and chosen == cohort.atlases and chosen[0]["label"].endswith(".nii.gz")
     assert capsys.readouterr().out.count(f"atlas: {chosen[0]['case']}: of 3 labelled training cases it reaches") == 1
