@@ -64,9 +64,10 @@ class Atlas:
         known = {"fixed_known": unless_all(inside), "moving_known": self.known}
         return register_affine(self.grey(fixed), self.grey(self.image), **known)
 
-    def aligned(self, affine: Tensor) -> tuple[Tensor, Tensor]:
-        """Return image [C, H, W, D] and label under an affine."""
-        both = warp(torch.cat([self.image, self.label], dim=1), total_ddf(affine, None, self.size))[0]
+    def aligned(self, affine: Tensor, velocity: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return image [C, H, W, D] and label under an affine, and a velocity if there is one, by one interpolation."""
+        ddf = None if velocity is None else integrate(velocity[None].to(affine.device), self.size)
+        both = warp(torch.cat([self.image, self.label], dim=1), total_ddf(affine, ddf, self.size))[0]
         channels = self.image.shape[1]
         return both[:channels], both[channels:]
 

@@ -7,13 +7,13 @@ easy ones get wrong in different ways.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..imaging.registration import integrate, register_affine, register_velocity, total_ddf, warp
-from ..pseudo_labels.opinions import agreement, fuse
+from ..pseudo_labels.opinions import agreement_by_class, fuse
 from ..tensors import known_share, unless_all
 
 
@@ -51,11 +51,12 @@ def hand_on(
         return (warp(label, total_ddf(affine, integrate(velocity, size), size)) * inside)[0]
 
 
-def vote(opinions: Sequence[Tensor], classes: Iterable[int] | None = None) -> tuple[Tensor, float]:
-    """Return the mean of labels [K, H, W, D] of one case, and how far they agree with it (mean Dice).
+def vote(opinions: Sequence[Tensor], classes: Sequence[int]) -> tuple[Tensor, dict[int, float]]:
+    """Return the mean of labels [K, H, W, D] of one case, and how far they agree with it: the mean Dice of each class.
 
     Args:
-        classes: see `agreement`.
+        classes: see `agreement_by_class`.
     """
     fused = fuse(opinions)
-    return fused, sum(agreement(opinion, fused, classes) for opinion in opinions) / len(opinions)
+    found = [agreement_by_class(opinion, fused, classes) for opinion in opinions]
+    return fused, {number: sum(one[number] for one in found) / len(found) for number in classes}

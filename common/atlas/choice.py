@@ -12,7 +12,7 @@ import ignite.distributed as idist
 
 from ..errors import printable
 from ..files.atomic_write import write_atomic
-from ..launch.words import optional
+from ..launch.words import items, optional
 from ..processes import followed
 from ..pseudo_labels.work import settings_digest
 from .proposal import compare, propose
@@ -28,14 +28,9 @@ def split_ids(atlas: Any, candidates: Sequence[str]) -> list[str]:
     """Return the ids that are meant by "A", "A,B", a list, a number or "all" (of the candidates); none by None."""
     if optional(atlas) is None:
         return []
-    if isinstance(atlas, list | tuple):
-        return [str(case) for case in atlas]
-    word = str(atlas)  # the command line reads `--atlas 12` as a number
-    if word in candidates or not candidates:
-        return [word]
-    if word == ALL:
-        return list(candidates)
-    return [part.strip() for part in word.split(",") if part.strip()]
+    if isinstance(atlas, str) and atlas in candidates:  # however it is written
+        return [atlas]
+    return list(candidates) if atlas == ALL and candidates else [str(case) for case in items(atlas)]
 
 
 def choose_labelled(scans: ScanReach, candidates: Sequence[str], folder: Path) -> list[str]:

@@ -22,6 +22,7 @@ from ..pseudo_labels.work import CaseWork, settings_digest
 from ..tensors import grey, plain
 from .atlas import Atlas, trusted
 from .bridges import choose_bridges, hand_on, vote
+from .choice import forget_choice
 from .reached import reaches, tell_reached
 from .registered import Direct, RegisteredAtlas
 
@@ -184,7 +185,7 @@ class AtlasLabeller:
         """Choose the atlases; a choice on disk from an interrupted run is kept."""
         self.root.mkdir(parents=True, exist_ok=True)
         if not self.resume and idist.get_rank() == 0:
-            self.cohort.forget_choice(self.root)
+            forget_choice(self.root)
         idist.barrier()
         self.atlases  # noqa: B018
 
@@ -237,7 +238,7 @@ class AtlasLabeller:
                 for _, image, label in others
             ]
             _, agreed = vote([self.direct(case, fixed, inside).label, *handed], self.present)
-            self.handed.save(case, {"label": fuse(handed).half()}, voters=len(handed), agreement=agreed)
+            self.handed.save(case, {"label": fuse(handed).half()}, voters=len(handed), by_label=agreed)
 
     def bridge_volumes(self) -> list[tuple[str, Tensor, Tensor]]:
         """Return (case, image [1, 1, H, W, D], label [1, K, H, W, D] from the atlases) of each bridge."""
@@ -281,21 +282,18 @@ class AtlasLabeller:
         own = None if own is None else own * inside[0]
         direct = self.direct(case, fixed, inside, own)
         fused, opinions = direct.label, direct.opinions
-        quality, by_label = direct.similarity, {}
-        if len(opinions) > 1:
-            quality = vote(opinions, self.present)[1]
-            by_label = agreement_by_class(opinions[0], opinions[1], self.present)
+        by_label = vote(opinions, self.present)[1] if len(opinions) > 1 else {}
         sharpen = self.refine_intensity
         if self.bridges and case in self.handed:
             judged, handed = self.handed.judgement(case), self.handed.load(case)["label"].to(self.device)
-            quality, by_label = judged["agreement"], agreement_by_class(fused, handed, self.present)
+            by_label = judged["by_label"]
             if agreement(fused, handed, self.present) < self.confirmation:
                 mixed = torch.lerp(fused, handed, judged["voters"] / (judged["voters"] + len(opinions)))
                 fused = fuse([mixed])
                 sharpen = 0.0  # a vote's soft rim is wide, and intensities make it wider
         if own is not None:
-            quality = agreement(own, fused, self.present)
             by_label = agreement_by_class(own, fused, self.present)
+        quality = sum(by_label.values()) / len(by_label) if by_label else direct.similarity
         # a network that is far from the registration yet would only blur what it is to learn from
         if own is not None and quality >= self.min_agreement:
             fused = fuse([fused, own])

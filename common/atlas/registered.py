@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import printable
 from ..imaging.registration import folding_percent
 from ..processes import own_share, together
 from ..pseudo_labels.work import CaseWork
@@ -49,13 +50,13 @@ class RegisteredAtlas:
     def align(self, cases: Iterable[Mapping[str, Any]], view: View) -> None:
         """Find the affine to each case."""
         self.work.remove_stale()
-        for item in self.work.each(cases, self.bank, f"affine of {self.atlas.case}"):
+        for item in self.work.each(cases, self.bank, f"affine of {printable(self.atlas.case)}"):
             self.bank.save(item["case"], {"affine": self.atlas.find_affine(*view(item))[0]})
 
     def register(self, cases: Iterable[Mapping[str, Any]], view: View) -> None:
         """Find the velocities to each case, from its affine on."""
         missing = [item for item in own_share(cases) if not self._is_registered(item["case"])]
-        for item in together(missing, f"registration of {self.atlas.case}"):
+        for item in together(missing, f"registration of {printable(self.atlas.case)}"):
             case, (fixed, inside) = item["case"], view(item)
             known = self.bank.load(case)
             affine = known["affine"][None].to(fixed.device)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .common.atlas.choice import choose_labelled, forget_choice, split_ids, tell_reach
+from .common.atlas.choice import choose_labelled, split_ids, tell_reach
 from .common.atlas.reach import ScanReach
 from .common.data.checks import require_sound
 from .common.data.cohort import Cohort
@@ -78,10 +78,6 @@ class OneShotCohort(Cohort):
             require_sound(atlases, label_values=self.labels, dataset_dir=self.content.directory, needs_foreground=best)
             self.atlases = atlases
         return self.atlases
-
-    def forget_choice(self, folder: Path) -> None:
-        """Choose anew."""
-        forget_choice(folder)
 
     def tell_reach(self, images: Sequence[Mapping[str, Tensor]], channel: int | None = None) -> None:
         """Say how an atlas that a person chose compares with other scans."""

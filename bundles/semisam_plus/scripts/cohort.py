@@ -68,9 +68,6 @@ class FewLabelCohort(Cohort):
         """Return the cases whose labels are registered to all others: the labelled ones, whatever the images show."""
         return self.labeled
 
-    def forget_choice(self, folder: Path) -> None:
-        """Do nothing: a choice of atlases is that of the labelled cases."""
-
     def needs_foreground(self, case: Case) -> bool:
         return "label" in case
 

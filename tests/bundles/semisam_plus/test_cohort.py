@@ -50,7 +50,7 @@ def test_only_the_chosen_labels_are_opened_and_the_rest_is_stripped(folder):
     assert [case["case"] for case in cohort.scored] == ["image_8"]
     assert [case["case"] for case in cohort.images] == [case["case"] for case in cohort.cases]
     assert all(set(case) == {"case", "image"} for case in cohort.images)
-    assert cohort.choose_atlases([], folder) == cohort.labeled and cohort.forget_choice(folder) is None
+    assert cohort.choose_atlases([], folder) == cohort.labeled
     assert replace(cohort.grid, strides=None) == Grid(SIZE, (1.0, 1.0, 1.0), (0, 1))
 
 

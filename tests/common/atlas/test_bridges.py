@@ -30,9 +30,9 @@ def test_a_label_is_handed_on_along_the_registration():
 
 def test_a_vote_is_the_mean_and_says_how_far_it_is_agreed():
     one, other = (F.one_hot(torch.tensor([[[0, 1, 1, last]]]), 2).permute(3, 0, 1, 2).float() for last in (1, 0))
-    fused, agreed = bridges_module.vote([one, one, other])
+    fused, agreed = bridges_module.vote([one, one, other], [1])
     torch.testing.assert_close(fused[1].flatten(), torch.tensor([0.0, 1.0, 1.0, 2 / 3]))
-    assert agreed == pytest.approx((1 + 1 + 4 / 5) / 3)
+    assert agreed == {1: pytest.approx((1 + 1 + 4 / 5) / 3)}
 
 
 def test_bridges_vote_on_all_cases_but_themselves(images, tmp_path, monkeypatch):
@@ -57,7 +57,9 @@ def test_bridges_vote_on_all_cases_but_themselves(images, tmp_path, monkeypatch)
         assert judged["voters"] == (1 if case in chosen else 2)
         alone, fused = (one.labels.load(case)["label"] for one in (direct, labeller))
         torch.testing.assert_close(fused[1], (alone[1] + judged["voters"]) / (1 + judged["voters"]), rtol=0, atol=2e-3)
-        assert labeller.labels.judgement(case)["quality"] == judged["agreement"]
+        found = labeller.labels.judgement(case)
+        assert found["by_label"] == judged["by_label"] and set(found["by_label"]) == {"1", "2"}
+        assert found["quality"] == pytest.approx(sum(judged["by_label"].values()) / 2)
     assert ATLAS not in labeller.handed
     asked.clear()
     again = make(images, tmp_path, instance_steps=1, bridges=2, resume=True)

@@ -78,7 +78,6 @@ def make(images, folder, atlases=(ATLAS,), **changes):
         choose_atlases=lambda images, folder, *settings: [
             {"case": case, "image": f"/{case}.nii.gz", "label": f"/labels/{case}.nii.gz"} for case in atlases
         ],
-        forget_choice=lambda folder: None,
     )
     settings = {
         "registration": None,

@@ -12,7 +12,7 @@ from ..common.atlas.labeller import AtlasLabeller
 from ..common.launch.words import number, optional, truth
 from ..common.synthesis.randomised import RandomisedCopyd
 from ..common.synthesis.restyle import exchange_amplitude, match_histogram
-from ..common.synthesis.warped import mix_velocities, warp_pair
+from ..common.synthesis.velocities import mix_velocities
 from ..common.tensors import known_share, plain
 from .teacher import AddTeacherd, SamTeacher
 
@@ -61,9 +61,8 @@ class RandAlignedCopyd(RandomizableTransform, MapTransform):
         registered = labeller.registered[int(self.R.randint(len(labeller.registered)))]
         others = sorted(labeller.unlabeled - {case})
         other = others[int(self.R.randint(len(others)))] if others else None
-        atlas = registered.atlas
         velocity = mix_velocities(registered.velocity(case), registered.velocity(other), self.R)
-        image, label = (t.cpu() for t in warp_pair(atlas.image, atlas.label, registered.affine(case), velocity))
+        image, label = (t.cpu() for t in registered.atlas.aligned(registered.affine(case), velocity))
         style = plain(data["image"]).float().cpu()
         if self.restyle == "histogram":
             inside = known_share(label, 0) > 0.5
