@@ -89,7 +89,7 @@ def labelled_cases(run: Mapping[str, Any], content: Datalist, must: bool = True)
     """
     atlas, cohort = run["results"].get("atlas"), run["config"]["cohort"]
     if atlas is not None:
-        return [case for case in content.training if case["case"] == atlas]
+        return [case for case in content.training if case["case"] in ([atlas] if isinstance(atlas, str) else atlas)]
     if "num_labeled" in cohort:
         return list(few_labeled(content, cohort["num_labeled"], cohort["seed"], cohort["labeled"])[0])
     if must:

@@ -64,12 +64,17 @@ def mean(numbers: Iterable[float | None]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def overall(rows: Iterable[Mapping[str, Any]], column: str = DICE) -> float:
-    """Return the mean over the cases of their means over the labels."""
+def mean_of_cases(rows: Iterable[Mapping[str, Any]], column: str = DICE) -> dict[str, float]:
+    """Return the mean over the labels of each case."""
     by_case: dict[str, list[float | None]] = {}
     for row in rows:
         by_case.setdefault(row["case"], []).append(row.get(column))
-    return mean(map(mean, by_case.values()))
+    return {case: mean(values) for case, values in by_case.items()}
+
+
+def overall(rows: Iterable[Mapping[str, Any]], column: str = DICE) -> float:
+    """Return the mean over the cases of their means over the labels."""
+    return mean(mean_of_cases(rows, column).values())
 
 
 def by_label(rows: Iterable[Mapping[str, Any]], column: str = DICE) -> dict[str, float]:

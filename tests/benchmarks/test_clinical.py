@@ -68,3 +68,8 @@ def test_table_has_a_row_for_each_answer_and_tests_the_first_against_all_others(
     assert said[2].split(" | ")[3] == "–"  # no structure of that size
     judged = [line for line in said if line.startswith("* ")]
     assert "nnU-Net 3d_fullres 0.835: -0.100 on 8 cases" in judged[0] and "plain dice 0.600: +0.135" in judged[1]
+
+
+def test_of_several_atlases_a_peer_learns_from_all(tiny_cohort):
+    run = {"results": {"atlas": ["sample_002", "sample_003"]}, "config": {"cohort": {}}}
+    assert [case["case"] for case in labelled_cases(run, read_datalist(tiny_cohort))] == ["sample_002", "sample_003"]
