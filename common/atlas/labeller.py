@@ -51,7 +51,7 @@ class AtlasLabeller:
             it. Labels from one registration each err in their own ways, which training averages out; a vote errs in the
             same way everywhere, so it only pays where the registration is bad.
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
-        keep: share of the cases, of the highest agreement, whose labels are learnt from.
+        keep, keep_least: share and least number of the cases, of the highest agreement, whose labels are learnt from.
         min_agreement: Dice with the registration from which on the network's prediction joins a later label.
         refine_intensity: weight of `refine_by_intensity` in labels; 0 for off.
         channel: of the images, that classical registration and intensities go by; None: the mean of all.
@@ -76,6 +76,7 @@ class AtlasLabeller:
         guided_steps: int = 0,
         smooth_weight: float = 0.5,
         keep: float = 0.5,
+        keep_least: int = 20,
         min_agreement: float = 0.7,
         refine_intensity: float = 1.0,
         device: str | torch.device = "cpu",
@@ -89,7 +90,8 @@ class AtlasLabeller:
         self.instance_steps, self.coarse_steps, self.guided_steps = instance_steps, coarse_steps, guided_steps
         self.smooth_weight, self.fuse_network = smooth_weight, truth("fuse_network", fuse_network)
         self.bridges, self.bridge_steps, self.confirmation = bridges, bridge_steps, confirmation
-        self.keep, self.min_agreement, self.refine_intensity = keep, min_agreement, refine_intensity
+        self.keep, self.keep_least = keep, keep_least
+        self.min_agreement, self.refine_intensity = min_agreement, refine_intensity
         self.device, self.resume, self.force = torch.device(device), resume, truth("force", force)
         self.root = Path(folder).expanduser()
         self.round = 0
@@ -271,7 +273,7 @@ class AtlasLabeller:
         for item in self.work.each(self._unlabeled(), bank, f"pseudo labels, round {number}"):
             label, judgement = self._label(item, self.predict(self.view(item)[0]) if number > 1 else None)
             bank.save(item["case"], {"label": label.half()}, **judgement)
-        self.selected = select_by_quality(self.quality(), self.keep)
+        self.selected = select_by_quality(self.quality(), self.keep, self.keep_least)
         if self.by_agreement:  # the best one stays, however bad
             judged = self.judged()
             self.selected = [case for case in self.selected if case == self.selected[0] or reaches(judged[case])]

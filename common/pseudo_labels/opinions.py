@@ -81,7 +81,7 @@ def fuse_by_similarity(opinions: Sequence[Tensor], similarity: Sequence[Tensor])
     return fuse([one * (weight * len(opinions) / total) for one, weight in zip(opinions, weights, strict=True)])
 
 
-def select_by_quality(quality: Mapping[str, float], keep: float) -> list[str]:
-    """Return the share `keep` (0 to 1) of the cases with the highest quality, at least one."""
+def select_by_quality(quality: Mapping[str, float], keep: float, least: int = 1) -> list[str]:
+    """Return the share `keep` (0 to 1) of the cases with the highest quality, at least `least`, at least one."""
     ranked = sorted(quality, key=lambda case: (-quality[case], case))
-    return ranked[: max(1, round(keep * len(ranked)))]
+    return ranked[: max(1, least, round(keep * len(ranked)))]

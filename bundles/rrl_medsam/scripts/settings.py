@@ -48,6 +48,7 @@ SETTINGS: dict[str, Kind] = {
     "confirmation": SHARE,
     "guided_steps": MAYBE,
     "keep": PART,
+    "keep_least": MAYBE,
     "min_agreement": SHARE,
     "refine_labels": WEIGHT,
     "online_labels": TRUTH,

@@ -21,7 +21,7 @@ CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
 SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]
 LONGEST = {"train.json": 190, "inference.json": 90, "evaluate.json": 40, "multi_gpu_train.json": 40}
 LONGEST |= {"paper.json": 40, "paper_inference.json": 20, "published.json": 40, "published_inference.json": 20}
-LONGEST |= {"sam_inference.json": 40}
+LONGEST |= {"sam_inference.json": 40, "long.json": 20}
 RUNS = (RRL, SEMISAM, WEAK, ADA)
 BUNDLE_NAMES = sorted({path.parents[1].name for path in CONFIGS})
 NO_SETTINGS = {"_desc_", "imports", "bundle_root", "ckpt_dir", "ckpt_path", "output_dir", "cache_dir", "device"}

@@ -24,6 +24,7 @@ CARD = {
 }
 CONFIGS = {f"{name}.json" for name in ("train", "inference", "evaluate", "multi_gpu_train", "metadata")}
 CONFIGS |= {"paper.json", "paper_inference.json", "published.json", "published_inference.json", "sam_inference.json"}
+CONFIGS |= {"long.json"}
 
 
 @pytest.fixture(params=BUNDLES)

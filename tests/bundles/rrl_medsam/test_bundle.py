@@ -119,6 +119,12 @@ def test_paper_form_runs_online(tiny_cohort, tmp_path, monkeypatch):
     assert "epoch 2/2" in said and not list(tmp_path.rglob("round_2/*"))
 
 
+def test_long_form_is_more_of_the_same():
+    usual, long = (json.loads((RRL.configs / name).read_text(encoding="utf-8")) for name in ("train.json", "long.json"))
+    changed = {key: value for key, value in long.items() if not key.startswith("_")}
+    assert changed and all(value > usual[key] for key, value in changed.items())
+
+
 def test_wrong_input_spares_the_checkpoints_of_the_run_before(trained, tmp_path):
     shutil.copytree(trained["folder"], tmp_path, dirs_exist_ok=True)
     before = files_below(tmp_path)

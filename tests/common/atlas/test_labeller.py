@@ -60,9 +60,11 @@ def test_the_best_half_and_the_atlas_are_learnt_from(done):
     assert done.training_indices() == sorted([2, *(int(case[-1]) for case in best)])
 
 
-@pytest.mark.parametrize(("keep", "count"), [(1.0, 4), (0.25, 1), (0.0, 1)])
-def test_the_selected_share(done, images, keep, count):
-    labeller = make(images, done.root, keep=keep, resume=True)
+@pytest.mark.parametrize(
+    ("keep", "least", "count"), [(1.0, 0, 4), (0.25, 0, 1), (0.0, 0, 1), (0.25, 3, 3), (0.75, 2, 3), (0.5, 20, 4)]
+)
+def test_the_selected_share(done, images, keep, least, count):
+    labeller = make(images, done.root, keep=keep, keep_least=least, resume=True)
     labeller.align()
     labeller.register()
     assert len(labeller.selected) == count and ATLAS not in labeller.selected

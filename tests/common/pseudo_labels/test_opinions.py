@@ -61,6 +61,12 @@ def test_select_by_quality(keep, wanted):
     assert select_by_quality({"a": 0.5, "b": 0.9, "c": 0.1, "d": 0.7}, keep) == wanted
 
 
+def test_of_few_cases_more_than_the_share_are_kept():
+    quality = {"a": 0.5, "b": 0.9, "c": 0.1, "d": 0.7}
+    assert select_by_quality(quality, 0.25, 3) == ["b", "d", "a"]
+    assert select_by_quality(quality, 0.5, 20) == ["b", "d", "a", "c"]
+
+
 def test_select_by_quality_breaks_ties_by_name_and_bears_no_cases():
     assert select_by_quality({"b": 0.5, "a": 0.5}, 0.5) == ["a"]
     assert select_by_quality({}, 0.5) == []

@@ -84,6 +84,7 @@ def make(images, folder, atlases=(ATLAS,), **changes):
         "instance_steps": 15,
         "bridges": 0,
         "keep": 0.5,
+        "keep_least": 0,
         "refine_intensity": 0.0,
         "force": True,
         **changes,
