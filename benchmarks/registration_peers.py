@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def table(results: dict[str, Any], wanted: Sequence[str] = ROWS) -> list[str]:
     """Return the lines of a table over the pairs that all rows have which have any; p is of the test against ours."""
     atlases = results["atlases"]
     names = [name for name in wanted if any(rows.get(name) for rows in atlases.values())]
-    scores: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in names}
+    scores: dict[str, dict[Any, Sequence[Mapping[str, Any]]]] = {name: {} for name in names}
     for atlas, rows in atlases.items():
         by_name = {name: {score["case"]: score for score in rows.get(name, [])} for name in names}
         shared = sorted(set.intersection(*(set(found) for found in by_name.values()))) if names else []
