@@ -64,7 +64,6 @@ class Benchmark:
         tests = parser.get_parsed_content("validate::dataset")
         self.tests = [tests[index] for index in range(min(len(tests), arguments.cases or len(tests)))]
         folder = None if arguments.environment is None else Path(arguments.environment)
-        folder = None if arguments.environment is None else Path(arguments.environment)
         self.environment = Environment(folder, Path(arguments.work))
         self.skipped: set[str] = set()
 
