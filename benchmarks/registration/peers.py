@@ -22,7 +22,6 @@ from .pair import Pair
 
 WORKER = Path(__file__).with_name("worker.py")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
-SETTINGS = {**ONE_THREAD, "ANTS_RANDOM_SEED": "1"}
 # the worker's name of a package -> what is imported, what pip installs
 PACKAGES = {
     "convexAdam": ("convexAdam", "convexadam"),
@@ -116,7 +115,7 @@ class Environment:
         log = self.work / f"{peer.package}.log"
         with open(log, "wb") as file:
             command = [str(self.python), str(WORKER), peer.package]
-            done = subprocess.run(command, cwd=folder, env={**os.environ, **SETTINGS}, stdout=file, stderr=file)
+            done = subprocess.run(command, cwd=folder, env={**os.environ, **ONE_THREAD}, stdout=file, stderr=file)
         if done.returncode or not (folder / "report.json").is_file():
             said = log.read_text(encoding="utf-8", errors="replace").split("\n")
             last = next((line for line in reversed(said) if line), "")
