@@ -1,0 +1,1 @@
+"""Registration packages of others, each in an environment that isn't ours."""
