@@ -1,6 +1,6 @@
 """The two bundles that learn from whole labels beside each other: equal draws of 1, 2, 4, 8 labelled volumes.
 
-    python -m benchmarks.label_counts --dataset DIR --work W [--labels 1,2,4,8] [--draw 0] [--set rrl_medsam:epochs=10 ...]
+    python -m benchmarks.label_counts --dataset DIR --work W [--draw 0] [--set rrl_medsam:epochs=10 ...]
 
 Each row is a run of a bundle by its command with its defaults, but for what `--set` says, on the same labelled cases:
 `semisam_plus` has them as `labeled`, `rrl_medsam` as its atlases; all other cases are unlabelled to both. Draws are
