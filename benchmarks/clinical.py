@@ -67,6 +67,7 @@ def run_bundle(arguments: argparse.Namespace) -> dict[str, Any]:
     run = read_json(work / "eval" / "run.json")
     apart = sum(cost["cpu_seconds"] for name, cost in run["stages"].items() if name in NO_TRAINING)
     rows = read_json(work / "eval" / "metrics.json")["rows"]
+    content = read_datalist(arguments.dataset, given.get("datalist", "dataset.json"))
     return {
         "row": bundle,
         "settings": given,
@@ -74,8 +75,8 @@ def run_bundle(arguments: argparse.Namespace) -> dict[str, Any]:
         "control_and_evaluation_cpu_seconds": round(apart, 1),
         "wall_seconds": round(time.time() - start, 1),
         "peak_memory_mib": round(after.ru_maxrss / 1024),
-        "labelled": [case["case"] for case in labelled_cases(run, read_datalist(arguments.dataset), must=False)],
-        "rows": with_volumes(rows, scored_cases(read_datalist(arguments.dataset))),
+        "labelled": [case["case"] for case in labelled_cases(run, content, must=False)],
+        "rows": with_volumes(rows, scored_cases(content)),
     }
 
 
