@@ -60,7 +60,7 @@ wheelhouse: $(STAMP)
 	$(RUN) -m tools.wheelhouse "$(OUT)" $(ARGS)
 
 # idle threads sleep instead of spinning: the tests start processes that share few cores, and beside another program that
-# works SAM took the demo half a minute for a volume instead of one second
+# works SAM took the demo half a minute for a volume instead of a second or two
 demo test test-clients: export GOMP_SPINCOUNT = 0
 demo test test-clients: export OMP_WAIT_POLICY = PASSIVE
 test test-clients: export PYTHONUTF8 = 1
