@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
+from torch.overrides import TorchFunctionMode
 
 
 def bf16_supported(device: torch.device | str) -> bool:
@@ -26,3 +31,44 @@ def bf16_autocast(device: torch.device | str, amp: bool | None = None) -> torch.
     """Return the autocast context of a device: bfloat16 if `amp`, or if `amp` is None and `bf16_supported(device)`."""
     enabled = bf16_supported(device) if amp is None else amp
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def training_autocast(device: torch.device | str, amp: bool) -> Iterator[None]:
+    """Compute a training step's forward in bfloat16 if `amp`; on a CPU, small convolutions stay in float32.
+
+    On x86 the bfloat16 kernels of torch 2.13 return weight gradients of noise, up to infinity, where a 3D convolution's
+    output has two voxels along the first axis, and write outside of their memory, or return noise, where a strided one
+    has one along another (pytorch issue 169688 is the forward's case).
+    """
+    kind = torch.device(device).type
+    if not (amp and kind == "cpu"):
+        with torch.autocast(kind, torch.bfloat16, enabled=amp):
+            yield
+        return
+    with torch.autocast(kind, torch.bfloat16), _SmallInFloat32():
+        yield
+
+
+class _SmallInFloat32(TorchFunctionMode):
+    """Take convolutions out of autocast that have an output of one voxel along an axis, or of two along the first."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in (torch.conv2d, torch.conv3d) or not _small(*args, **kwargs):
+            return func(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            return func(*map(_float32, args), **{name: _float32(one) for name, one in kwargs.items()})
+
+
+def _float32(argument: Any) -> Any:
+    return argument.float() if isinstance(argument, torch.Tensor) else argument
+
+
+def _small(input: Any, weight: Any, bias: Any = None, stride: Any = 1, *others: Any, **named: Any) -> bool:
+    sizes = input.shape[2:]
+    steps = (stride,) * len(sizes) if isinstance(stride, int) else tuple(stride)
+    sides = [-(-side // step) for side, step in zip(sizes, steps, strict=True)]  # padded by half of the kernel
+    return min(sides) == 1 or (len(sides) == 3 and sides[0] == 2)

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from ..learning.schedules import advance
+from ..precision import training_autocast
 from ..tensors import to_plain
 
 
@@ -118,7 +119,7 @@ class ObjectiveTrainer(SupervisedTrainer):
         device = self.state.device
         batch = {name: to_plain(value, device) for name, value in batchdata.items()}
         self.network.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+        with training_autocast(device, self.bfloat16):
             losses = self._forward()(batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
