@@ -57,7 +57,7 @@ class _SmallInFloat32(TorchFunctionMode):
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func not in (torch.conv2d, torch.conv3d) or not _small(*args, **kwargs):
+        if func not in (torch.conv2d, torch.conv3d) or not _small(args, kwargs):
             return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
             return func(*map(_float32, args), **{name: _float32(one) for name, one in kwargs.items()})
@@ -67,8 +67,9 @@ def _float32(argument: Any) -> Any:
     return argument.float() if isinstance(argument, torch.Tensor) else argument
 
 
-def _small(input: Any, weight: Any, bias: Any = None, stride: Any = 1, *others: Any, **named: Any) -> bool:
-    sizes = input.shape[2:]
+def _small(args: tuple, kwargs: dict[str, Any]) -> bool:
+    sizes = (args[0] if args else kwargs["input"]).shape[2:]
+    stride = args[3] if len(args) > 3 else kwargs.get("stride", 1)
     steps = (stride,) * len(sizes) if isinstance(stride, int) else tuple(stride)
     sides = [-(-side // step) for side, step in zip(sizes, steps, strict=True)]  # padded by half of the kernel
     return min(sides) == 1 or (len(sides) == 3 and sides[0] == 2)
