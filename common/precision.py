@@ -38,8 +38,8 @@ def training_autocast(device: torch.device | str, amp: bool) -> Iterator[None]:
     """Compute a training step's forward in bfloat16 if `amp`; on a CPU, small convolutions stay in float32.
 
     On x86 the bfloat16 kernels of torch 2.13 return weight gradients of noise, up to infinity, where a 3D convolution's
-    output has two voxels along the first axis, and write outside of their memory, or return noise, where a strided one
-    has one along another (pytorch issue 169688 is the forward's case).
+    output has fewer voxels along the first axis than its kernel, and write outside of their memory, or return noise,
+    where a strided one has one along another (pytorch issue 169688 is the forward's case).
     """
     kind = torch.device(device).type
     if not (amp and kind == "cpu"):
@@ -51,7 +51,7 @@ def training_autocast(device: torch.device | str, amp: bool) -> Iterator[None]:
 
 
 class _SmallInFloat32(TorchFunctionMode):
-    """Take convolutions out of autocast that have an output of one voxel along an axis, or of two along the first."""
+    """Take convolutions out of autocast whose output is one voxel wide, or along the first axis less than the kernel."""
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -68,8 +68,8 @@ def _float32(argument: Any) -> Any:
 
 
 def _small(args: tuple, kwargs: dict[str, Any]) -> bool:
-    sizes = (args[0] if args else kwargs["input"]).shape[2:]
+    maps, weight = (*args[:2], *(kwargs[name] for name in ("input", "weight")[len(args) :]))
     stride = args[3] if len(args) > 3 else kwargs.get("stride", 1)
-    steps = (stride,) * len(sizes) if isinstance(stride, int) else tuple(stride)
-    sides = [-(-side // step) for side, step in zip(sizes, steps, strict=True)]  # padded by half of the kernel
-    return min(sides) == 1 or (len(sides) == 3 and sides[0] == 2)
+    steps = (stride,) * (maps.ndim - 2) if isinstance(stride, int) else tuple(stride)
+    sides = [-(-side // step) for side, step in zip(maps.shape[2:], steps, strict=True)]  # padded by half of the kernel
+    return min(sides) == 1 or (len(sides) == 3 and sides[0] < weight.shape[2])

@@ -46,6 +46,7 @@ def test_autocast_follows_the_device_by_default(monkeypatch) -> None:
         ((2, 2, 1), 3, 1),
         ((3, 1, 1), 3, 2),
         ((4, 8, 8), 3, 2),
+        ((4, 8, 8), 5, 1),
         ((6, 6, 6), 3, 1),
         ((4, 4, 1), (3, 3, 1), 1),
     ],
