@@ -51,7 +51,7 @@ def training_autocast(device: torch.device | str, amp: bool) -> Iterator[None]:
 
 
 class _SmallInFloat32(TorchFunctionMode):
-    """Take convolutions out of autocast whose output is one voxel wide, or along the first axis less than the kernel."""
+    """Take convolutions out of autocast whose output is one voxel wide, or narrower than the kernel (see above)."""
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
