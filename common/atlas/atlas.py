@@ -34,7 +34,7 @@ class Atlas:
         channel: of the images, that classical registration goes by; None: the mean of all.
         registration: network (moving, fixed) -> velocity [1, 3, h, w, d], or None.
         steps: of instance optimisation on the full grid; 0 for no instance optimisation beside a network.
-        coarse_steps: its steps on half the grid before those.
+        coarse_steps: its steps on half the grid before those, after a search; 0 for neither.
         smooth_weight: of the velocity's smoothness.
     """
 
@@ -44,7 +44,7 @@ class Atlas:
     channel: int | None = None
     registration: nn.Module | None = None
     steps: int = 30
-    coarse_steps: int = 80
+    coarse_steps: int = 20
     smooth_weight: float = 0.5
 
     def __post_init__(self) -> None:

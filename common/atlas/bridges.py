@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..imaging.registration import integrate, register_affine, register_velocity, total_ddf, warp
+from ..imaging.registration import coarse_velocity, integrate, register_affine, total_ddf, warp
 from ..pseudo_labels.opinions import agreement_by_class, fuse
 from ..tensors import known_share, unless_all
 
@@ -27,13 +27,12 @@ def hand_on(
     bridge: Tensor,
     label: Tensor,
     steps: int,
-    smooth_weight: float = 0.5,
     inside: Tensor | None = None,
 ) -> Tensor:
     """Return the label of a bridge [1, K, H, W, D], registered to another volume, [K, H, W, D].
 
-    Affine and `steps` of instance optimisation on half the grid: the vote over bridges takes out what is left, so that
-    the full grid does not pay here.
+    Affine, search and `steps` of instance optimisation on half the grid: the vote over bridges takes out what is left,
+    so that the full grid does not pay here.
 
     Args:
         fixed, bridge: [1, 1, H, W, D] in [0, 1].
@@ -43,9 +42,7 @@ def hand_on(
     inside = torch.ones_like(fixed) if inside is None else inside
     known = {"fixed_known": unless_all(inside), "moving_known": unless_all(known_share(label))}
     affine = register_affine(fixed, bridge, steps=40, **known)
-    velocity = register_velocity(
-        fixed, bridge, affine, steps=0, coarse_steps=steps, smooth_weight=smooth_weight, **known
-    )
+    velocity = coarse_velocity(fixed, bridge, affine, steps, **known)
     size = tuple(fixed.shape[2:])
     with torch.no_grad():
         return (warp(label, total_ddf(affine, integrate(velocity, size), size)) * inside)[0]

@@ -68,10 +68,10 @@ class AtlasLabeller:
         inferer: Callable[[Tensor, nn.Module], Tensor],
         folder: str,
         instance_steps: int = 30,
-        coarse_steps: int = 80,
+        coarse_steps: int = 20,
         fuse_network: bool = False,
         bridges: int = 5,
-        bridge_steps: int = 60,
+        bridge_steps: int = 10,
         confirmation: float = 0.85,
         guided_steps: int = 0,
         smooth_weight: float = 0.5,
@@ -235,10 +235,7 @@ class AtlasLabeller:
             others = [bridge for bridge in bridges if bridge[0] != case]
             if not others:
                 continue
-            handed = [
-                hand_on(self.grey(fixed), image, label, self.bridge_steps, self.smooth_weight, inside)
-                for _, image, label in others
-            ]
+            handed = [hand_on(self.grey(fixed), image, label, self.bridge_steps, inside) for _, image, label in others]
             _, agreed = vote([self.direct(case, fixed, inside).label, *handed], self.present)
             self.handed.save(case, {"label": fuse(handed).half()}, voters=len(handed), by_label=agreed)
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from ..grid.field_of_view import inside_scan
 from ..imaging.registration import (
     LocalNCCLoss,
+    coarse_velocity,
     global_ncc,
     integrate,
     register_affine,
-    register_velocity,
     smoothness,
     total_ddf,
     warp_known,
@@ -46,14 +46,14 @@ class ScanReach:
     Args:
         images: sequence of {"case", "image" [C, H, W, D] in [0, 1]}.
         channel: of the images, that is compared; None: the mean of all.
-        coarse_steps: of the deformation, on half the grid.
+        coarse_steps: of the deformation, on half the grid, after a search.
     """
 
     def __init__(
         self,
         images: Sequence[Mapping[str, Any]],
         channel: int | None = None,
-        coarse_steps: int = 80,
+        coarse_steps: int = 20,
         device: str | torch.device = "cpu",
     ) -> None:
         self.images, self.channel, self.coarse_steps, self.device = images, channel, coarse_steps, torch.device(device)
@@ -87,7 +87,7 @@ class ScanReach:
         correlation = float(global_ncc(warped, target, seen))
         if not deform:
             return Reached(correlation, None, growth, None)
-        velocity = register_velocity(target, image, affine, steps=0, coarse_steps=self.coarse_steps, **known)
+        velocity = coarse_velocity(target, image, affine, self.coarse_steps, **known)
         ddf = total_ddf(affine, integrate(velocity, size), size)
         warped, seen = warp_known(image, ddf, inside, filled)
         local = -float(LocalNCCLoss()(warped, target, seen))

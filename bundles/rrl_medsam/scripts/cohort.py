@@ -63,7 +63,7 @@ class OneShotCohort(Cohort):
         return [{key: case[key] for key in ("case", "image", "label") if key in case} for case in self.with_atlases()]
 
     def choose_atlases(
-        self, images: Sequence[Mapping[str, Tensor]], folder: Path, channel: int | None = None, coarse_steps: int = 80
+        self, images: Sequence[Mapping[str, Tensor]], folder: Path, channel: int | None = None, coarse_steps: int = 20
     ) -> list[dict[str, Any]]:
         """Return the atlases, choosing the candidate that reaches the other scans best where none was named.
 
