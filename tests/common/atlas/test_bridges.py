@@ -38,7 +38,7 @@ def test_a_vote_is_the_mean_and_says_how_far_it_is_agreed():
 def test_bridges_vote_on_all_cases_but_themselves(images, tmp_path, monkeypatch):
     asked = []
 
-    def say_body_everywhere(fixed, image, label, steps, smooth_weight, inside):
+    def say_body_everywhere(fixed, image, label, steps, inside):
         asked.append((float(fixed.sum()), float(image.sum())))
         return torch.stack([torch.zeros(SIZE), torch.ones(SIZE), torch.zeros(SIZE)])
 
