@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..imaging.affine_fit import refit_affine
 from ..imaging.registration import (
     LocalNCCLoss,
     integrate,
@@ -61,8 +62,9 @@ class Atlas:
 
     def find_affine(self, fixed: Tensor, inside: Tensor) -> Tensor:
         """Return the affine of the atlas to an image."""
-        known = {"fixed_known": unless_all(inside), "moving_known": self.known}
-        return register_affine(self.grey(fixed), self.grey(self.image), **known)
+        fixed, moving, known = self.grey(fixed), self.grey(self.image), unless_all(inside)
+        affine = register_affine(fixed, moving, fixed_known=known, moving_known=self.known)
+        return refit_affine(fixed, moving, affine, fixed_known=known)
 
     def aligned(self, affine: Tensor, velocity: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return image [C, H, W, D] and label under an affine, and a velocity if there is one, by one interpolation."""
