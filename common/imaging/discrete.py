@@ -56,7 +56,14 @@ def _coupled(fixed: Tensor, moving: Tensor, radius: int) -> Tensor:
     h, w, d = fixed.shape[1:]
     padded = F.pad(moving[None], (radius,) * 6, mode="replicate")[0]
     steps = list(product(range(2 * radius + 1), repeat=3))
-    cost = torch.stack([(padded[:, i : i + h, j : j + w, k : k + d] - fixed).square().sum(0) for i, j, k in steps])
+    energy = padded.square().sum(0)
+    # the squared difference but for the fixed block's own square, which no displacement changes
+    cost = torch.stack(
+        [
+            energy[i : i + h, j : j + w, k : k + d] - 2 * (padded[:, i : i + h, j : j + w, k : k + d] * fixed).sum(0)
+            for i, j, k in steps
+        ]
+    )
     moves = torch.tensor(steps, dtype=torch.float32, device=fixed.device) - radius  # [L, 3], cost [L, h, w, d]
     cost += NEAREST * moves.square().sum(1)[:, None, None, None]
 
