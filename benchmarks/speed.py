@@ -26,7 +26,8 @@ from rich.table import Table
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "rrl_medsam"
 sys.path[:0] = [str(BUNDLE)]
 
-from scripts.common.imaging.registration import register_affine, register_velocity  # noqa: E402
+from scripts.common.registration.affine import register_affine  # noqa: E402
+from scripts.common.registration.deformation import register_velocity  # noqa: E402
 from scripts.common.sam.build import build_sam  # noqa: E402
 from scripts.common.sam.features.volume import encode_volume  # noqa: E402
 from scripts.common.serving.inferers import AffineTTAInferer  # noqa: E402

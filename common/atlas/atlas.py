@@ -8,16 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..imaging.affine_fit import refit_affine
-from ..imaging.registration import (
-    LocalNCCLoss,
-    integrate,
-    register_affine,
-    register_velocity,
-    total_ddf,
-    warp,
-    warp_known,
-)
+from ..registration.affine import refit_affine, register_affine
+from ..registration.deformation import register_velocity
+from ..registration.fields import integrate, total_ddf, warp, warp_known
+from ..registration.similarity import LocalNCCLoss
 from ..tensors import grey, known_share, unless_all
 
 

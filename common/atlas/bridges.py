@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..imaging.registration import coarse_velocity, integrate, register_affine, total_ddf, warp
 from ..pseudo_labels.opinions import agreement_by_class, fuse
+from ..registration.affine import register_affine
+from ..registration.deformation import coarse_velocity
+from ..registration.fields import integrate, total_ddf, warp
 from ..tensors import known_share, unless_all
 
 

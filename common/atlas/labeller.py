@@ -13,12 +13,12 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from ..grid.field_of_view import inside_scan
-from ..imaging.registration import folding_percent
 from ..launch.words import optional_number, truth
 from ..pseudo_labels.opinions import agreement, agreement_by_class, fuse, fuse_by_similarity, select_by_quality
 from ..pseudo_labels.refine import refine_by_intensity
 from ..pseudo_labels.store import PseudoLabelBank
 from ..pseudo_labels.work import CaseWork, settings_digest
+from ..registration.fields import folding_percent
 from ..tensors import grey, plain
 from .atlas import Atlas, trusted
 from .bridges import choose_bridges, hand_on, vote

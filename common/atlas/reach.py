@@ -9,16 +9,10 @@ import torch
 from torch import Tensor
 
 from ..grid.field_of_view import inside_scan
-from ..imaging.registration import (
-    LocalNCCLoss,
-    coarse_velocity,
-    global_ncc,
-    integrate,
-    register_affine,
-    smoothness,
-    total_ddf,
-    warp_known,
-)
+from ..registration.affine import register_affine
+from ..registration.deformation import coarse_velocity
+from ..registration.fields import integrate, smoothness, total_ddf, warp_known
+from ..registration.similarity import LocalNCCLoss, global_ncc
 from ..tensors import grey, plain, unless_all
 
 SMALLEST = 1e-3  # determinant of an affine that has collapsed

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import printable
-from ..imaging.registration import folding_percent
 from ..processes import own_share, together
 from ..pseudo_labels.work import CaseWork
+from ..registration.fields import folding_percent
 from .atlas import Atlas, trusted
 
 View = Callable[[Mapping[str, Any]], tuple[Tensor, Tensor]]  # case -> image [1, C, H, W, D], what of it was scanned

@@ -1,1 +1,1 @@
-"""Images and maps alone, without files or training: registration, prompts, activation maps, morphology."""
+"""Images and maps alone, without files or training: prompts, activation maps, morphology."""

@@ -10,10 +10,10 @@ import torch
 from monai.inferers import Inferer, sliding_window_inference
 from torch import Tensor
 
-from ..imaging.registration import total_ddf, warp
 from ..launch.words import optional, per_axis, truth
 from ..levels.windows import to_probabilities, windowed
 from ..precision import bf16_autocast
+from ..registration.fields import total_ddf, warp
 
 LEAST = 1e-7  # probability
 

@@ -18,7 +18,7 @@ from benchmarks.registration.pair import Pair
 from benchmarks.registration.peers import PEERS, Environment
 from common.atlas.atlas import Atlas
 from common.errors import InputError
-from common.imaging.registration import total_ddf
+from common.registration.fields import total_ddf
 
 COPIES = """
 import json, shutil

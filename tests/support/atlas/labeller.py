@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from common.atlas.labeller import AtlasLabeller
 from common.grid.grid import Grid
-from common.imaging.registration import foreground_dice_loss, integrate, voxel_grid, warp
+from common.registration.fields import integrate, voxel_grid, warp
+from common.registration.similarity import foreground_dice_loss
 from common.serving.inferers import AffineTTAInferer
 
 SIZE = (24, 24, 16)

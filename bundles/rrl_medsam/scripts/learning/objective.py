@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..common.imaging.registration import LocalNCCLoss, integrate, smoothness, warp, warp_known
 from ..common.launch.words import optional_number, truth
 from ..common.learning.distillation import FeatureDistillation
 from ..common.learning.losses import SoftDiceCE
+from ..common.registration.fields import integrate, smoothness, warp, warp_known
+from ..common.registration.similarity import LocalNCCLoss
 from ..common.tensors import grey, known_share, unless_all
 from ..network import RRLMedSAMNetwork, mask_prompt
 from .registration_network import RegistrationNetwork

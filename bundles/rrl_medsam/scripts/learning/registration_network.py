@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..common.imaging.registration import integrate
 from ..common.learning.light_unet import LightDecoder
+from ..common.registration.fields import integrate
 
 
 class RegistrationNetwork(nn.Module):

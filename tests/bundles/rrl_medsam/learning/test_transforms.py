@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.transforms import Compose
 
-from common.imaging.registration import total_ddf, warp
+from common.registration.fields import total_ddf, warp
 from support.atlas.labeller import ATLAS, SIZE, Images, make
 from support.bundle.path import import_bundle
 

@@ -5,21 +5,19 @@ import torch
 from monai.losses import LocalNormalizedCrossCorrelationLoss
 from torch.nn import functional as F
 
-from common.imaging.registration import (
-    LocalNCCLoss,
+from common.registration.affine import register_affine
+from common.registration.deformation import register_velocity
+from common.registration.fields import (
     folding_percent,
-    foreground_dice_loss,
-    global_ncc,
     integrate,
     jacobian_determinant,
-    register_affine,
-    register_velocity,
     smoothness,
     total_ddf,
     voxel_grid,
     warp,
     warp_known,
 )
+from common.registration.similarity import LocalNCCLoss, foreground_dice_loss, global_ncc
 
 SIZE = (32, 28, 24)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from common.imaging.affine_fit import fit_affine, refit_affine
-from common.imaging.registration import total_ddf, warp
+from common.registration.affine import fit_affine, refit_affine
+from common.registration.fields import total_ddf, warp
 
 SIZE = (40, 36, 32)
 AFFINE = torch.tensor([[[1.2, 0.1, 0.0, 2.0], [-0.1, 0.9, 0.05, -1.0], [0.0, 0.0, 1.1, 0.5]]])

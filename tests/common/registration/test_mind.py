@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from common.imaging.mind import PAIRS, mind
+from common.registration.mind import PAIRS, mind
 
 
 @pytest.fixture

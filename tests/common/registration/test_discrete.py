@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from common.imaging.discrete import search_displacement
-from common.imaging.mind import mind
-from common.imaging.registration import coarse_velocity, integrate, register_velocity, warp
+from common.registration.deformation import coarse_velocity, register_velocity
+from common.registration.discrete import search_displacement
+from common.registration.fields import integrate, warp
+from common.registration.mind import mind
 
 SIZE = (40, 36, 32)
 

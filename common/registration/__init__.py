@@ -1,0 +1,1 @@
+"""Registration of one volume to another: affine, then a stationary velocity field."""
