@@ -70,10 +70,10 @@ class OneShotCohort(Cohort):
         Args:
             images: items {"case", "image" [C, H, W, D]} in the order of `self.images`.
             folder: where the choice is kept for whoever goes on with this run.
-            channel, coarse_steps: see `ScanReach`.
+            channel: see `ScanReach`, whose gradients take four times `coarse_steps`, those after a search.
         """
         if not self.atlases:
-            best = choose_labelled(ScanReach(images, channel, coarse_steps), self.candidates, folder)
+            best = choose_labelled(ScanReach(images, channel, 4 * coarse_steps), self.candidates, folder)
             atlases = few_labeled(self.content, None, labeled=best, kind="atlas")[0]
             require_sound(atlases, label_values=self.labels, dataset_dir=self.content.directory, needs_foreground=best)
             self.atlases = atlases
