@@ -41,8 +41,8 @@ class ScanReach:
     Args:
         images: sequence of {"case", "image" [C, H, W, D] in [0, 1]}.
         channel: of the images, that is compared; None: the mean of all.
-        coarse_steps: of the deformation, on half the grid, by gradients alone: a search makes any two scans alike, and what
-            it reaches tells them less apart.
+        coarse_steps: of the deformation, on half the grid, by gradients alone: after a search any two scans are alike,
+            and what it reaches tells them less apart.
     """
 
     def __init__(
