@@ -20,8 +20,8 @@ def search_displacement(fixed: Tensor, moving: Tensor, blocks: Sequence[tuple[in
     """Return the smooth ddf [B, 3, H, W, D], voxels, that brings moving features to fixed ones, both ways alike.
 
     The cost of each displacement of each block is the squared difference of features; minimum and smoothing take
-    turns, coupled ever more tightly (M. P. Heinrich, B. W. Papiez, J. A. Schnabel, H. Handels, "Non-parametric discrete
-    registration with convex optimisation", WBIR 2014). Smaller blocks go on from what larger ones have found.
+    turns, coupled ever more tightly (M. P. Heinrich et al., "Non-parametric discrete registration with convex
+    optimisation", WBIR 2014). Smaller blocks go on from what larger ones have found.
 
     Args:
         fixed, moving: features [B, C, H, W, D].
@@ -40,10 +40,9 @@ def _search(fixed: Tensor, moving: Tensor, side: int, radius: int) -> Tensor:
     size = fixed.shape[2:]
     # a block that is not whole repeats the edge
     padding = [part for n in reversed(size) for part in (0, -n % side)]
-    pair = [F.avg_pool3d(F.pad(one, padding, mode="replicate"), side) for one in (fixed, moving)]
-    there, back = (
-        torch.stack([_coupled(*case, radius) for case in zip(*both, strict=True)]) for both in (pair, pair[::-1])
-    )
+    first, second = (F.avg_pool3d(F.pad(one, padding, mode="replicate"), side) for one in (fixed, moving))
+    there = torch.stack([_coupled(f, m, radius) for f, m in zip(first, second, strict=True)])
+    back = torch.stack([_coupled(m, f, radius) for f, m in zip(first, second, strict=True)])
     warp = Warp(mode="bilinear", padding_mode="border")
     for _ in range(CONSISTENT):
         there, back = (there - warp(back, there)) / 2, (back - warp(there, back)) / 2
