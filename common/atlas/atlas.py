@@ -29,7 +29,8 @@ class Atlas:
         channel: of the images, that classical registration goes by; None: the mean of all.
         registration: network (moving, fixed) -> velocity [1, 3, h, w, d], or None.
         steps: of instance optimisation on the full grid; 0 for no instance optimisation beside a network.
-        coarse_steps: its steps on half the grid before those, after a search; 0 for neither.
+        coarse_steps: its steps on half the grid before those, after a search; 0 for neither, nor for an affine that
+            follows a search.
         smooth_weight: of the velocity's smoothness.
     """
 
@@ -58,7 +59,7 @@ class Atlas:
         """Return the affine of the atlas to an image."""
         fixed, moving, known = self.grey(fixed), self.grey(self.image), unless_all(inside)
         affine = register_affine(fixed, moving, fixed_known=known, moving_known=self.known)
-        return refit_affine(fixed, moving, affine, fixed_known=known)
+        return refit_affine(fixed, moving, affine, fixed_known=known) if self.coarse_steps else affine
 
     def aligned(self, affine: Tensor, velocity: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return image [C, H, W, D] and label under an affine, and a velocity if there is one, by one interpolation."""

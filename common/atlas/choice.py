@@ -43,7 +43,7 @@ def choose_labelled(scans: ScanReach, candidates: Sequence[str], folder: Path) -
             again.
     """
     shape = tuple(scans.images[0]["image"].shape)
-    key = settings_digest(sorted(candidates), sorted(scans.index), shape, scans.channel, scans.coarse_steps)
+    key = settings_digest(sorted(candidates), sorted(scans.index), shape, scans.channel, scans.steps)
     file = folder / CHOICE
     kept = read_choice(file)
     if kept.get("of") == key:

@@ -102,7 +102,7 @@ class AtlasLabeller:
         """The labelled scans; theirs are the only training labels that are ever opened."""
         order = [item["case"] for item in self.cohort.images]
         found = []
-        for case in self.cohort.choose_atlases(self.images, self.root, self.channel, self.coarse_steps):
+        for case in self.cohort.choose_atlases(self.images, self.root, self.channel):
             label = plain(self.label_transform({"label": case["label"]})["label"]).float()
             image = plain(self.images[order.index(case["case"])]["image"]).float()
             found.append(

@@ -41,7 +41,7 @@ class ScanReach:
     Args:
         images: sequence of {"case", "image" [C, H, W, D] in [0, 1]}.
         channel: of the images, that is compared; None: the mean of all.
-        coarse_steps: of the deformation, on half the grid, by gradients alone: after a search any two scans are alike,
+        steps: of the deformation, on half the grid, by gradients alone: after a search any two scans are alike,
             and what it reaches tells them less apart.
     """
 
@@ -49,10 +49,10 @@ class ScanReach:
         self,
         images: Sequence[Mapping[str, Any]],
         channel: int | None = None,
-        coarse_steps: int = 80,
+        steps: int = 80,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.images, self.channel, self.coarse_steps, self.device = images, channel, coarse_steps, torch.device(device)
+        self.images, self.channel, self.steps, self.device = images, channel, steps, torch.device(device)
         self.index = {item["case"]: number for number, item in enumerate(images)}
         self._affines: dict[tuple[str, str], Tensor] = {}
         self._found: dict[tuple[str, str, bool], Reached] = {}
@@ -97,7 +97,7 @@ class ScanReach:
             F.avg_pool3d(fixed, 2),
             F.avg_pool3d(moving, 2),
             affine * affine.new_tensor([1.0, 1.0, 1.0, 0.5]),
-            self.coarse_steps,
+            self.steps,
             coarse_steps=0,
             fixed_known=pooled(fixed_known, 2),
             moving_known=pooled(moving_known, 2),

@@ -63,17 +63,17 @@ class OneShotCohort(Cohort):
         return [{key: case[key] for key in ("case", "image", "label") if key in case} for case in self.with_atlases()]
 
     def choose_atlases(
-        self, images: Sequence[Mapping[str, Tensor]], folder: Path, channel: int | None = None, coarse_steps: int = 20
+        self, images: Sequence[Mapping[str, Tensor]], folder: Path, channel: int | None = None
     ) -> list[dict[str, Any]]:
         """Return the atlases, choosing the candidate that reaches the other scans best where none was named.
 
         Args:
             images: items {"case", "image" [C, H, W, D]} in the order of `self.images`.
             folder: where the choice is kept for whoever goes on with this run.
-            channel: see `ScanReach`, whose gradients take four times `coarse_steps`, those after a search.
+            channel: see `ScanReach`.
         """
         if not self.atlases:
-            best = choose_labelled(ScanReach(images, channel, 4 * coarse_steps), self.candidates, folder)
+            best = choose_labelled(ScanReach(images, channel), self.candidates, folder)
             atlases = few_labeled(self.content, None, labeled=best, kind="atlas")[0]
             require_sound(atlases, label_values=self.labels, dataset_dir=self.content.directory, needs_foreground=best)
             self.atlases = atlases

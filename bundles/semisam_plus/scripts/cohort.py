@@ -62,9 +62,7 @@ class FewLabelCohort(Cohort):
         self.cases = self.labeled + self.unlabeled
         self.images = strip_labels(self.cases)
 
-    def choose_atlases(
-        self, images: Sequence[Any], folder: Path, channel: int | None = None, coarse_steps: int = 20
-    ) -> list[Case]:
+    def choose_atlases(self, images: Sequence[Any], folder: Path, channel: int | None = None) -> list[Case]:
         """Return the cases whose labels are registered to all others: the labelled ones, whatever the images show."""
         return self.labeled
 

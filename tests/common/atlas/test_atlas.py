@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.nn import functional as F
 
 from common.atlas.atlas import Atlas
 
@@ -39,3 +41,15 @@ def test_a_scan_is_like_itself_where_it_was_scanned_and_unknown_beyond():
     assert float(alike[..., :8].min()) > 0.95
     propagated, _ = atlas.propagate(torch.eye(3, 4)[None], torch.zeros(3, 6, 8, 5), torch.ones(1, 1, *SIZE))
     assert float(propagated[..., 8:].sum()) == 0
+
+
+@pytest.mark.parametrize("coarse_steps", [0, 1])
+def test_the_affine_follows_a_search_where_there_is_one(coarse_steps, monkeypatch):
+    monkeypatch.setattr("common.atlas.atlas.register_affine", lambda *a, **k: torch.eye(3, 4)[None])
+    noise = torch.rand(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    image = F.interpolate(noise, size=(24, 24, 24), mode="trilinear", align_corners=True)
+    label = torch.cat([image < 0.5, image >= 0.5], dim=1).float()
+    found = Atlas("atlas", image, label, coarse_steps=coarse_steps).find_affine(
+        image.roll(-4, dims=2), torch.ones_like(image)
+    )
+    assert abs(float(found[0, 0, 3]) - (4 if coarse_steps else 0)) < 1

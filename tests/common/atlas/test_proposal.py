@@ -35,7 +35,7 @@ def scans():
             + 0.4 * torch.rand(1, *SIZE, generator=torch.Generator().manual_seed(9)),
         }
     )
-    return ScanReach(items, coarse_steps=10)
+    return ScanReach(items, steps=10)
 
 
 def test_the_scan_that_is_unlike_the_others_is_proposed_last(scans):
@@ -47,7 +47,7 @@ def test_the_scan_that_is_unlike_the_others_is_proposed_last(scans):
 
 
 def test_a_proposal_follows_from_the_images_alone(scans):
-    again = propose(ScanReach(list(reversed(scans.images)), coarse_steps=10), sorted(scans.index, reverse=True))
+    again = propose(ScanReach(list(reversed(scans.images)), steps=10), sorted(scans.index, reverse=True))
     first = propose(scans, list(scans.index))
     assert again.chosen == first.chosen and again.reach == pytest.approx(first.reach)
 
