@@ -21,7 +21,7 @@ from ..grid.field_of_view import filled_box
 from ..grid.native import sample_probabilities
 from ..grid.to_grid import WayToGrid, class_boxes
 from ..levels.network import MARGIN, CoarseView
-from ..levels.pieces import largest_share
+from ..levels.pieces import WHOLE, largest_share
 from ..levels.regions import Box, find_regions, merge_all
 from ..levels.windows import probabilities, windowed
 from ..pseudo_labels.work import CaseWork, settings_digest
@@ -31,8 +31,6 @@ from ..volumes.label import LoadLabelVolumed
 UNKNOWN = 255  # in a label: neither background nor any structure, it teaches nothing
 SURE = 0.6  # probability from which on what the coarse network says stands for a label
 POINTS = 2000  # places of a class that patches are drawn around
-WHOLE = 0.95  # share of a label in its largest piece, from which on it is one: resampling cuts thin ends off
-SEEN = 3  # true labels that have to say so: in fewer a tumour may be one piece by chance
 
 
 class FineCases:
@@ -50,6 +48,7 @@ class FineCases:
     """
 
     known = "labels"  # what of the truth a regime knows
+    seen = 3  # true labels that have to show a class, before they tell of its pieces: a tumour is one by chance
 
     def __init__(
         self,
@@ -120,13 +119,13 @@ class FineCases:
         return sum(counts) / max(len(counts), 1)
 
     def one_piece(self) -> list[bool]:
-        """Return for each class whether it is one piece in each label that is the truth, of `SEEN` that show it."""
+        """Return for each class whether it is one piece in each label that is the truth, of `seen` that show it."""
         found: list[dict[int, float]] = []
         for index in self.labeled:
             with safe_open(self.cases[index]["path"], framework="pt") as file:
                 found.append(largest_share(file.get_tensor("label")[0]))
         shares = [[share[number] for share in found if number in share] for number in range(self.classes)]
-        return [len(own) >= SEEN and min(own) >= WHOLE for own in shares]
+        return [len(own) >= self.seen and min(own) >= WHOLE for own in shares]
 
     def cut(self, case: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the region of a case: `image` [C, h, w, d] half, `label` [1, h, w, d] uint8 (class or 255), `points`.

@@ -11,6 +11,9 @@ from ..grid.to_grid import class_boxes
 from ..imaging.morphology import main_components
 
 
+WHOLE = 0.95  # share of a structure in its largest piece, from which on it is one: resampling cuts thin ends off
+
+
 def largest_share(label: Tensor) -> dict[int, float]:
     """Return which share of each class that is in a label map [H, W, D] its largest piece holds, by class."""
     shares = {}

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from .common.data.datalist import Case, Datalist
 from .common.data.presence import foreground_values
@@ -14,12 +15,15 @@ from .common.data.selection import given_label_slices, labeled_cases, strip_labe
 from .common.errors import InputError
 from .common.grid.ranges import RangeSamples
 from .common.launch.words import optional_number
+from .common.levels.pieces import WHOLE, largest_share
 from .common.slices.cohort import PresenceCohort
 from .common.slices.masked_slices import draw_label_slices, read_label_slices
 from .common.volumes.read import read_channels, read_geometry
 
 AUTO = "auto"
 AUTO_BUDGET = 20
+SEEN = 3  # masks that have to show a label, before they tell of its pieces
+MOSTLY = 0.75  # share of these on which it is one: two ends of a curved structure may be on one slice
 
 
 class FewSlicesCohort(PresenceCohort):
@@ -62,6 +66,7 @@ class FewSlicesCohort(PresenceCohort):
         self._files: dict[str, str] = {}
         self._given: dict[str, list[int]] = {}
         self._masks_show: dict[int, int] = {}
+        self._shares: dict[int, list[float]] = {}
         super().__init__(dataset_dir, datalist, **grid)
 
     @cached_property
@@ -85,6 +90,15 @@ class FewSlicesCohort(PresenceCohort):
             masks = read_label_slices(self._files[name], axis, indices, self.labels, grid, name)
             scan = read_channels(case["image"], len(self.channels))
             samples.add_labelled([channel.array.take(indices, axis) for channel in scan], masks)
+
+    @property
+    def one_piece(self) -> list[bool]:
+        """Whether each class, background first, is one piece on nearly all slices whose masks show it, three at least.
+
+        Both kidneys under one label are two; so is an aorta on slices through its arch, but on few of all.
+        """
+        found = [self._shares.get(number, []) for number in range(len(self.labels))]
+        return [len(own) >= SEEN and sum(share >= WHOLE for share in own) >= MOSTLY * len(own) for own in found]
 
     @property
     def whole_cases(self) -> list[Case]:
@@ -159,6 +173,8 @@ class FewSlicesCohort(PresenceCohort):
                 problems += error.problems
                 continue
             for index, mask in zip(indices, np.moveaxis(masks, found.axis, 0), strict=True):
+                for number, share in largest_share(torch.from_numpy(np.ascontiguousarray(mask))[None]).items():
+                    self._shares.setdefault(number, []).append(share)
                 for row, value in enumerate(values):
                     has = bool((mask == row + 1).any())
                     shown[value] += has

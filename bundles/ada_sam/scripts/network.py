@@ -12,7 +12,7 @@ from torch import Tensor
 from .common.files.tensor_files import load_tensors
 from .common.grid.grid import Grid
 from .common.grid.network import BodyNetwork, GridNetwork
-from .common.launch.words import optional_number
+from .common.launch.words import optional, optional_number
 from .common.sam.features.volume import encode_volume
 from .common.tensors import grey
 from .slice_model.ada_sam import AdaSam
@@ -37,7 +37,9 @@ class AdaSamVolume(GridNetwork):
         context: 2.5D: the channels of slice z are the slices z - context, z, z + context; 0: grey three times.
         channel: of an image of several, that it sees; None: the mean of all. Kept as the buffer `sam_channel`, -1 for
             the mean.
-        options: how it is led through a volume, see `VolumeInference`.
+        largest_component: of which label values the largest part alone is kept, see `VolumeInference`; None: of those
+            that are one piece (`know_pieces`), and of all where that isn't known, as in an ada_sam.pt of before.
+        options: how it is led through a volume otherwise, see `VolumeInference`.
 
     Attributes:
         inference: that leads it.
@@ -53,16 +55,32 @@ class AdaSamVolume(GridNetwork):
         grid: Grid,
         context: int = 0,
         channel: int | None = None,
+        largest_component: bool | Sequence[int] | str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(grid.spatial_size, grid.pixdim, grid.label_values, intensity_range=grid.intensity_range)
         self.network = network
+        largest_component = optional(largest_component)
+        self.by_pieces = largest_component is None
+        options["largest_component"] = True if largest_component is None else largest_component
         self.inference = VolumeInference(network, slice_axis, label_values=grid.label_values, **options)
         self.context = int(context)
         self.register_buffer("slice_axis", torch.tensor(float(slice_axis)))
         channel = optional_number("sam_channel", channel, whole=True, least=0)
         if self.channels > 1:
             self.register_buffer("sam_channel", torch.tensor(-1.0 if channel is None else float(channel)))
+
+    def know_pieces(self, one_piece: Sequence[bool]) -> None:
+        super().know_pieces(one_piece)
+        self._keep_pieces()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._keep_pieces()
+
+    def _keep_pieces(self) -> None:
+        if self.by_pieces and hasattr(self, "one_piece"):
+            self.inference.component_classes = self.one_piece[1:].nonzero()[:, 0].tolist()
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:

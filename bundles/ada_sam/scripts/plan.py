@@ -93,6 +93,7 @@ class FewSlicesPlan(Plan):
         """Encode all slices, and the views of those that have a mask, unless the encoder learns too."""
         self.measure("SAM features", lambda: self.features.prepare(self.images))
         self.volume.network.note_extents(self.features.all_bits.values())
+        self.volume.know_pieces(self.cohort.one_piece)
         self.measure("views", self.slices.prepare)
 
     def learn_from_slices(self) -> None:

@@ -30,6 +30,8 @@ class RegisteredFineCases(FineCases):
         labeller: has made the pseudo labels of the last round.
     """
 
+    seen = 1  # registration takes the atlas's pieces for everybody's
+
     def __init__(self, labeller: AtlasLabeller, **options: Any) -> None:
         super().__init__(**options)
         self.labeller = labeller

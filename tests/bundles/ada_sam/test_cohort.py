@@ -193,3 +193,19 @@ def test_public_data(shared_data, tmp_path, name, axis, labels):
     (tmp_path / "few.json").write_text(json.dumps(content))
     cohort = FewSlicesCohort(str(shared_data / name), str(tmp_path / "few.json"), num_label_slices=7)
     assert cohort.slice_axis == axis and len(pairs(cohort)) == 7 and len(cohort.label_slices) == 3
+
+
+@pytest.mark.parametrize(("masks", "split", "one"), [(4, 0, True), (4, 1, True), (4, 2, False), (2, 0, False)])
+def test_a_label_is_one_piece_where_nearly_all_of_enough_masks_show_one(folder, masks, split, one):
+    for index in range(masks):
+        label = truth()
+        label[..., [0, 1, 2, 3, 12, 13, 14, 15, 16, 17, 18, 19]] = POISON
+        if index < split:
+            label[11:13, :, 5] = 0
+        nibabel.save(nifti(label, "PSR" if index == 1 else "RAS"), folder / f"label_{index}.nii.gz")
+    change(folder, **{f"_{index}": {"label_slices": [5]} for index in range(masks)})
+    core = truth()
+    core[..., 10:12][core[..., 10:12] == 1] = 0
+    nibabel.save(nifti(core, "RAS"), folder / "label_5.nii.gz")
+    change(folder, _5={"label": "label_5.nii.gz", "label_slices": [10, 11]})
+    assert checked(folder).one_piece == [False, one, False]  # two masks alone show the core

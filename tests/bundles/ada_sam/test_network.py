@@ -108,3 +108,18 @@ def test_maps_that_are_logits_of_masks_need_no_range():
     torch.testing.assert_close(network.look(served.embed(image()[0])).cam, sight.cam)
     with pytest.raises(tensors.InputError, match="cam_range: found 'max'"):
         volume(cam_range="max")
+
+
+@pytest.mark.parametrize(
+    ("one_piece", "largest_component", "wanted"),
+    [(None, None, [0, 1]), ([False, True, False], None, [0]), ([False, True, False], "null", [0]),
+     ([False, True, False], True, [0, 1]), ([False, True, False], [4], [1])],
+)  # fmt: skip
+def test_which_classes_keep_their_largest_part_travels_with_the_weights(one_piece, largest_component, wanted):
+    trained = volume(largest_component=largest_component)
+    if one_piece is not None:
+        trained.know_pieces(one_piece)
+    assert trained.inference.component_classes == wanted
+    served = volume()
+    served.load_state_dict(registry.merged_state(trained), strict=True)
+    assert served.inference.component_classes == ([0, 1] if one_piece is None else [0])

@@ -40,7 +40,7 @@ def done(second: object | None = "unet", labelled: bool = True) -> list[str]:
     plan = module.FewSlicesPlan(
         run,
         cohort(),
-        volume=SimpleNamespace(network=network, inference=None),
+        volume=Told("volume", said, network=network, inference=None),
         network=None,
         slices=Told(
             "slices",
@@ -60,7 +60,7 @@ def done(second: object | None = "unet", labelled: bool = True) -> list[str]:
     return said
 
 
-ADA_SAM = ["images.set_data", "features.prepare", "ada.note_extents", "slices.prepare"]
+ADA_SAM = ["images.set_data", "features.prepare", "ada.note_extents", "volume.know_pieces", "slices.prepare"]
 ADA_SAM += ["classify.run", "adapt.run", "adapted.write"]
 
 

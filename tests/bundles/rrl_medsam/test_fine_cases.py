@@ -81,3 +81,16 @@ def test_a_label_that_was_not_learnt_from_and_not_confirmed_teaches_nothing(sett
     labeller, folder = setting
     labeller.selected = []
     assert prepared(labeller, folder).cases == []
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_the_one_label_tells_what_is_one_piece(setting, second):
+    labeller, folder = setting
+    label = np.zeros((40, 36, 32), np.uint8)
+    label[BESIDE] = GRID.label_values[1]
+    if second:
+        label[2:8, 2:8, 2:8] = GRID.label_values[1]
+    nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), folder / "label.nii.gz")
+    case = {"case": "a", "image": labeller.cohort.images[0]["image"], "label": str(folder / "label.nii.gz")}
+    labeller.cohort.whole_cases = [case, *labeller.cohort.images]
+    assert prepared(labeller, folder).one_piece() == [False, not second]

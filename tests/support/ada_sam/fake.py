@@ -51,6 +51,7 @@ def cohort(count: int = 2) -> SimpleNamespace:
         slice_axis=2,
         slice_size=SIZE[:2],
         label_slices=LABELLED,
+        one_piece=[False, True, True],
         positive_share={1: 0.4, 4: 0.5},
         grid=Grid(SIZE, SPACING, tuple(LABELS)),
         describe=lambda: "masks on 2 slices of 1 cases, presence bits on all 20 slices of 2 cases",

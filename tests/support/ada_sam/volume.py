@@ -19,7 +19,7 @@ SIZE, VALUES = (24, 16, 6), (0, 1, 4)
 GRID = Grid(SIZE, (1, 1, 2), VALUES)
 
 
-def volume(seed: int = 0, axis: int = 2, attention: bool = False, **options) -> torch.nn.Module:
+def volume(seed: int = 0, axis: int = 2, attention: bool = False, largest_component=None, **options) -> torch.nn.Module:
     """Build the network with random weights that see both classes everywhere; with adapters its encoder is a ViT."""
     torch.manual_seed(seed)
     attention = attention or options.get("lora_rank", 0) > 0
@@ -31,7 +31,7 @@ def volume(seed: int = 0, axis: int = 2, attention: bool = False, **options) -> 
         for name, parameter in network.named_parameters():
             if ".up." in name:
                 torch.nn.init.normal_(parameter, std=0.2)
-    return module.AdaSamVolume(network, axis, GRID).eval()
+    return module.AdaSamVolume(network, axis, GRID, largest_component=largest_component).eval()
 
 
 def image(batch: int = 1) -> Tensor:

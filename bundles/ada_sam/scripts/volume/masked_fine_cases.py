@@ -43,6 +43,10 @@ class MaskedFineCases(FineCases):
         slices = self.cohort.label_slices
         return sorted((case for case in self.wanted() if case["case"] in slices), key=lambda c: -len(slices[c["case"]]))
 
+    def one_piece(self) -> list[bool]:
+        """Return for each class whether it is one piece on the slices that have masks."""
+        return self.cohort.one_piece
+
     def truth(self, case: Mapping[str, Any], image: MetaTensor) -> Tensor:
         read = AddLabelSlicesd("image", self.cohort.grid.label_values, self.cohort.label_slices)
         item: dict[Hashable, Any] = {"image": image}

@@ -91,3 +91,9 @@ def test_a_mask_is_the_truth_on_its_slice_alone_and_cases_with_most_come_first(m
     cases.cohort.whole_cases = [{"case": name, "image": ""} for name in "abc"]
     cases.cohort.label_slices = {"a": [SLICE], "c": [1, 2]}
     assert [case["case"] for case in cases.with_truth()] == ["c", "a"]
+
+
+def test_masks_tell_what_is_one_piece(masked, tmp_path):
+    cases, _ = prepared(masked, tmp_path, {"a": [SLICE]})
+    cases.cohort.one_piece = [False, True]
+    assert cases.one_piece() == [False, True]
