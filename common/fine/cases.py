@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class FineCases:
     """
 
     known = "labels"  # what of the truth a regime knows
-    seen = 3  # true labels that have to show a class, before they tell of its pieces: a tumour is one by chance
+    fewest = 3  # true labels that have to show a class, before they tell of its pieces: a tumour is one by chance
 
     def __init__(
         self,
@@ -119,13 +120,13 @@ class FineCases:
         return sum(counts) / max(len(counts), 1)
 
     def one_piece(self) -> list[bool]:
-        """Return for each class whether it is one piece in each label that is the truth, of `seen` that show it."""
+        """Return for each class whether it is one piece in each label that is the truth, of `fewest` that show it."""
         found: list[dict[int, float]] = []
         for index in self.labeled:
             with safe_open(self.cases[index]["path"], framework="pt") as file:
                 found.append(largest_share(file.get_tensor("label")[0]))
         shares = [[share[number] for share in found if number in share] for number in range(self.classes)]
-        return [len(own) >= self.seen and min(own) >= WHOLE for own in shares]
+        return [len(own) >= self.fewest and min(own) >= WHOLE for own in shares]
 
     def cut(self, case: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the region of a case: `image` [C, h, w, d] half, `label` [1, h, w, d] uint8 (class or 255), `points`.
@@ -183,6 +184,34 @@ class FineCases:
         sure, label = pred.max(0)
         label = label.to(torch.uint8).masked_fill_(sure < SURE, UNKNOWN)
         return label[None], box
+
+    def from_grid(self, found: Tensor, seen: MetaTensor, image: MetaTensor) -> tuple[Tensor, Box | None]:
+        """Return probabilities on a grid as classes of an image's voxels in a box, [1, h, w, d] uint8, 255 where unsure.
+
+        Args:
+            found: [K, H, W, D]; all classes are 0 where nothing is known. seen: the image on that grid.
+            image: the whole scan on fine voxels.
+        """
+        filled = filled_box(found.argmax(0) > 0)
+        if filled is None:
+            return torch.zeros((1, 0, 0, 0), dtype=torch.uint8), None
+        to_grid = torch.linalg.inv(plain(seen.affine).double()) @ plain(image.affine).double()
+        box = self.box_on(tuple(filled), torch.linalg.inv(to_grid), image.shape[1:])
+        sure, label = sample_probabilities(found, to_grid, box).max(0)
+        return label.to(torch.uint8).masked_fill_(sure < SURE, UNKNOWN)[None], box
+
+    def box_on(self, found: Box, to_image: Tensor, size: Sequence[int]) -> Box:
+        """Return a box of grid voxels as one of an image's voxels, with half a window around.
+
+        Args:
+            to_image: affine [4, 4] from the grid's voxels to the image's. size: of the image.
+        """
+        corners = torch.tensor([[*corner, 1.0] for corner in product(*((s.start, s.stop - 1) for s in found))]).double()
+        placed = (to_image @ corners.T)[:3]
+        sides = zip(
+            placed.amin(1).tolist(), placed.amax(1).tolist(), self.cohort.grid.finest.spatial_size, size, strict=True
+        )
+        return tuple(slice(max(int(a) - w // 2, 0), min(int(b) + 1 + w // 2, int(n))) for a, b, w, n in sides)
 
 
 def on_voxels(label: Tensor, image: MetaTensor, values: Sequence[int]) -> Tensor:

@@ -51,7 +51,7 @@ class ImagePreprocessing(Compose):
     resample: type[ImageToGridd] = ImageToGridd
 
     def __init__(self, grid: Grid, percentiles: Sequence[float] = (1, 99)) -> None:
-        self.percentiles = [float(p) for p in percentiles]
+        self.grid, self.percentiles = grid, [float(p) for p in percentiles]
         super().__init__(
             [
                 LoadImageVolumed("image", ensure_channel_first=False, channels=grid.channels, as_stored=True),

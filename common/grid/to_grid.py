@@ -206,16 +206,42 @@ def axis_matrix(n: int, ratio: float, count: int, first: int, size: int) -> Tens
         first: which of them is the grid's first.
         size: voxels of the grid.
     """
-    position = (torch.arange(size, dtype=torch.float64) + first).clamp(0, count - 1) * ratio
-    position = position.clamp(0, n - 1)
+    return sampling_matrix((torch.arange(size, dtype=torch.float64) + first).clamp(0, count - 1) * ratio, n, ratio)
+
+
+def sampling_matrix(position: Tensor, n: int, ratio: float) -> Tensor:
+    """Return the matrix [size, n], float32, that smooths an axis of n voxels and takes it to positions [size] along it.
+
+    Args:
+        position: voxels; beyond the ends the outermost.
+        ratio: spacing of what is wanted over that of the axis.
+    """
+    position = position.double().clamp(0, n - 1)
     low = position.floor().clamp(max=max(n - 2, 0)).long()
     weight = position - low
-    matrix = torch.zeros((size, n), dtype=torch.float64)
-    rows = torch.arange(size)
+    matrix = torch.zeros((len(position), n), dtype=torch.float64)
+    rows = torch.arange(len(position))
     matrix[rows, low] += 1 - weight
     matrix[rows, (low + 1).clamp(max=n - 1)] += weight
     smooth = smoothing_matrix(n, ratio)
     return (matrix if smooth is None else matrix @ smooth).float()
+
+
+def between_grids(maps: Tensor, affine: Tensor, wanted: Tensor, spatial_size: Sequence[int]) -> Tensor:
+    """Bring maps of one grid to another one of the same scan, whose axes are the same: [C, *spatial_size], float32.
+
+    Args:
+        maps: [C, H, W, D].
+        affine: [4, 4], voxel of the maps to mm.
+        wanted: [4, 4], voxel of the other grid to mm.
+        spatial_size: of that, voxels.
+    """
+    step = torch.linalg.inv(affine.double().cpu()) @ wanted.double().cpu()
+    for axis, size in enumerate(spatial_size):
+        ratio = float(step[axis, axis])
+        position = torch.arange(size, dtype=torch.float64) * ratio + step[axis, 3]
+        maps = along_axis(maps, sampling_matrix(position, maps.shape[axis + 1], ratio), axis + 1)
+    return maps.contiguous()
 
 
 def smoothing_matrix(n: int, ratio: float) -> Tensor | None:

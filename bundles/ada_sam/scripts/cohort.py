@@ -13,10 +13,13 @@ from .common.data.datalist import Case, Datalist
 from .common.data.presence import foreground_values
 from .common.data.selection import given_label_slices, labeled_cases, strip_labels
 from .common.errors import InputError
+from .common.grid.grid import Grid
+from .common.grid.plan import ras_geometry
 from .common.grid.ranges import RangeSamples
-from .common.launch.words import optional_number
+from .common.launch.words import number, optional_number
 from .common.levels.pieces import WHOLE, largest_share
 from .common.slices.cohort import PresenceCohort
+from .common.slices.slice_grid import slice_grid
 from .common.slices.masked_slices import draw_label_slices, read_label_slices
 from .common.volumes.read import read_channels, read_geometry
 
@@ -39,6 +42,7 @@ class FewSlicesCohort(PresenceCohort):
         draw_from_middle: share of each label's slices, the innermost of a case, that are drawn before the others; 1: of
             all alike.
         seed: of the draw.
+        slice_pixels: of the largest side of the slices that SAM sees, at most, see `slice_grid`.
 
     Attributes, besides those of `PresenceCohort`:
         cases: case, image, slice_labels, and, once they are checked, of those with masks label and label_slices too.
@@ -56,8 +60,10 @@ class FewSlicesCohort(PresenceCohort):
         num_label_slices: int | str | None = AUTO,
         draw_from_middle: float = 1.0,
         seed: int = 0,
+        slice_pixels: int = 192,
         **grid: Any,
     ) -> None:
+        self.slice_pixels = number("slice_pixels", slice_pixels, whole=True, least=1)
         auto = isinstance(num_label_slices, str) and num_label_slices.strip().lower() == AUTO
         self.num_label_slices: int | str | None = (
             AUTO if auto else optional_number("num_label_slices", num_label_slices, whole=True)
@@ -111,7 +117,7 @@ class FewSlicesCohort(PresenceCohort):
     @property
     def settings(self) -> dict[str, Any]:
         own = {"num_label_slices": self.num_label_slices, "draw_from_middle": self.draw_from_middle, "seed": self.seed}
-        return {**super().settings, **own}
+        return {**super().settings, **own, "slice_pixels": self.slice_pixels}
 
     def read_further(self, content: Datalist, name: str) -> None:
         self._files = {case["case"]: case["label"] for case in labeled_cases(content)}
@@ -123,11 +129,23 @@ class FewSlicesCohort(PresenceCohort):
                 f"{name}: no training case has label_slices, and num_label_slices is null; wanted one of the two"
             )
 
+    @cached_property
+    def slice_grid(self) -> Grid:
+        """What SAM and the 2D UNet see: the slices of the common grid, with more pixels where the scans have them."""
+        native = np.median([ras_geometry(case["image"])[1] for case in self.cases], axis=0)
+        return slice_grid(self.grid, native.tolist(), self.slice_axis, self.slice_pixels)
+
     @property
     def slice_size(self) -> tuple[int, int]:
-        """Rows and columns of a slice on the common grid."""
-        rows, columns = (n for axis, n in enumerate(self.grid.spatial_size) if axis != self.slice_axis)
+        """Rows and columns of a slice that SAM sees."""
+        rows, columns = (n for axis, n in enumerate(self.slice_grid.spatial_size) if axis != self.slice_axis)
         return rows, columns
+
+    def describe_plan(self) -> list[str]:
+        rows, columns = (axis for axis in range(3) if axis != self.slice_axis)
+        size, pixdim = self.slice_grid.spatial_size, self.slice_grid.pixdim
+        seen = f"SAM sees slices of {size[rows]} x {size[columns]} pixels of {pixdim[rows]:.3g} x {pixdim[columns]:.3g} mm"
+        return [*super().describe_plan(), seen]
 
     @property
     def num_masks(self) -> int:

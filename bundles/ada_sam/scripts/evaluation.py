@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from monai.transforms import Compose
 from torch import Tensor, nn
 
 from .common.sam.features.slice_features import context_planes
@@ -32,6 +33,7 @@ class AddAdaSamd(AddComparedd):
 
     Args:
         volume: ADA-SAM; None leaves everything out, for an evaluation of the model alone.
+        preprocessing: of a path to what ADA-SAM sees of a scan.
         network: what is deployed; where it is `volume`, its answer is the prediction and no column beside it.
         unet: network of `SliceUNetObjective`; None leaves it out, as it is where `volume` is None.
     """
@@ -40,15 +42,22 @@ class AddAdaSamd(AddComparedd):
         self,
         label_values: Sequence[int],
         volume: AdaSamVolume | None,
+        preprocessing: Compose,
         network: nn.Module | None = None,
         unet: nn.Module | None = None,
     ) -> None:
         super().__init__(label_values)
-        self.volume, self.unet = volume, unet
+        self.volume, self.preprocessing, self.unet = volume, preprocessing, unet
         self.inferences: dict[Compared, VolumeInference] = {}
         if volume is not None:
             own = {} if network is volume else {ITSELF: volume.inference}
             self.inferences = {**own, SLICES: slice_by_slice(volume.inference)}
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        if self.volume is None:
+            return super().__call__(data)
+        seen = self.preprocessing({"image": str(data["image"].meta["filename_or_obj"])})["image"]
+        return {**super().__call__({**data, "image": seen}), "image": data["image"]}
 
     @torch.no_grad()
     def opinions(self, data: Mapping[str, Any]) -> dict[Compared | str, Tensor]:

@@ -1,4 +1,4 @@
-"""The volumes that are learnt from, each with what is known of its slices."""
+"""The volumes that are learnt from, each with what is known of its slices, and the same on the grid of SAM's slices."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ class Images(CacheDataset):
 
     def __init__(self, cohort: FewSlicesCohort, preprocessing: ImagePreprocessing, num_workers: int = 2) -> None:
         # flat: MONAI's cache ends at the first transform that could draw, and a Compose is one
+        self.cohort, self.grid = cohort, preprocessing.grid
         self.settings = {"percentiles": preprocessing.percentiles}  # for run.json
         steps = [*preprocessing.transforms, *SlicePreprocessing(cohort, masks=True).transforms]
         super().__init__([], Compose(steps), num_workers=num_workers, progress=False, copy_cache=False)
+
+
+def slice_images(images: Images, preprocessing: ImagePreprocessing) -> Images:
+    """Return the same cases as another preprocessing brings them to its grid; the given ones where that is theirs."""
+    own, other = ((grid.spatial_size, grid.pixdim) for grid in (images.grid, preprocessing.grid))
+    if own == other:
+        return images
+    return Images(images.cohort, preprocessing, images.num_workers)

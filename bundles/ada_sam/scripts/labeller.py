@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from torch import Tensor
 from torch.nn import functional as F
 
 from .common.errors import InputError
 from .common.grid.field_of_view import inside_scan
+from .common.grid.to_grid import between_grids
 from .common.launch.words import truth
+from .common.pseudo_labels.opinions import fuse
 from .common.pseudo_labels.store import PseudoLabelBank
 from .common.pseudo_labels.work import CaseWork, settings_digest
 from .common.slices.presence_volume import slice_bits
@@ -30,12 +33,15 @@ class PseudoLabeller:
     """Segment all training volumes with the trained network and its own prompts, and keep what a segmenter learns from.
 
     The known bits are the gate, so that slices without a class are exact background. A second teacher may have its
-    share in the answer. On the slices that carry a mask the mask takes the place of both.
+    share in the answer. On the slices that carry a mask the mask takes the place of both. All of that is on the grid of
+    SAM's slices; a label is kept on the common grid, which is coarser, for the first level, and on its own for the
+    second.
 
     Args:
-        cohort: has `labels` (value -> name), `grid`, `slice_axis` and `label_slices`.
-        images: items with `case`, and on the common grid `image` [1, H, W, D], `presence` [P, H, W, D], `label`
-            [1, H, W, D] (class index) and `annotated` [1, H, W, D], 1 where the label is true.
+        cohort: has `labels` (value -> name), `grid`, `slice_grid`, `slice_axis` and `label_slices`.
+        images: items with `case` and `image` [C, H, W, D] on the common grid.
+        slices: the same cases in the same order on the grid of SAM's slices, with `image`, `presence` [P, H, W, D],
+            `label` [1, H, W, D] (class index) and `annotated` [1, H, W, D], 1 where the label is true.
         features: `embedding(case)` -> [n, C, h, w] of its slices.
         network: trained.
         inference: of that network.
@@ -54,6 +60,7 @@ class PseudoLabeller:
         self,
         cohort: Any,
         images: Sequence[Mapping[str, Any]],
+        slices: Sequence[Mapping[str, Any]],
         features: Any,
         network: AdaSam,
         inference: VolumeInference,
@@ -70,7 +77,7 @@ class PseudoLabeller:
         ]
         if problems:
             raise InputError(problems)
-        self.cohort, self.images, self.features = cohort, images, features
+        self.cohort, self.images, self.slices, self.features = cohort, images, slices, features
         self.network, self.inference = network, inference
         self.second = second if second is not None and second.share > 0 else None
         self.mask_weight, self.resume = float(mask_weight), truth("resume", resume)
@@ -78,6 +85,7 @@ class PseudoLabeller:
         self.names = {value: name for value, name in cohort.labels.items() if value != 0}
         self._folder = folder
         self._bank: PseudoLabelBank | None = None
+        self._own: PseudoLabelBank
 
     @property
     def cases(self) -> list[str]:
@@ -94,15 +102,28 @@ class PseudoLabeller:
         """
         work = CaseWork(self._folder, self._identity(), self.resume)
         work.remove_stale(of_all_settings=True)
-        bank = work.bank()
+        bank, own = work.bank(), work.bank("slices")
         for item in work.each(self.images, bank, "pseudo labels"):
-            tensors, judged = self.label(item)
+            seen = self.seen(item["case"])
+            tensors, judged = self.label(seen)
+            if self.cohort.grid.fine is not None:
+                own.save(item["case"], {"target": tensors["target"].half()})
+            tensors = on_grid(tensors, seen["image"], item["image"])
             bank.save(item["case"], {name: value.half() for name, value in tensors.items()}, **judged)
-        self._bank = bank
+        self._bank, self._own = bank, own
         return bank
 
+    def seen(self, case: str) -> Mapping[str, Any]:
+        """Return a case on the grid of SAM's slices."""
+        return self.slices[self.cases.index(case)]
+
+    def on_slices(self, case: str) -> tuple[Tensor, Tensor]:
+        """Return the `target` [K, H, W, D] of a case on the grid of SAM's slices, and the image there."""
+        self._made()
+        return self._own.load(case)["target"], self.seen(case)["image"]
+
     def label(self, item: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return {"target", "weight"} of a case, both 0 beyond the scan, and what can be said of them."""
+        """Return {"target", "weight"} of one of `slices`, both 0 beyond the scan, and what can be said of them."""
         axis = self.cohort.slice_axis
         bits = slice_bits(plain(item["presence"]), axis)
         size = tuple(item["image"].shape[1:])
@@ -176,7 +197,7 @@ class PseudoLabeller:
     def _judge(
         self, answer: VolumeAnswer, target: Tensor, true: Tensor, drawn: Tensor, bits: Tensor, inside: Tensor
     ) -> dict[str, Any]:
-        axis, pixdim = self.cohort.slice_axis, self.cohort.grid.pixdim
+        axis, pixdim = self.cohort.slice_axis, self.cohort.slice_grid.pixdim
         there = scanned_slices(inside[0], axis).nonzero()[:, 0]  # the scan's slices
         target, true, drawn = (maps.index_select(axis + 1, there) for maps in (target, true, drawn))
         own = _one_hot(answer.probabilities.index_select(axis + 1, there))
@@ -207,6 +228,7 @@ class PseudoLabeller:
     def _identity(self) -> str:
         """Name what the labels depend on, so that those of other weights or settings aren't gone on with."""
         settings: list[Any] = [(self.cohort.grid.as_dict(), self.mask_weight, self.weight)]
+        settings.append(self.cohort.slice_grid.as_dict())
         settings += [sorted(self.cohort.label_slices.items()), sorted(self.inference.settings.items())]
         tensors = self.network.state_dict()
         learnt = [tensors[name] for name in sorted(self.network.adapted_tensors())]
@@ -219,6 +241,20 @@ class PseudoLabeller:
         if self._bank is None:
             raise RuntimeError("pseudo labels: nothing was made yet, run comes first")
         return self._bank
+
+
+def on_grid(label: Mapping[str, Tensor], seen: MetaTensor, image: MetaTensor) -> dict[str, Tensor]:
+    """Return `target` [K, H, W, D] and `weight` [1, H, W, D] of one image on the grid of another, both 0 beyond the scan.
+
+    Args:
+        label: both, on the grid of `seen`. seen, image: [C, H, W, D], of one scan.
+    """
+    if seen.shape[1:] == image.shape[1:]:
+        return dict(label)
+    both = torch.cat([label["target"], label["weight"]])
+    both = between_grids(both, seen.affine, image.affine, image.shape[1:])
+    inside = inside_scan(image).cpu()
+    return {"target": fuse([both[:-1]]) * inside, "weight": both[-1:] * inside}
 
 
 def _is_weight(given: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,7 @@ from .common.run.run import Run
 from .common.training.plan import Plan
 from .common.training.stage import Stage
 from .control import PlainControl
+from .images import Images
 from .labeller import PseudoLabeller
 from .learning.slices import SliceDataset
 from .network import AdaSamVolume
@@ -26,7 +28,8 @@ class FewSlicesPlan(Plan):
         volume: ADA-SAM as a network of volumes.
         network: what is deployed: a segmenter that learns from the pseudo labels, or `volume` itself. It is built
             before the trainers, whose data loaders draw a seed each.
-        slices: what ADA-SAM learns from, with SAM's features of them; their volumes are loaded here.
+        images: of the cohort on its grid, loaded here.
+        slices: what ADA-SAM learns from, with SAM's features of them; their volumes are loaded here, too.
         classify, adapt: trainers of the classifier and of ADA-SAM.
         adapted: writes ADA-SAM's own files.
         slice_unet: trainer of the plain network; left out where it has no share in the pseudo labels.
@@ -44,6 +47,7 @@ class FewSlicesPlan(Plan):
         cohort: FewSlicesCohort,
         volume: AdaSamVolume,
         network: nn.Module,
+        images: Images,
         slices: SliceDataset,
         classify: Stage,
         adapt: Stage,
@@ -53,7 +57,6 @@ class FewSlicesPlan(Plan):
         control: PlainControl | None = None,
         **noted: Any,
     ) -> None:
-        images: Any = slices.table.images  # MONAI's CacheDataset, filled by `load`
         features = slices.features
         second = None if labeller is None else labeller.second
         learning = {"classify": classify, "adapt": adapt} | ({"slice_unet": slice_unet} if second else {})
@@ -71,6 +74,7 @@ class FewSlicesPlan(Plan):
         super().__init__(run, cohort, control, **parts, **learning)
         self.network = network
         self.volume, self.images, self.features, self.slices = volume, images, features, slices
+        self.seen: Any = slices.table.images  # MONAI's CacheDataset, filled by `load`
         self.classify, self.adapt, self.adapted, self.slice_unet = classify, adapt, adapted, slice_unet
         self.labeller = labeller
         self.review = None if labeller is None else Review(labeller, cohort, images, str(run.output_dir))
@@ -86,12 +90,13 @@ class FewSlicesPlan(Plan):
             self.label()
 
     def load(self) -> None:
-        """Bring all images, with their bits and masks, to the grid."""
-        self.measure("load volumes", lambda: self.images.set_data(self.cohort.cases))
+        """Bring all images, with their bits and masks, to the grid, and to that of SAM's slices."""
+        for images in dict.fromkeys((self.images, self.seen)):
+            self.measure("load volumes", partial(images.set_data, self.cohort.cases))
 
     def encode(self) -> None:
         """Encode all slices, and the views of those that have a mask, unless the encoder learns too."""
-        self.measure("SAM features", lambda: self.features.prepare(self.images))
+        self.measure("SAM features", lambda: self.features.prepare(self.seen))
         self.volume.network.note_extents(self.features.all_bits.values())
         self.volume.know_pieces(self.cohort.one_piece)
         self.measure("views", self.slices.prepare)

@@ -72,6 +72,7 @@ SETTINGS: dict[str, Kind] = {
     "first_prompt": choice(*FIRST_PROMPTS),
     "passes": whole(1, 100),
     "propagate": TRUTH,
+    "slice_pixels": COUNT,
     "largest_component": NULL | TRUTH | listed(number(whole=True), "a list of label values"),
     "mask_weight": WEIGHT,
     "pseudo_weight": choice(CONFIDENCE) | WEIGHT,

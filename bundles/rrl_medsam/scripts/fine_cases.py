@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,12 +10,9 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from .common.atlas.labeller import AtlasLabeller
-from .common.fine.cases import SURE, UNKNOWN, FineCases
-from .common.grid.field_of_view import filled_box
-from .common.grid.native import sample_probabilities
+from .common.fine.cases import FineCases
 from .common.levels.regions import Box
 from .common.pseudo_labels.opinions import agreement
-from .common.tensors import plain
 
 
 class RegisteredFineCases(FineCases):
@@ -30,7 +26,7 @@ class RegisteredFineCases(FineCases):
         labeller: has made the pseudo labels of the last round.
     """
 
-    seen = 1  # registration takes the atlas's pieces for everybody's
+    fewest = 1  # registration takes the atlas's pieces for everybody's
 
     def __init__(self, labeller: AtlasLabeller, **options: Any) -> None:
         super().__init__(**options)
@@ -47,31 +43,4 @@ class RegisteredFineCases(FineCases):
         if agreement(found, pseudo, labeller.present) >= labeller.min_agreement:
             return super().teach(case, image)
         nothing = torch.zeros((1, 0, 0, 0), dtype=torch.uint8)
-        return self.registered(pseudo, seen, image) if case["case"] in labeller.selected else (nothing, None)
-
-    def registered(self, pseudo: Tensor, seen: MetaTensor, image: MetaTensor) -> tuple[Tensor, Box | None]:
-        """Return a pseudo label on the image's voxels in a box, [1, h, w, d] uint8 with 255 where it is unsure.
-
-        Args:
-            pseudo: [K, H, W, D] on the first level's grid. seen: that image. image: the whole scan on fine voxels.
-        """
-        found = filled_box(pseudo.argmax(0) > 0)
-        if found is None:
-            return torch.zeros((1, 0, 0, 0), dtype=torch.uint8), None
-        to_grid = torch.linalg.inv(plain(seen.affine).double()) @ plain(image.affine).double()
-        box = self.box_on(tuple(found), torch.linalg.inv(to_grid), image.shape[1:])
-        sure, label = sample_probabilities(pseudo, to_grid, box).max(0)
-        return label.to(torch.uint8).masked_fill_(sure < SURE, UNKNOWN)[None], box
-
-    def box_on(self, found: Box, to_image: Tensor, size: Sequence[int]) -> Box:
-        """Return a box of grid voxels as one of an image's voxels, with half a window around.
-
-        Args:
-            to_image: affine [4, 4] from the grid's voxels to the image's. size: of the image.
-        """
-        corners = torch.tensor([[*corner, 1.0] for corner in product(*((s.start, s.stop - 1) for s in found))]).double()
-        placed = (to_image @ corners.T)[:3]
-        sides = zip(
-            placed.amin(1).tolist(), placed.amax(1).tolist(), self.cohort.grid.finest.spatial_size, size, strict=True
-        )
-        return tuple(slice(max(int(a) - w // 2, 0), min(int(b) + 1 + w // 2, int(n))) for a, b, w, n in sides)
+        return self.from_grid(pseudo, seen, image) if case["case"] in labeller.selected else (nothing, None)

@@ -1,4 +1,4 @@
-"""What the fine network learns from where some slices have masks: these, on fine voxels, and the coarse network."""
+"""What the fine network learns from where some slices have masks: these, on fine voxels, and ADA-SAM's pseudo labels."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ from ..common.slices.masked_slices import AddLabelSlicesd
 
 if TYPE_CHECKING:
     from ..cohort import FewSlicesCohort
+    from ..labeller import PseudoLabeller
 
 
 class MaskedFineCases(FineCases):
-    """`FineCases` with the masks of the labelled slices in the place of what the coarse network says there.
+    """`FineCases` of which ADA-SAM's pseudo labels, which are as fine as SAM sees, stand for the labels, but for masks.
 
     A slice with a mask is one slice of fine voxels, the nearest one; of the masks no other slice counts, as everywhere.
+
+    Args:
+        labeller: has made the pseudo labels, on the grid of SAM's slices.
     """
 
     cohort: FewSlicesCohort
     known = "masks of slices"
 
+    def __init__(self, labeller: PseudoLabeller, **options: Any) -> None:
+        super().__init__(**options)
+        self.labeller = labeller
+
     def teach(self, case: Mapping[str, Any], image: MetaTensor) -> tuple[Tensor, Box | None]:
-        label, box = self.guess(image)
+        label, box = self.from_grid(*self.labeller.on_slices(case["case"]), image)
         if case["case"] not in self.cohort.label_slices:
             return label, box
         masks = self.truth(case, image)
-        if box is None:  # what the coarse network misses may be drawn
+        if box is None:  # what ADA-SAM misses may be drawn
             box = self.around(masks.masked_fill(masks == UNKNOWN, 0))
             if box is None:
                 return label, None
