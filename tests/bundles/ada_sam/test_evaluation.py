@@ -40,7 +40,15 @@ def volume(itself=None) -> SimpleNamespace:
 def item(label: torch.Tensor | None = None) -> dict:
     affine = torch.diag(torch.tensor([*SPACING, 1.0], dtype=torch.float64))
     values = torch.tensor(VALUES)[structures()][None].int() if label is None else label
-    return {"image": grid_image(), "label": MetaTensor(values, affine=affine), "pred": one_hot()}
+    image = grid_image()
+    image.meta["filename_or_obj"] = "scan.nii.gz"
+    return {"image": image, "label": MetaTensor(values, affine=affine), "pred": one_hot()}
+
+
+def seen(data: dict) -> dict:
+    """Stand for what brings a scan to the grid of SAM's slices."""
+    assert data == {"image": "scan.nii.gz"}
+    return {"image": grid_image()}
 
 
 @pytest.fixture
@@ -57,7 +65,7 @@ def columns_of(transform) -> dict:
 
 
 def test_each_way_through_the_volume_is_scored_on_the_native_grid(half):
-    columns = columns_of(module.AddAdaSamd(VALUES, volume()))
+    columns = columns_of(module.AddAdaSamd(VALUES, volume(), seen))
     assert list(columns) == ["itself dice", "slices dice"]
     assert columns["itself dice"] == {1: 1.0, 4: 1.0}
     for value, one, other in zip((1, 4), one_hot()[1:], half[1:], strict=True):
@@ -67,23 +75,23 @@ def test_each_way_through_the_volume_is_scored_on_the_native_grid(half):
 
 def test_ada_sam_itself_is_no_column_where_it_is_what_is_deployed(half):
     given = volume()
-    assert list(columns_of(module.AddAdaSamd(VALUES, given, network=given))) == ["slices dice"]
+    assert list(columns_of(module.AddAdaSamd(VALUES, given, seen, network=given))) == ["slices dice"]
 
 
 def test_a_plain_unet_stands_beside_them(monkeypatch, half):
-    seen = []
-    monkeypatch.setattr(module, "segment_slices", lambda *given: seen.append(given) or one_hot())
+    asked = []
+    monkeypatch.setattr(module, "segment_slices", lambda *given: asked.append(given) or one_hot())
     given = volume(answering(one_hot(), axis=1))
-    columns = columns_of(module.AddAdaSamd(VALUES, given, unet="unet"))
+    columns = columns_of(module.AddAdaSamd(VALUES, given, seen, unet="unet"))
     assert list(columns) == ["itself dice", "slices dice", "unet dice"] and columns["unet dice"] == {1: 1.0, 4: 1.0}
-    network, planes, axis = seen[0]
+    network, planes, axis = asked[0]
     assert (network, axis) == ("unet", 1) and planes.shape == (SIZE[1], 3, SIZE[0], SIZE[2])
     assert torch.equal(planes[4, 0], grid_image()[0, :, 3])
 
 
 def test_nothing_of_the_truth_reaches_the_answer(half):
     told = []
-    transform = module.AddAdaSamd(VALUES, volume(answering(one_hot() * 0.9, told)))
+    transform = module.AddAdaSamd(VALUES, volume(answering(one_hot() * 0.9, told)), seen)
     found = [transform(item()), transform(item(torch.zeros(1, *SIZE)))]
     assert torch.equal(found[0]["itself"], found[1]["itself"]) and len(told) == 2
     assert found[1]["compared"]["itself dice"] == {1: 0.0, 4: 0.0}
@@ -91,9 +99,15 @@ def test_nothing_of_the_truth_reaches_the_answer(half):
         assert embedding == grid_image().mean() and size == SIZE and bits is None
 
 
+def test_other_answers_are_scored_on_their_own_grid_and_the_prediction_keeps_its_image(half):
+    given = item() | {"image": MetaTensor(torch.rand(1, 3, 3, 3), meta={"filename_or_obj": "scan.nii.gz"})}
+    found = module.AddAdaSamd(VALUES, volume(), seen)(given)
+    assert found["compared"]["itself dice"] == {1: 1.0, 4: 1.0} and found["image"] is given["image"]
+
+
 def test_without_a_sam_nothing_is_added():
     given = item()
-    found = module.AddAdaSamd(VALUES, None, unet="unet")(given)
+    found = module.AddAdaSamd(VALUES, None, None, unet="unet")(given)
     assert set(found) == {*given, "compared"} and found["compared"] == {}
 
 

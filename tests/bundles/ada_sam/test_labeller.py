@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from monai.data import MetaTensor
 
-from common.grid.grid import Grid
+from common.grid.grid import Grid, Level
 from support.ada_sam.structures import LABELS, SIZE, SeeingNetwork, embeddings_of, label_map, one_hot, structures
 from support.bundle.path import import_bundle
 from support.data.shorter_scan import shorter_scan
@@ -63,14 +64,19 @@ def images(count: int = 2) -> list[dict]:
     return items
 
 
-def make(folder, network=None, features=None, given=None, inference=None, **settings):
+def make(folder, network=None, features=None, given=None, inference=None, coarse=None, fine=None, **settings):
     network = network or SeeingNetwork()
-    grid = Grid(SIZE, (2.0, 2.0, 3.0), tuple(LABELS))
-    cohort = SimpleNamespace(labels=LABELS, grid=grid, slice_axis=2, label_slices={"case_0": list(DRAWN)})
+    own = Grid(SIZE, (2.0, 2.0, 3.0), tuple(LABELS))
+    grid = replace(own, fine=fine) if coarse is None else Grid((5, 5, 10), (4.0, 4.0, 3.0), tuple(LABELS), fine=fine)
+    cohort = SimpleNamespace(
+        labels=LABELS, grid=grid, slice_grid=own, slice_axis=2, label_slices={"case_0": list(DRAWN)}
+    )
+    given = given or images()
     inference = {"smooth": 0.0, "propagate": False, "cam_sigma": 0.0, "box_median": 1, **(inference or {})}
     return labeller_module.PseudoLabeller(
         cohort,
-        given or images(),
+        coarse or given,
+        given,
         features or Features(),
         network,
         VolumeInference(network, 2, **inference),
@@ -232,3 +238,27 @@ def test_beyond_the_scan_nothing_is_labelled_counted_or_learnt(tmp_path):
     counted = (kept["target"].argmax(0) == 1).sum((0, 1))[:7] * 4.0  # mm2
     assert judged["area_mm2"]["1"] == counted.tolist() and judged["presence"] == {"1": 1.0, "4": 1.0}
     assert judged["volume_ml"]["1"] == pytest.approx(float(counted.sum()) * 3 / 1000)
+
+
+def test_labels_are_kept_on_the_common_grid_and_as_fine_as_they_were_made_where_there_is_a_second_level(tmp_path):
+    given = images()
+    for item in given:
+        item["image"].affine = torch.diag(torch.tensor([2.0, 2.0, 3.0, 1.0]))
+    affine = torch.diag(torch.tensor([4.0, 4.0, 3.0, 1.0]))
+    affine[:2, 3] = 1.0  # a voxel of it is two by two of the slices'
+    size = (SIZE[0] // 2, SIZE[1] // 2, SIZE[2])
+    coarse = [{"case": item["case"], "image": MetaTensor(torch.rand(1, *size), affine=affine)} for item in given]
+    alone = make(tmp_path / "a", given=given)
+    alone.run()
+    labeller = make(tmp_path / "b", given=given, coarse=coarse, fine=Level((4, 4, 4), (1.0, 1.0, 3.0)))
+    labeller.run()
+    for case in labeller.cases:
+        found, own = labeller.load(case), alone.load(case)
+        assert found["target"].shape == (3, *size) and found["weight"].shape == (1, *size)
+        mean = torch.nn.functional.avg_pool3d(own["target"][None], (2, 2, 1))[0]
+        assert float((found["target"] - mean).abs().mean()) < 0.03
+        assert torch.allclose(found["target"].sum(0), torch.ones(()), atol=2e-3)
+        assert torch.allclose(found["weight"].amax((0, 1, 2)), own["weight"].amax((0, 1, 2)), atol=2e-3)
+        target, image = labeller.on_slices(case)
+        assert target.equal(own["target"]) and image is given[labeller.cases.index(case)]["image"]
+        assert labeller.judgement(case) == alone.judgement(case)

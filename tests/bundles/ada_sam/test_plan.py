@@ -42,11 +42,12 @@ def done(second: object | None = "unet", labelled: bool = True) -> list[str]:
         cohort(),
         volume=Told("volume", said, network=network, inference=None),
         network=None,
+        images=Told("images", said),
         slices=Told(
             "slices",
             said,
             features=Told("features", said, all_bits={}),
-            table=SimpleNamespace(images=Told("images", said)),
+            table=SimpleNamespace(images=Told("slice images", said)),
         ),
         classify=Told("classify", said),
         adapt=Told("adapt", said),
@@ -60,7 +61,7 @@ def done(second: object | None = "unet", labelled: bool = True) -> list[str]:
     return said
 
 
-ADA_SAM = ["images.set_data", "features.prepare", "ada.note_extents", "volume.know_pieces", "slices.prepare"]
+ADA_SAM = ["images.set_data", "slice images.set_data", "features.prepare", "ada.note_extents", "volume.know_pieces", "slices.prepare"]
 ADA_SAM += ["classify.run", "adapt.run", "adapted.write"]
 
 

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import ResizeWithPadOrCrop, Spacing
 
 from common.grid.grid import make_grid
-from common.grid.to_grid import BLUR, LabelToGridd, ToGridd, class_boxes, is_sheared
+from common.grid.to_grid import BLUR, LabelToGridd, ToGridd, between_grids, class_boxes, is_sheared
 from common.imaging.morphology import gaussian_smooth
 from common.tensors import known_share
 
@@ -136,3 +136,24 @@ LabelToGridd("label", grid)({"label": MetaTensor(label, affine=torch.diag(torch.
 assert peak() - before < 0.6, peak() - before  # GB; a one-hot of it has 4.4, the smoothing of that asks for 140
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_maps_of_one_grid_come_to_another_of_the_same_scan(back):
+    """A ramp along every axis says where a voxel lies, whatever the spacing; ends stay what they are."""
+    fine = torch.diag(torch.tensor([1.5, 1.0, 8.0, 1.0], dtype=torch.float64))
+    fine[:3, 3] = torch.tensor([3.0, -20.0, 5.0])
+    coarse = torch.diag(torch.tensor([6.0, 4.0, 8.0, 1.0], dtype=torch.float64))
+    coarse[:3, 3] = torch.tensor([5.25, -18.5, 5.0])
+    sizes = [(48, 40, 6), (12, 10, 6)]
+    given, wanted = (coarse, fine) if back else (fine, coarse)
+    size, other = sizes[::-1] if back else sizes
+
+    def ramp(affine, size):
+        steps = [affine[a, a] * torch.arange(n) + affine[a, 3] for a, n in enumerate(size)]
+        return torch.stack(torch.meshgrid(*steps, indexing="ij")).float()
+
+    found = between_grids(ramp(given, size), given, wanted, other)
+    inner = (slice(None), slice(4, -4), slice(4, -4)) if back else (slice(None), slice(1, -1), slice(1, -1))
+    assert torch.allclose(found[inner], ramp(wanted, other)[inner], atol=1e-3)
+    assert found.shape == (3, *other) and float(found[2].max()) == 5.0 + 5 * 8

@@ -54,6 +54,7 @@ def cohort(count: int = 2) -> SimpleNamespace:
         one_piece=[False, True, True],
         positive_share={1: 0.4, 4: 0.5},
         grid=Grid(SIZE, SPACING, tuple(LABELS)),
+        slice_grid=Grid(SIZE, SPACING, tuple(LABELS)),
         describe=lambda: "masks on 2 slices of 1 cases, presence bits on all 20 slices of 2 cases",
     )
 

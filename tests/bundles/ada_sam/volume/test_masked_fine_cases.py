@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from common.fine.cases import UNKNOWN
 from common.fine.choice import refuse_unlearnt
 from common.grid.network import BodyNetwork
-from common.grid.preprocessing import ScanPreprocessing
+from common.grid.preprocessing import ImagePreprocessing, ScanPreprocessing
 from support.bundle.path import import_bundle
 from support.networks.bright import TWO_LEVELS as GRID
 from support.networks.bright import Bright
@@ -39,6 +40,13 @@ def masked(tmp_path) -> dict:
     }
 
 
+def labelling(masked, threshold: float):
+    """Stand for the labeller: what is brighter is the structure."""
+    seen = ImagePreprocessing(GRID)({"image": masked["image"]})["image"]
+    bright = (seen.as_tensor() > threshold).float()
+    return SimpleNamespace(on_slices=lambda case: (torch.cat([1 - bright, bright]), seen))
+
+
 def prepared(masked, folder, slices: dict[str, list[int]], threshold: float = 0.3):
     cohort = SimpleNamespace(
         grid=GRID,
@@ -47,12 +55,15 @@ def prepared(masked, folder, slices: dict[str, list[int]], threshold: float = 0.
         masked_case=lambda name: masked,
     )
     network = BodyNetwork(Bright(threshold), GRID.spatial_size, GRID.pixdim, GRID.label_values)
-    fine = MaskedFineCases(cohort, ScanPreprocessing(GRID), network, str(folder / "fine"))
+    fine = MaskedFineCases(
+        labelling(masked, threshold), cohort=cohort, preprocessing=ScanPreprocessing(GRID), network=network,
+        folder=str(folder / "fine"),
+    )  # fmt: skip
     fine.prepare()
     return fine, fine.work.bank().load("a")
 
 
-def test_a_labelled_slice_has_its_mask_and_all_others_what_the_coarse_network_says(masked, tmp_path):
+def test_a_labelled_slice_has_its_mask_and_all_others_their_pseudo_label(masked, tmp_path):
     fine, found = prepared(masked, tmp_path, {"a": [SLICE]})
     _, plain = prepared(masked, tmp_path / "plain", {})
     assert len(fine.cases) == 1 and found["image"].shape == plain["image"].shape
@@ -62,7 +73,7 @@ def test_a_labelled_slice_has_its_mask_and_all_others_what_the_coarse_network_sa
     assert int((own == 1).sum()) == 2 * 6 and UNKNOWN not in own.unique()  # 4 x 12 mm in voxels of 2 mm
 
 
-def test_a_mask_teaches_where_the_coarse_network_finds_nothing(masked, tmp_path):
+def test_a_mask_teaches_where_there_is_no_pseudo_label(masked, tmp_path):
     fine, found = prepared(masked, tmp_path, {"a": [SLICE]}, threshold=2.0)
     assert len(fine.cases) == 1 and int((found["label"] == 1).sum()) == 2 * 6
     known = (found["label"] != UNKNOWN)[0].flatten(0, 1).any(0)
