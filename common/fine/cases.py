@@ -186,7 +186,7 @@ class FineCases:
         return label[None], box
 
     def from_grid(self, found: Tensor, seen: MetaTensor, image: MetaTensor) -> tuple[Tensor, Box | None]:
-        """Return probabilities on a grid as classes of an image's voxels in a box, [1, h, w, d] uint8, 255 where unsure.
+        """Return probabilities on a grid as classes of an image's voxels in a box, [1, h, w, d] uint8; 255: unsure.
 
         Args:
             found: [K, H, W, D]; all classes are 0 where nothing is known. seen: the image on that grid.

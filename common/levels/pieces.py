@@ -10,7 +10,6 @@ from ..grid.native import largest
 from ..grid.to_grid import class_boxes
 from ..imaging.morphology import main_components
 
-
 WHOLE = 0.95  # share of a structure in its largest piece, from which on it is one: resampling cuts thin ends off
 
 

@@ -19,8 +19,8 @@ from .common.grid.ranges import RangeSamples
 from .common.launch.words import number, optional_number
 from .common.levels.pieces import WHOLE, largest_share
 from .common.slices.cohort import PresenceCohort
-from .common.slices.slice_grid import slice_grid
 from .common.slices.masked_slices import draw_label_slices, read_label_slices
+from .common.slices.slice_grid import slice_grid
 from .common.volumes.read import read_channels, read_geometry
 
 AUTO = "auto"
@@ -144,7 +144,9 @@ class FewSlicesCohort(PresenceCohort):
     def describe_plan(self) -> list[str]:
         rows, columns = (axis for axis in range(3) if axis != self.slice_axis)
         size, pixdim = self.slice_grid.spatial_size, self.slice_grid.pixdim
-        seen = f"SAM sees slices of {size[rows]} x {size[columns]} pixels of {pixdim[rows]:.3g} x {pixdim[columns]:.3g} mm"
+        seen = (
+            f"SAM sees slices of {size[rows]} x {size[columns]} pixels of {pixdim[rows]:.3g} x {pixdim[columns]:.3g} mm"
+        )
         return [*super().describe_plan(), seen]
 
     @property
@@ -191,8 +193,8 @@ class FewSlicesCohort(PresenceCohort):
                 problems += error.problems
                 continue
             for index, mask in zip(indices, np.moveaxis(masks, found.axis, 0), strict=True):
-                for number, share in largest_share(torch.from_numpy(np.ascontiguousarray(mask))[None]).items():
-                    self._shares.setdefault(number, []).append(share)
+                for klass, share in largest_share(torch.from_numpy(np.ascontiguousarray(mask))[None]).items():
+                    self._shares.setdefault(klass, []).append(share)
                 for row, value in enumerate(values):
                     has = bool((mask == row + 1).any())
                     shown[value] += has

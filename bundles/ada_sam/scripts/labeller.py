@@ -244,7 +244,7 @@ class PseudoLabeller:
 
 
 def on_grid(label: Mapping[str, Tensor], seen: MetaTensor, image: MetaTensor) -> dict[str, Tensor]:
-    """Return `target` [K, H, W, D] and `weight` [1, H, W, D] of one image on the grid of another, both 0 beyond the scan.
+    """Bring `target` [K, H, W, D] and `weight` [1, H, W, D] of one image to the grid of another, 0 beyond the scan.
 
     Args:
         label: both, on the grid of `seen`. seen, image: [C, H, W, D], of one scan.

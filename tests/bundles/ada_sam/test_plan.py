@@ -61,7 +61,14 @@ def done(second: object | None = "unet", labelled: bool = True) -> list[str]:
     return said
 
 
-ADA_SAM = ["images.set_data", "slice images.set_data", "features.prepare", "ada.note_extents", "volume.know_pieces", "slices.prepare"]
+ADA_SAM = [
+    "images.set_data",
+    "slice images.set_data",
+    "features.prepare",
+    "ada.note_extents",
+    "volume.know_pieces",
+    "slices.prepare",
+]
 ADA_SAM += ["classify.run", "adapt.run", "adapted.write"]
 
 

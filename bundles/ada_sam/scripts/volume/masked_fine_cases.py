@@ -1,4 +1,4 @@
-"""What the fine network learns from where some slices have masks: these, on fine voxels, and ADA-SAM's pseudo labels."""
+"""What the fine network learns from where some slices have masks: these, and ADA-SAM's pseudo labels between them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ..common.slices.masked_slices import AddLabelSlicesd
 
 if TYPE_CHECKING:
     from ..cohort import FewSlicesCohort
-    from ..labeller import PseudoLabeller
 
 
 class MaskedFineCases(FineCases):
@@ -24,13 +23,13 @@ class MaskedFineCases(FineCases):
     A slice with a mask is one slice of fine voxels, the nearest one; of the masks no other slice counts, as everywhere.
 
     Args:
-        labeller: has made the pseudo labels, on the grid of SAM's slices.
+        labeller: has made the pseudo labels, see `PseudoLabeller.on_slices`.
     """
 
     cohort: FewSlicesCohort
     known = "masks of slices"
 
-    def __init__(self, labeller: PseudoLabeller, **options: Any) -> None:
+    def __init__(self, labeller: Any, **options: Any) -> None:
         super().__init__(**options)
         self.labeller = labeller
 
