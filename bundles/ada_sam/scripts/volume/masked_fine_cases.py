@@ -34,7 +34,8 @@ class MaskedFineCases(FineCases):
         self.labeller = labeller
 
     def teach(self, case: Mapping[str, Any], image: MetaTensor) -> tuple[Tensor, Box | None]:
-        label, box = self.from_grid(*self.labeller.on_slices(case["case"]), image)
+        target, seen = self.labeller.on_slices(case["case"])
+        label, box = self.from_grid(target, seen, image)
         if case["case"] not in self.cohort.label_slices:
             return label, box
         masks = self.truth(case, image)
