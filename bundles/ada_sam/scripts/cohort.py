@@ -145,7 +145,8 @@ class FewSlicesCohort(PresenceCohort):
         rows, columns = (axis for axis in range(3) if axis != self.slice_axis)
         size, pixdim = self.slice_grid.spatial_size, self.slice_grid.pixdim
         seen = (
-            f"SAM sees slices of {size[rows]} x {size[columns]} pixels of {pixdim[rows]:.3g} x {pixdim[columns]:.3g} mm"
+            f"SAM sees slices of {size[rows]} x {size[columns]} pixels of {pixdim[rows]:.3g} x {pixdim[columns]:.3g} mm, "
+            f"one each {pixdim[self.slice_axis]:.3g} mm"
         )
         return [*super().describe_plan(), seen]
 

@@ -219,4 +219,7 @@ def test_sam_sees_the_pixels_that_the_scans_have(folder, pixels, size):
     assert cohort.slice_size == size and cohort.grid.spatial_size == (12, 8, 20)
     assert cohort.settings["slice_pixels"] == pixels
     step = 1 if pixels == 192 else 2
-    assert cohort.describe_plan()[-1] == f"SAM sees slices of {size[0]} x {size[1]} pixels of {step} x {step} mm"
+    assert (
+        cohort.describe_plan()[-1]
+        == f"SAM sees slices of {size[0]} x {size[1]} pixels of {step} x {step} mm, one each 1 mm"
+    )
