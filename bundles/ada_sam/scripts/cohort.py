@@ -142,12 +142,12 @@ class FewSlicesCohort(PresenceCohort):
         return rows, columns
 
     def describe_plan(self) -> list[str]:
-        rows, columns = (axis for axis in range(3) if axis != self.slice_axis)
-        size, pixdim = self.slice_grid.spatial_size, self.slice_grid.pixdim
-        seen = (
-            f"SAM sees slices of {size[rows]} x {size[columns]} pixels of {pixdim[rows]:.3g} x {pixdim[columns]:.3g} mm, "
-            f"one each {pixdim[self.slice_axis]:.3g} mm"
+        (n, m), (x, y) = (
+            [values[axis] for axis in range(3) if axis != self.slice_axis]
+            for values in (self.slice_grid.spatial_size, self.slice_grid.pixdim)
         )
+        apart = self.slice_grid.pixdim[self.slice_axis]
+        seen = f"SAM sees slices of {n} x {m} pixels of {x:.3g} x {y:.3g} mm, one each {apart:.3g} mm"
         return [*super().describe_plan(), seen]
 
     @property
