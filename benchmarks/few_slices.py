@@ -82,6 +82,9 @@ class Benchmark:
         self.values = parser.get_parsed_content("cohort").grid.label_values
         test = parser.get_parsed_content("validate::dataset")
         self.test = [test[index] for index in range(min(len(test), arguments.test_cases or len(test)))]
+        seen = parser.get_parsed_content("slice_preprocessing")
+        for item in self.test:
+            item["seen"] = seen({"image": str(item["image"].meta["filename_or_obj"])})["image"]
         self.heads: dict[str, dict[str, Tensor]] = {}
 
     def parser(self, **overrides: Any) -> ConfigParser:
@@ -100,7 +103,8 @@ class Benchmark:
         parser = self.parser(num_label_slices=slices, seed=draw, **ADAPTED.get(name, {}))
         cohort, images = parser.get_parsed_content("cohort"), parser.get_parsed_content("images")
         cohort.check()
-        images.set_data(cohort.cases)
+        for some in dict.fromkeys((images, parser.get_parsed_content("slice_images"))):
+            some.set_data(cohort.cases)
         result: dict[str, Any] = {"row": name, "slices": slices, "draw": draw, "annotated": cohort.label_slices}
         cost: dict[str, float] = {}
         clock = time.process_time()
@@ -158,11 +162,11 @@ class Benchmark:
     def ways(self, plan: FewSlicesPlan) -> dict[str, Callable[[dict[str, Any]], Tensor]]:
         """Return the ways of segmenting a volume with the adapted ADA-SAM: test item -> probabilities [K, H, W, D]."""
         network, features = plan.volume.network, plan.features
-        kind, axis, size = type(plan.volume.inference), plan.cohort.slice_axis, plan.cohort.grid.spatial_size
+        kind, axis, size = type(plan.volume.inference), plan.cohort.slice_axis, plan.cohort.slice_grid.spatial_size
         values = {"label_values": self.values}
 
         def embeddings(item: dict[str, Any]) -> Tensor:
-            features.note("scored", item["image"])
+            features.note("scored", item["seen"])
             return features.embedding("scored")
 
         def own(inference: Any) -> Callable[[dict[str, Any]], Tensor]:
@@ -176,14 +180,14 @@ class Benchmark:
     def teacher(self, plan: FewSlicesPlan) -> Callable[[dict[str, Any]], Tensor]:
         """Return the 2D network that teaches the segmenter beside ADA-SAM."""
         network, axis, context = plan.labeller.second.network, plan.cohort.slice_axis, plan.features.context
-        return lambda item: segment_slices(network, context_planes(plain(item["image"]), axis, context), axis)
+        return lambda item: segment_slices(network, context_planes(plain(item["seen"]), axis, context), axis)
 
     def truth(self, item: dict[str, Any]) -> Tensor:
-        """Return the truth of a test case on the grid, bool [P, H, W, D]."""
+        """Return the truth of a test case on the grid of SAM's slices, bool [P, H, W, D]."""
         classes = torch.stack([plain(item["label"])[0] == value for value in self.values[1:]]).float()
         label = item["label"].clone()
         label.set_array(classes)
-        return plain(ResampleToMatch(mode="nearest")(label, item["image"])) > 0.5
+        return plain(ResampleToMatch(mode="nearest")(label, item["seen"])) > 0.5
 
     def train_segmenter(self, parser: ConfigParser) -> Callable[[dict[str, Any]], Tensor]:
         """Train the bundle's 3D segmenter on whatever the labeller has."""
@@ -221,14 +225,14 @@ class Benchmark:
     @staticmethod
     def by_slices(network: nn.Module, item: dict[str, Any], axis: int) -> Tensor:
         """Return the probabilities [K, H, W, D] of a 2D network, slice by slice."""
-        return segment_slices(network, context_planes(plain(item["image"]), axis), axis)
+        return segment_slices(network, context_planes(plain(item["seen"]), axis), axis)
 
     def gated(self, plan: FewSlicesPlan, network: nn.Module, axis: int) -> Callable[[dict[str, Any]], Tensor]:
         """Return the 2D network where the head, smoothed along the slices, says that a class is there."""
-        inference, features, size = plan.volume.inference, plan.features, plan.cohort.grid.spatial_size
+        inference, features, size = plan.volume.inference, plan.features, plan.cohort.slice_grid.spatial_size
 
         def segment(item: dict[str, Any]) -> Tensor:
-            features.note("scored", item["image"])
+            features.note("scored", item["seen"])
             found = inference(features.embedding("scored"), size)
             return gated(self.by_slices(network, item, axis), found.gate, axis)
 
@@ -238,7 +242,9 @@ class Benchmark:
         """Return Dice and HD95 (mm), mean over the labels, of every way on the native grid of a test case."""
         row: dict[str, Any] = {"case": item["case"]}
         for title, segment in ways.items():
-            scores = native_scores(item, segment(item), self.values)
+            found = segment(item)
+            image = item["seen" if found.shape[1:] == item["seen"].shape[1:] else "image"]
+            scores = native_scores({**item, "image": image}, found, self.values)
             row |= {f"{title} {key}".strip(): value for key, value in scores.items()}
         return row
 
