@@ -13,7 +13,7 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from ..grid.field_of_view import inside_scan
-from ..launch.words import optional_number, truth
+from ..launch.words import number, optional_number, truth
 from ..pseudo_labels.opinions import agreement, agreement_by_class, fuse, fuse_by_similarity, select_by_quality
 from ..pseudo_labels.refine import refine_by_intensity
 from ..pseudo_labels.store import PseudoLabelBank
@@ -48,10 +48,10 @@ class AtlasLabeller:
         bridges: number of volumes that hand the atlases' label on to all others (`bridges.py`); 0 for none.
         bridge_steps: steps of instance optimisation from a bridge to another volume, on half the grid.
         confirmation: Dice of the atlases' own label with the bridges' from which on it is kept as it is; else they join
-            it. Labels from one registration each err in their own ways, which training averages out; a vote errs in the
-            same way everywhere, so it only pays where the registration is bad.
+            it. Single registrations err each in its own way, which training averages out; a vote errs everywhere alike.
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
         keep, keep_least: share and least number of the cases, of the highest agreement, whose labels are learnt from.
+        atlas_share: share, below 1, of the steps with an atlas and its true label; it comes once at least.
         min_agreement: Dice with the registration from which on the network's prediction joins a later label.
         refine_intensity: weight of `refine_by_intensity` in labels; 0 for off.
         channel: of the images, that classical registration and intensities go by; None: the mean of all.
@@ -83,6 +83,7 @@ class AtlasLabeller:
         resume: bool = False,
         channel: int | None = None,
         force: bool = False,
+        atlas_share: float = 0.0,
     ) -> None:
         self.channel = optional_number("sam_channel", channel, whole=True, least=0)
         self.cohort, self.images, self.label_transform = cohort, images, label_transform
@@ -91,6 +92,7 @@ class AtlasLabeller:
         self.smooth_weight, self.fuse_network = smooth_weight, truth("fuse_network", fuse_network)
         self.bridges, self.bridge_steps, self.confirmation = bridges, bridge_steps, confirmation
         self.keep, self.keep_least = keep, keep_least
+        self.atlas_share = number("atlas_share", atlas_share, least=0)
         self.min_agreement, self.refine_intensity = min_agreement, refine_intensity
         self.device, self.resume, self.force = torch.device(device), resume, truth("force", force)
         self.root = Path(folder).expanduser()
@@ -176,7 +178,7 @@ class AtlasLabeller:
         return plain(item["image"]).float()[None].to(self.device), self.inside(item["image"])
 
     def grey(self, image: Tensor) -> Tensor:
-        """Return the image [1, 1, H, W, D] that classical registration sees of one, [1, C, H, W, D]."""
+        """Return the image [1, 1, H, W, D] that registration sees of one, [1, C, H, W, D]."""
         return grey(image, self.channel)
 
     def inside(self, image: Tensor) -> Tensor:
@@ -341,6 +343,8 @@ class AtlasLabeller:
         return fuse_by_similarity(labels, similarity), max(folding)
 
     def training_indices(self) -> list[int]:
-        """Return the positions, in the data set, of the atlases and the selected cases."""
-        chosen = {*self.labelled, *self.selected}
-        return [index for index, item in enumerate(self.cohort.images) if item["case"] in chosen]
+        """Return the positions, in the data set, of the atlases, as often as is their share, and the selected cases."""
+        order = list(enumerate(item["case"] for item in self.cohort.images))
+        atlases, others = ([i for i, case in order if case in known] for known in (self.labelled, self.selected))
+        times = self.atlas_share * len(others) / (1 - self.atlas_share) / len(atlases)
+        return sorted([*atlases * max(1, round(times)), *others])

@@ -21,7 +21,8 @@ from .world_transform import RandWorldTransformd
 class Augmentation(Compose):
     """Change the shape of `image` and of the maps beside it alike, in mm, then the image's sharpness, contrast, noise.
 
-    `inside`, where the image was scanned, is one of the maps wherever an item has it.
+    `inside`, where the image was scanned, is one of the maps wherever an item has it. Ranges are wide: who has few labels
+    knows few patients and scanners (docs/few_slices.md).
 
     Args:
         maps: keys of the maps; those that an item lacks are passed over.
@@ -43,16 +44,16 @@ class Augmentation(Compose):
         pixdim: Sequence[float],
         nearest: Sequence[str] = (),
         roi_size: Sequence[int] | None = None,
-        rotate: float = 0.2,
-        scale: float = 0.12,
-        stretch: float = 0.0,
+        rotate: float = 0.5,
+        scale: float = 0.3,
+        stretch: float = 0.1,
         translate: float | None = None,
         bend: float = 0.0,
         bend_spacing: float = 40.0,
         prob: float = 0.9,
-        blur: float = 0.0,
+        blur: float = 1.0,
         blur_prob: float = 0.2,
-        contrast: Sequence[float] = (0.7, 1.5),
+        contrast: Sequence[float] = (0.6, 1.7),
         brightness: float = 0.2,
         noise: float = 0.05,
         noise_prob: float = 0.3,

@@ -18,6 +18,7 @@ from .common.launch.kinds import (
     Kind,
     choice,
     listed,
+    number,
     whole,
 )  # fmt: skip
 from .common.launch.settings import SHARED, check_settings, sizes_fit
@@ -48,6 +49,7 @@ SETTINGS: dict[str, Kind] = {
     "confirmation": SHARE,
     "guided_steps": MAYBE,
     "keep": PART,
+    "atlas_share": number(0, below=1),
     "keep_least": MAYBE,
     "min_agreement": SHARE,
     "refine_labels": WEIGHT,

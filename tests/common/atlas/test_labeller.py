@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 from types import SimpleNamespace
@@ -69,6 +70,14 @@ def test_the_selected_share(done, images, keep, least, count):
     labeller.register()
     assert len(labeller.selected) == count and ATLAS not in labeller.selected
     assert 2 in labeller.training_indices() and len(labeller.training_indices()) == count + 1
+
+
+@pytest.mark.parametrize(("share", "times"), [(0.0, 1), (0.3, 1), (0.5, 2), (0.8, 8)])
+def test_the_atlas_comes_as_often_as_its_share_wants(done, share, times):
+    labeller = copy.copy(done)
+    labeller.atlas_share = share
+    assert len(labeller.selected) == 2
+    assert labeller.training_indices() == sorted([*[2] * times, *(int(case[-1]) for case in labeller.selected)])
 
 
 def test_resume_takes_what_is_on_disk(done, images, monkeypatch):
