@@ -21,8 +21,8 @@ from .world_transform import RandWorldTransformd
 class Augmentation(Compose):
     """Change the shape of `image` and of the maps beside it alike, in mm, then the image's sharpness, contrast, noise.
 
-    `inside`, where the image was scanned, is one of the maps wherever an item has it. Ranges are wide: who has few labels
-    knows few patients and scanners (docs/few_slices.md).
+    `inside`, where the image was scanned, is one of the maps wherever an item has it. Ranges are wide: few labels
+    are of few patients and scanners (docs/few_slices.md).
 
     Args:
         maps: keys of the maps; those that an item lacks are passed over.
