@@ -24,7 +24,9 @@ class Images(CacheDataset):
         self.cohort, self.grid = cohort, preprocessing.grid
         self.settings = {"percentiles": preprocessing.percentiles}  # for run.json
         steps = [*preprocessing.transforms, *SlicePreprocessing(cohort, masks=True).transforms]
-        super().__init__([], Compose(steps), num_workers=num_workers, progress=False, copy_cache=False)
+        # presence is a view of its profile along the slices: contiguous, it would weigh P images
+        kept = {"copy_cache": False, "as_contiguous": False}
+        super().__init__([], Compose(steps), num_workers=num_workers, progress=False, **kept)
 
 
 def slice_images(images: Images, preprocessing: ImagePreprocessing) -> Images:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import nibabel
+import numpy as np
 from monai.data import CacheDataset
 from monai.transforms import RandomizableTrait
 
@@ -31,3 +33,17 @@ def test_slices_are_other_images_only_where_their_grid_is_another():
     finer = ImagePreprocessing(Grid((32, 32, 8), (1, 1, 2), (0, 1)))
     found = module.slice_images(images, finer)
     assert isinstance(found, module.Images) and found.grid is finer.grid and found.cohort is cohort
+
+
+def test_bits_of_many_structures_weigh_next_to_nothing(tmp_path):
+    values = np.random.default_rng(0).random((16, 16, 8)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii.gz")
+    names = {value: f"label {value}" for value in range(14)}
+    grid = Grid((16, 16, 8), (1, 1, 1), tuple(names))
+    cohort = SimpleNamespace(grid=grid, labels=names, label_slices={})
+    bits = {"axis": 2, "labels": {str(value): [0, 1] * 4 for value in range(1, 14)}}
+    images = module.Images(cohort, ImagePreprocessing(grid))
+    images.set_data([{"case": "a", "image": str(tmp_path / "a.nii.gz"), "slice_labels": bits}])
+    presence = images[0]["presence"]
+    assert presence.shape == (13, 16, 16, 8) and float(presence.mean()) == 0.5
+    assert presence.untyped_storage().nbytes() <= 13 * 8 * 4
