@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from ..grid.grid import Grid
 
-NATIVE = 0.95  # times the scans' own spacing, below which a slice holds nothing more
+BLOCK = 8  # pixels, by which a 2D network makes a slice coarser
+WORTH = 1.2  # times as many pixels, from which on other slices than the grid's are worth their memory
 
 
 def slice_grid(grid: Grid, native: Sequence[float], slice_axis: int, pixels: int) -> Grid:
-    """Return a grid of the same extent, with a whole number of times as many pixels along both axes of a slice.
+    """Return a grid of the same extent, with more pixels along both axes of a slice, where the scans have them.
 
     A SAM sees what the scan has that way, where a 3D network can't: slices of 7 mm pixels are none that it has learnt
     from. It has as many pixels as fit the largest side, and isn't finer than the scans. Slices are those of the grid,
@@ -24,14 +25,12 @@ def slice_grid(grid: Grid, native: Sequence[float], slice_axis: int, pixels: int
         pixels: of the largest side of a slice, at most; the grid's own where that has more.
     """
     plane = [axis for axis in range(3) if axis != slice_axis]
-    room = pixels // max(grid.spatial_size[axis] for axis in plane)
-    finer = min(int(grid.pixdim[axis] / (NATIVE * native[axis])) for axis in plane)
-    between = 1 if grid.fine is None else round(grid.pixdim[slice_axis] / grid.fine.pixdim[slice_axis])
-    times = [max(1, min(room, finer) if axis in plane else between) for axis in range(3)]
-    return replace(
-        grid,
-        spatial_size=tuple(n * t for n, t in zip(grid.spatial_size, times, strict=True)),
-        pixdim=tuple(round(p / t, 4) for p, t in zip(grid.pixdim, times, strict=True)),
-        strides=None,
-        fine=None,
-    )
+    finer = min(grid.pixdim[axis] / native[axis] for axis in plane)
+    times = min(finer, pixels / max(grid.spatial_size[axis] for axis in plane))
+    size = list(grid.spatial_size)
+    for axis in plane if times >= WORTH else ():
+        size[axis] = round(size[axis] * times / BLOCK) * BLOCK
+    if grid.fine is not None:
+        size[slice_axis] *= max(1, round(grid.pixdim[slice_axis] / grid.fine.pixdim[slice_axis]))
+    pixdim = (round(p * n / m, 4) for p, n, m in zip(grid.pixdim, grid.spatial_size, size, strict=True))
+    return replace(grid, spatial_size=tuple(size), pixdim=tuple(pixdim), strides=None, fine=None)
