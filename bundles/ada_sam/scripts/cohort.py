@@ -14,7 +14,6 @@ from .common.data.presence import foreground_values
 from .common.data.selection import given_label_slices, labeled_cases, strip_labels
 from .common.errors import InputError
 from .common.grid.grid import Grid
-from .common.grid.plan import ras_geometry
 from .common.grid.ranges import RangeSamples
 from .common.launch.words import number, optional_number
 from .common.levels.pieces import WHOLE, largest_share
@@ -131,9 +130,8 @@ class FewSlicesCohort(PresenceCohort):
 
     @cached_property
     def slice_grid(self) -> Grid:
-        """What SAM and the 2D UNet see: the slices of the common grid, with more pixels where the scans have them."""
-        native = np.median([ras_geometry(case["image"])[1] for case in self.cases], axis=0)
-        return slice_grid(self.grid, native.tolist(), self.slice_axis, self.slice_pixels)
+        """What SAM and the 2D UNet see: the common grid, or, where that has a second level, one as fine as that."""
+        return slice_grid(self.grid, self.slice_axis, self.slice_pixels)
 
     @property
     def slice_size(self) -> tuple[int, int]:

@@ -211,15 +211,16 @@ def test_a_label_is_one_piece_where_nearly_all_of_enough_masks_show_one(folder, 
     assert checked(folder).one_piece == [False, one, False]  # two masks alone show the core
 
 
-@pytest.mark.parametrize(("pixels", "size"), [(192, (24, 16)), (12, (12, 8))])
-def test_sam_sees_the_pixels_that_the_scans_have(folder, pixels, size):
+@pytest.mark.parametrize(("levels", "pixels", "size"), [(1, 192, (12, 8)), (2, 192, (24, 16)), (2, 12, (12, 8))])
+def test_sam_sees_slices_as_fine_as_the_second_level(folder, levels, pixels, size):
     """The grid is twice as coarse as the scans."""
     change(folder, _0={"label_slices": [4, 8]})
-    cohort = checked(folder, spatial_size=[12, 8, 20], pixdim=[2.0, 2.0, 1.0], slice_pixels=pixels)
+    options = {"levels": levels} if levels == 1 else {"levels": levels, "fine_pixdim": [1.0, 1.0, 1.0]}
+    cohort = checked(folder, spatial_size=[12, 8, 20], pixdim=[2.0, 2.0, 1.0], slice_pixels=pixels, **options)
     assert cohort.slice_size == size and cohort.grid.spatial_size == (12, 8, 20)
     assert cohort.settings["slice_pixels"] == pixels
-    step = 1 if pixels == 192 else 2
+    step = 24 / size[0]
     assert (
         cohort.describe_plan()[-1]
-        == f"SAM sees slices of {size[0]} x {size[1]} pixels of {step} x {step} mm, one each 1 mm"
+        == f"SAM sees slices of {size[0]} x {size[1]} pixels of {step:g} x {step:g} mm, one each 1 mm"
     )
