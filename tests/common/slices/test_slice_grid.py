@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from common.grid.grid import Grid, Level
-from common.slices.slice_grid import slice_grid
+from common.slices.slice_grid import MOST, slice_grid
 
 GRID = Grid((48, 40, 24), (6.0, 5.0, 8.0), (0, 1), strides=((2, 2, 1),))
 
@@ -32,3 +33,12 @@ def test_slices_are_as_fine_as_the_second_level_and_room_allow(fine, axis, pixel
 
 def test_without_a_second_level_slices_are_those_of_the_grid():
     assert slice_grid(GRID, 2, 512) == replace(GRID, strides=None)
+
+
+@pytest.mark.parametrize(
+    ("classes", "size"), [(2, (240, 200, 72)), (5, (240, 200, 48)), (14, (208, 176, 24)), (500, (48, 40, 24))]
+)
+def test_many_structures_have_coarser_slices(classes, size):
+    grid = replace(GRID, fine=Level((16, 16, 16), (1.2, 1.0, 3.0)), label_values=tuple(range(classes)))
+    found = slice_grid(grid, 2, 512).spatial_size
+    assert found == size and classes * math.prod(found) <= max(1.1 * MOST, classes * math.prod(GRID.spatial_size))
