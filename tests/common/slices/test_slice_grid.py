@@ -31,6 +31,11 @@ def test_slices_are_as_fine_as_the_second_level_and_room_allow(fine, axis, pixel
     assert found.fine is None and found.strides is None and found.label_values == GRID.label_values
 
 
+def test_whole_blocks_make_no_axis_coarser():
+    grid = replace(GRID, spatial_size=(48, 10, 24), fine=Level((16, 16, 16), (3.0, 4.5, 8.0)))
+    assert slice_grid(grid, 2, 512).spatial_size == (96, 10, 24)
+
+
 def test_without_a_second_level_slices_are_those_of_the_grid():
     assert slice_grid(GRID, 2, 512) == replace(GRID, strides=None)
 
