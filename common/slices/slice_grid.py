@@ -12,7 +12,7 @@ MOST = 12_000_000  # voxels of all classes; ADA-SAM holds about thirty maps of t
 
 
 def slice_grid(grid: Grid, slice_axis: int, pixels: int) -> Grid:
-    """Return a grid of the same extent, as fine as the second level of the given one, or with its voxels where there is none.
+    """Return a grid of the same extent, as fine as the second level of the given one, or, without one, the same voxels.
 
     On slices of 7 mm pixels a SAM knows little of abdominal organs (CHAOS MR .69, on 1.7 mm .86); where the common grid
     is fine enough, finer slices are worse (left atrium .82 on 2 mm, .78 on .8 mm; docs/few_slices.md).
