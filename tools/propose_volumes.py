@@ -126,8 +126,8 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from common.atlas.proposal import propose
-    from common.atlas.reach import ScanReach
+    from common.atlas.choosing.proposal import propose
+    from common.atlas.choosing.reach import ScanReach
     from common.errors import InputError, printable
     from common.files.atomic_write import write_atomic
     from common.launch.words import place

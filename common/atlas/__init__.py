@@ -1,1 +1,1 @@
-"""Which scans to draw labels on, and how such a label reaches the other scans."""
+"""A labelled scan, and how its label reaches the other scans."""

@@ -22,7 +22,7 @@ from ..registration.fields import folding_percent
 from ..tensors import grey, plain
 from .atlas import Atlas, trusted
 from .bridges import choose_bridges, hand_on, vote
-from .choice import forget_choice
+from .choosing.choice import forget_choice
 from .reached import reaches, tell_reached
 from .registered import Direct, RegisteredAtlas
 

@@ -91,7 +91,7 @@ def test_among_the_labelled_alone(folder, capsys):
     ],
 )
 def test_what_is_refused_before_anything_is_registered(folder, arguments, line, capsys, monkeypatch):
-    monkeypatch.setattr("common.atlas.reach.register_affine", lambda *a, **k: pytest.fail("registered"))
+    monkeypatch.setattr("common.atlas.choosing.reach.register_affine", lambda *a, **k: pytest.fail("registered"))
     with_datalist(folder)
     scans = [{"image": f"{name}.nii.gz"} for name in "abc"]
     for name, training in (("none", scans), ("broken", [*scans, {"image": "broken.nii.gz"}])):

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .common.atlas.choice import choose_labelled, split_ids, tell_reach
-from .common.atlas.reach import ScanReach
+from .common.atlas.choosing.choice import choose_labelled, split_ids, tell_reach
+from .common.atlas.choosing.reach import ScanReach
 from .common.data.checks import require_sound
 from .common.data.cohort import Cohort
 from .common.data.datalist import Case, Datalist

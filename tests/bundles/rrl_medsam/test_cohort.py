@@ -68,7 +68,7 @@ def test_cohort_takes_the_label_that_reaches_the_others_best_and_keeps_the_choic
     assert len(chosen) == 1 and chosen == cohort.atlases and chosen[0]["label"].endswith(".nii.gz")
     assert capsys.readouterr().out.count(f"atlas: {chosen[0]['case']}: of 3 labelled training cases it reaches") == 1
     again = cohort_module.OneShotCohort(str(tmp_path))
-    monkeypatch.setattr("common.atlas.reach.register_affine", lambda *a, **k: pytest.fail("registered again"))
+    monkeypatch.setattr("common.atlas.choosing.reach.register_affine", lambda *a, **k: pytest.fail("registered again"))
     assert again.choose_atlases(seen_by_the_network(), tmp_path / "labels")[0]["case"] == chosen[0]["case"]
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import ignite.distributed as idist
 
-from ..errors import printable
-from ..files.atomic_write import write_atomic
-from ..launch.words import items, optional
-from ..processes import followed
-from ..pseudo_labels.work import settings_digest
+from ...errors import printable
+from ...files.atomic_write import write_atomic
+from ...launch.words import items, optional
+from ...processes import followed
+from ...pseudo_labels.work import settings_digest
 from .proposal import compare, propose
 from .reach import ScanReach
 

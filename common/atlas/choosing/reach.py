@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..grid.field_of_view import inside_scan
-from ..registration.affine import register_affine
-from ..registration.deformation import register_velocity
-from ..registration.fields import integrate, pooled, smoothness, total_ddf, warp_known
-from ..registration.similarity import LocalNCCLoss, global_ncc
-from ..tensors import grey, plain, unless_all
+from ...grid.field_of_view import inside_scan
+from ...registration.affine import register_affine
+from ...registration.deformation import register_velocity
+from ...registration.fields import integrate, pooled, smoothness, total_ddf, warp_known
+from ...registration.similarity import LocalNCCLoss, global_ncc
+from ...tensors import grey, plain, unless_all
 
 SMALLEST = 1e-3  # determinant of an affine that has collapsed
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from common.atlas.choice import split_ids, tell_reach
-from common.atlas.proposal import CLOSE, QUICK, choose_medoids, compare, draw_targets, mean_reach, propose, rank_pairs
-from common.atlas.reach import Reached, ScanReach
+from common.atlas.choosing.choice import split_ids, tell_reach
+from common.atlas.choosing.proposal import CLOSE, QUICK, choose_medoids, compare, draw_targets, mean_reach, propose, rank_pairs
+from common.atlas.choosing.reach import Reached, ScanReach
 from common.atlas.reached import reaches, tell_reached
 from common.errors import InputError
 
@@ -55,7 +55,7 @@ def test_a_proposal_follows_from_the_images_alone(scans):
 def test_a_pair_is_registered_once_and_progress_sees_each(scans, monkeypatch):
     seen = []
     propose(scans, list(scans.index), follow=lambda work: (seen.append(len(work)), work)[1])
-    monkeypatch.setattr("common.atlas.reach.register_affine", lambda *a, **k: pytest.fail("registered again"))
+    monkeypatch.setattr("common.atlas.choosing.reach.register_affine", lambda *a, **k: pytest.fail("registered again"))
     propose(scans, list(scans.index), follow=lambda work: (seen.append(len(work)), work)[1])
     assert seen == [25, 25]
 

@@ -1,0 +1,1 @@
+"""Which scan is labelled: what registrations to the others tell of each, before any label is seen."""
