@@ -57,7 +57,7 @@ class Across(Benchmark):
             self.cohort.images = self.shared.setdefault("chosen", self.choose())
         self.measure("load volumes", plan.load)
         self.measure("affine", plan.align)
-        self.folder = self.labeller.folder
+        self.folder = self.labeller.work.folder
         stage_1 = self.folder / "stage_1.pt"
         if not stage_1.exists():
             self.measure("register (network)", plan.register.run)

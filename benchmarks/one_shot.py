@@ -31,6 +31,7 @@ BUNDLE = ROOT / "bundles" / "rrl_medsam"
 sys.path[:0] = [str(BUNDLE)]
 
 from scripts.common.atlas.bridges import hand_on  # noqa: E402
+from scripts.common.atlas.propagation import propagate  # noqa: E402
 from scripts.common.files.atomic_write import write_atomic  # noqa: E402
 from scripts.common.grid.native import ToNativeGridd  # noqa: E402
 from scripts.common.pseudo_labels.opinions import fuse  # noqa: E402
@@ -149,7 +150,7 @@ class Benchmark:
         labeller.resume = True
         self.measure("atlas", labeller.choose)
         self.measure("affine", labeller.align)
-        self.folder = labeller.folder
+        self.folder = labeller.work.folder
         self.folder.mkdir(parents=True, exist_ok=True)  # of several atlases nothing lies there yet
         stage_1 = self.folder / "stage_1.pt"
         if not stage_1.exists():
@@ -257,7 +258,7 @@ class Benchmark:
                 folding[name] = float(folding_percent(ddf))
             start = time.process_time()
             if len(self.labeller.atlases) > 1:
-                labels["instance"], folding["instance"] = self.labeller.propagated(item["image"])
+                labels["instance"], _, folding["instance"] = propagate(self.labeller, item["image"])
             handed = [hand_on(fixed, image, label, steps, inside=inside) for _, image, label in bridges]
             labels["bridges"] = fuse([labels["instance"], *handed])
             spent["bridges"] += time.process_time() - start

@@ -113,7 +113,7 @@ class Atlas:
         return register_velocity(
             self.grey(fixed), self.grey(self.image), affine, steps, smooth_weight=self.smooth_weight,
             velocity=velocity[None], fixed_probabilities=prediction[None], moving_probabilities=self.label,
-            fixed_known=unless_all(inside), moving_known=self.known,
+            coarse_steps=0, fixed_known=unless_all(inside), moving_known=self.known,
         )[0]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import ignite.distributed as idist
@@ -18,11 +19,12 @@ from ..pseudo_labels.opinions import agreement, agreement_by_class, fuse, fuse_b
 from ..pseudo_labels.refine import refine_by_intensity
 from ..pseudo_labels.store import PseudoLabelBank
 from ..pseudo_labels.work import CaseWork, settings_digest
-from ..registration.fields import folding_percent
 from ..tensors import grey, plain
-from .atlas import Atlas, trusted
+from .atlas import Atlas
 from .bridges import choose_bridges, hand_on, vote
 from .choosing.choice import forget_choice
+from .finer import FinerScans
+from .finer_labels import FinerLabels
 from .reached import reaches, tell_reached
 from .registered import Direct, RegisteredAtlas
 
@@ -30,10 +32,9 @@ from .registered import Direct, RegisteredAtlas
 class AtlasLabeller:
     """Hold the atlases, register each to every case, and keep the registrations and pseudo label of a case on disk.
 
-    What goes beyond the paper, each with a switch: the affine first, instance optimisation beside the network
-    (`instance_steps`), fusing both, several atlases, labels handed on by other volumes (`bridges`), selection by
-    agreement (`keep`), own predictions in later rounds, re-estimation of the boundary from intensities
-    (`refine_intensity`), registration guided by the segmentation (`guided_steps`).
+    Beyond the paper, each with a switch: the affine first, instance optimisation beside the network, fusing both,
+    several atlases, finer voxels, labels handed on by other volumes (`bridges`), selection by agreement, own
+    predictions in later rounds, boundaries re-estimated from intensities, registration guided by the segmentation.
 
     Args:
         cohort: has `images`, and `choose_atlases`, see `OneShotCohort`.
@@ -49,13 +50,15 @@ class AtlasLabeller:
         bridge_steps: steps of instance optimisation from a bridge to another volume, on half the grid.
         confirmation: Dice of the atlases' own label with the bridges' from which on it is kept as it is; else they join
             it. Single registrations err each in its own way, which training averages out; a vote errs everywhere alike.
+            Where there are finer voxels bridges judge and don't join: all that is thin is lost on the common grid.
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
-        keep, keep_least: share and least number of the cases, of the highest agreement, whose labels are learnt from.
+        keep, keep_least: share and least number of the cases, of highest agreement, whose labels are learnt from.
         atlas_share: share, below 1, of the steps with an atlas and its true label; it comes once at least.
         min_agreement: Dice with the registration from which on the network's prediction joins a later label.
         refine_intensity: weight of `refine_by_intensity` in labels; 0 for off.
         channel: of the images, that classical registration and intensities go by; None: the mean of all.
         force: go on where the atlases reach nearly no case.
+        finer: reads scans on finer voxels, where registrations go on; None: they end on the common grid.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class AtlasLabeller:
         channel: int | None = None,
         force: bool = False,
         atlas_share: float = 0.0,
+        finer: FinerScans | None = None,
     ) -> None:
         self.channel = optional_number("sam_channel", channel, whole=True, least=0)
         self.cohort, self.images, self.label_transform = cohort, images, label_transform
@@ -96,36 +100,43 @@ class AtlasLabeller:
         self.min_agreement, self.refine_intensity = min_agreement, refine_intensity
         self.device, self.resume, self.force = torch.device(device), resume, truth("force", force)
         self.root = Path(folder).expanduser()
+        self.finer_scans = finer
         self.round = 0
         self.selected: list[str] = []
 
     @cached_property
-    def atlases(self) -> list[Atlas]:
-        """The labelled scans; theirs are the only training labels that are ever opened."""
-        order = [item["case"] for item in self.cohort.images]
-        found = []
+    def registered(self) -> list[RegisteredAtlas]:
+        """The labelled scans with what is kept of them; theirs are the only training labels that are ever opened."""
+        order, found = [item["case"] for item in self.cohort.images], []
         for case in self.cohort.choose_atlases(self.images, self.root, self.channel):
-            label = plain(self.label_transform({"label": case["label"]})["label"]).float()
-            image = plain(self.images[order.index(case["case"])]["image"]).float()
-            found.append(
-                Atlas(
-                    case["case"], image[None].to(self.device), label[None].to(self.device), self.channel,
-                    self.registration, self.instance_steps, self.coarse_steps, self.smooth_weight,
-                )
+            seen = self.images[order.index(case["case"])]["image"]
+            image, label = plain(seen).float(), plain(self.label_transform({"label": case["label"]})["label"]).float()
+            atlas = Atlas(
+                case["case"], image[None].to(self.device), label[None].to(self.device), self.channel,
+                self.registration, self.instance_steps, self.coarse_steps, self.smooth_weight,
             )  # fmt: skip
+            finer = None if self.finer_scans is None else self.finer_scans.atlas(atlas, seen, case["label"])
+            work = self._work_of(atlas)
+            found.append(RegisteredAtlas(atlas, work, self.fuse_network, self.guided_steps, finer))
         return found
 
     @property
+    def atlases(self) -> list[Atlas]:
+        """The labelled scans."""
+        return [one.atlas for one in self.registered]
+
+    @property
     def atlas(self) -> Atlas:
-        """The first of the atlases."""
-        return self.atlases[0]
+        """The first of them."""
+        return self.registered[0].atlas
 
     @cached_property
-    def registered(self) -> list[RegisteredAtlas]:
-        """The atlases with what is kept of them."""
-        return [
-            RegisteredAtlas(atlas, self._work_of(atlas), self.fuse_network, self.guided_steps) for atlas in self.atlases
-        ]
+    def finer(self) -> FinerLabels | None:
+        """What registrations on finer voxels say; None where there are no finer voxels."""
+        scans = self.finer_scans
+        if scans is None or scans.grid is None or not self.instance_steps:
+            return None
+        return FinerLabels(scans, self.registered, self.work, self.refine_intensity)
 
     @cached_property
     def present(self) -> list[int]:
@@ -145,11 +156,6 @@ class AtlasLabeller:
             return self._work_of(self.atlas)
         names = settings_digest(sorted(self.labelled), self.cohort.grid.as_dict())
         return CaseWork(self.root, f"{len(self.atlases)}-atlases-{names}", self.resume)
-
-    @property
-    def folder(self) -> Path:
-        """Where what is labelled from these atlases lies."""
-        return self.work.folder
 
     def _work_of(self, atlas: Atlas) -> CaseWork:
         """Return what is kept of one atlas: what was registered from another one or on another grid lies elsewhere."""
@@ -182,7 +188,7 @@ class AtlasLabeller:
         return grey(image, self.channel)
 
     def inside(self, image: Tensor) -> Tensor:
-        """Return 1 where a case's image [C, H, W, D] was scanned, 0 where the grid goes on beyond, [1, 1, H, W, D]."""
+        """Return 1 where an image [C, H, W, D] was scanned, 0 where the grid goes on beyond, [1, 1, H, W, D]."""
         return inside_scan(image)[None].float().to(self.device)
 
     def choose(self) -> None:
@@ -191,7 +197,7 @@ class AtlasLabeller:
         if not self.resume and idist.get_rank() == 0:
             forget_choice(self.root)
         idist.barrier()
-        self.atlases  # noqa: B018
+        self.registered  # noqa: B018
 
     def align(self) -> None:
         """Find the affine of every unlabelled case; those on disk from an interrupted run are kept."""
@@ -211,6 +217,8 @@ class AtlasLabeller:
         """Register the atlases to every unlabelled case, by network and by instance optimisation, and make round 1."""
         for one in self.registered:
             one.register(self._unlabeled(), self.view)
+        if self.finer is not None:
+            self.finer.make(self._unlabeled())
         self.hand_on()
         self.label(1)
         self.tell()
@@ -224,10 +232,12 @@ class AtlasLabeller:
         labels, folding = zip(*(one.labels(case, fixed, inside, own) for one in self.registered), strict=True)
         each = [fuse(found) for found in labels]
         similarity = max(one.similarity(case) for one in self.registered)
-        if len(each) == 1:
-            return Direct(each[0], labels[0], similarity, max(folding))
-        maps = [one.similarity_map(case, fixed, inside) for one in self.registered]
-        return Direct(fuse_by_similarity(each, maps), each, similarity, max(folding))
+        opinions = each if len(each) > 1 else labels[0]
+        if self.finer is not None and (own is None or not self.guided_steps):  # a guide goes by the common grid
+            label, folded = self.finer.on_common(case)
+            return Direct(label.to(self.device), opinions, similarity, folded)
+        maps = [one.similarity_map(case, fixed, inside) for one in self.registered] if len(each) > 1 else []
+        return Direct(fuse_by_similarity(each, maps), opinions, similarity, max(folding))
 
     def hand_on(self) -> None:
         """Let the bridges vote on every other case; `handed` keeps the mean of their labels and how far they agree."""
@@ -284,23 +294,30 @@ class AtlasLabeller:
         direct = self.direct(case, fixed, inside, own)
         fused, opinions = direct.label, direct.opinions
         by_label = vote(opinions, self.present)[1] if len(opinions) > 1 else {}
-        sharpen = self.refine_intensity
+        sharpen = self.refine_intensity if self.finer is None else 0.0  # there it has been sharpened
         if self.bridges and case in self.handed:
             judged, handed = self.handed.judgement(case), self.handed.load(case)["label"].to(self.device)
             by_label = judged["by_label"]
-            if agreement(fused, handed, self.present) < self.confirmation:
+            if self.finer is None and agreement(fused, handed, self.present) < self.confirmation:
                 mixed = torch.lerp(fused, handed, judged["voters"] / (judged["voters"] + len(opinions)))
                 fused = fuse([mixed])
                 sharpen = 0.0  # a vote's soft rim is wide, and intensities make it wider
         if own is not None:
             by_label = agreement_by_class(own, fused, self.present)
-        quality = sum(by_label.values()) / len(by_label) if by_label else direct.similarity
+        quality = mean(by_label.values()) if by_label else direct.similarity
         # a network that is far from the registration yet would only blur what it is to learn from
         if own is not None and quality >= self.min_agreement:
             fused = fuse([fused, own])
         if sharpen:
             fused = refine_by_intensity(self.grey(fixed)[0], fused, sharpen)
         return fused, {"quality": quality, "folding_percent": direct.folding, "by_label": by_label}
+
+    def finest(self, item: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the pseudo label [K, h, w, d] of a case on the finest voxels that have one, and its image on these."""
+        if self.finer is None:
+            return self.labels.load(item["case"])["label"], item["image"]
+        label, scan = self.finer.on_finer(item)
+        return label.cpu(), scan.image
 
     def quality(self) -> dict[str, float]:
         """Return case -> quality of its pseudo label of the present round."""
@@ -321,26 +338,6 @@ class AtlasLabeller:
         if self.by_agreement:
             names = dict(enumerate(self.cohort.labels.values()))
             tell_reached(self.judged(), names, [atlas.case for atlas in self.atlases], self.force)
-
-    def propagated(self, image: Tensor, prediction: Tensor | None = None) -> tuple[Tensor, float]:
-        """Return the label [K, H, W, D] that the atlases, registered anew, give an image, and its folding, per cent.
-
-        Args:
-            image: [C, H, W, D].
-            prediction: [K, H, W, D], which guides the registration where there are steps for that.
-        """
-        fixed, inside = self.view({"image": image})
-        labels, similarity, folding = [], [], []
-        for atlas in self.atlases:
-            affine = atlas.find_affine(fixed, inside)
-            velocity = trusted(atlas.velocities(fixed, affine, inside))
-            if self.guided_steps and prediction is not None:
-                velocity = atlas.guide(fixed, affine, velocity, prediction, self.guided_steps, inside)
-            label, ddf = atlas.propagate(affine, velocity, inside)
-            labels.append(label)
-            similarity.append(atlas.similarity(fixed, affine, velocity, inside))
-            folding.append(float(folding_percent(ddf)))
-        return fuse_by_similarity(labels, similarity), max(folding)
 
     def training_indices(self) -> list[int]:
         """Return the positions, in the data set, of the atlases, as often as is their share, and the selected cases."""

@@ -13,6 +13,7 @@ from ..processes import own_share, together
 from ..pseudo_labels.work import CaseWork
 from ..registration.fields import folding_percent
 from .atlas import Atlas, trusted
+from .finer import FinerAtlas, FinerScan
 
 View = Callable[[Mapping[str, Any]], tuple[Tensor, Tensor]]  # case -> image [1, C, H, W, D], what of it was scanned
 
@@ -41,11 +42,19 @@ class RegisteredAtlas:
         work: where what is found lies; a resumed one goes on with what is there.
         fuse_network: give the registration network's label beside the instance-optimised one.
         guided_steps: of a registration that an opinion on the case guides; 0 for none.
+        finer: the atlas on finer voxels, where there are any.
     """
 
-    def __init__(self, atlas: Atlas, work: CaseWork, fuse_network: bool = False, guided_steps: int = 0) -> None:
+    def __init__(
+        self,
+        atlas: Atlas,
+        work: CaseWork,
+        fuse_network: bool = False,
+        guided_steps: int = 0,
+        finer: FinerAtlas | None = None,
+    ) -> None:
         self.atlas, self.work, self.bank = atlas, work, work.bank("registration")
-        self.fuse_network, self.guided_steps = fuse_network, guided_steps
+        self.fuse_network, self.guided_steps, self.finer = fuse_network, guided_steps, finer
 
     def align(self, cases: Iterable[Mapping[str, Any]], view: View) -> None:
         """Find the affine to each case."""
@@ -63,6 +72,10 @@ class RegisteredAtlas:
             found = self.atlas.velocities(fixed, affine, inside)
             similarity = self.atlas.similarity(fixed, affine, trusted(found), inside).nanmean()
             self.bank.save(case, {**known, **found}, similarity=float(similarity))
+
+    def go_on(self, case: str, scan: FinerScan) -> dict[str, Tensor]:
+        """Return the fields to a registered case on finer voxels, see `FinerAtlas.go_on`."""
+        return self.finer.go_on(scan, self.affine(case), self.velocity(case))
 
     def _is_registered(self, case: str) -> bool:
         return self.work.resume and "similarity" in self.bank.judgement(case)

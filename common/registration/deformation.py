@@ -38,7 +38,8 @@ def register_velocity(
         fixed, moving: [B, 1, H, W, D] in [0, 1].
         affine: [B, 3, 4] from `register_affine`; None is the identity.
         steps: of Adam on the full grid.
-        velocity: where to start from; None for that of `coarse_velocity`, or for zero without `coarse_steps`.
+        velocity: where to start from; None: from zero, or with `coarse_steps` from a search.
+        coarse_steps: of `coarse_velocity`, before those on the full grid.
         fixed_known, moving_known: see `register_affine`.
     """
     size = tuple(fixed.shape[2:])
@@ -46,8 +47,8 @@ def register_velocity(
         affine = torch.eye(3, 4, device=fixed.device).expand(fixed.shape[0], 3, 4)
     local = LocalNCCLoss(kernel_size)
     known = {"fixed_known": fixed_known, "moving_known": moving_known}
-    if velocity is None and coarse_steps:
-        velocity = coarse_velocity(fixed, moving, affine, coarse_steps, **known)
+    if coarse_steps:
+        velocity = coarse_velocity(fixed, moving, affine, coarse_steps, velocity=velocity, **known)
     if velocity is None:
         velocity = torch.zeros(fixed.shape[0], 3, *((n + 1) // 2 for n in size), device=fixed.device)
     velocity = velocity.detach().float().clone().requires_grad_()
@@ -76,6 +77,7 @@ def coarse_velocity(
     smooth_weight: float = 2.0,
     fixed_known: Tensor | None = None,
     moving_known: Tensor | None = None,
+    velocity: Tensor | None = None,
 ) -> Tensor:
     """Return the velocity [B, 3, h, w, d] on half the grid from a search over displacements, and `steps` of Adam.
 
@@ -85,12 +87,15 @@ def coarse_velocity(
     Args:
         fixed, moving: [B, 1, H, W, D] in [0, 1].
         affine, fixed_known, moving_known: see `register_velocity`.
+        velocity: where to start from, in the place of a search.
     """
     size = tuple(fixed.shape[2:])
     half = tuple((n + 1) // 2 for n in size)
-    aligned = warp(moving, total_ddf(affine, None, size))
-    ddf = search_displacement(mind(fixed.float()), mind(aligned))
-    velocity = F.interpolate(ddf, size=half, mode="trilinear", align_corners=True) / 2
+    if velocity is None:
+        aligned = warp(moving, total_ddf(affine, None, size))
+        ddf = search_displacement(mind(fixed.float()), mind(aligned))
+        velocity = F.interpolate(ddf, size=half, mode="trilinear", align_corners=True) / 2
+    velocity = velocity.detach().float().clone()
     target, source = (F.avg_pool3d(mind(one.float()), 2, ceil_mode=True) for one in (fixed, moving))
     known = [pooled(one, 2, ceil_mode=True) for one in (fixed_known, moving_known)]
     affine = affine * torch.tensor([1.0, 1.0, 1.0, 0.5], device=fixed.device)

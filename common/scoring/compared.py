@@ -64,8 +64,9 @@ class AddComparedd(MapTransform):
         """Return what stands beside the prediction of an item, in the order of the columns.
 
         For a `Compared` its answer on the grid of the image: probabilities [K, H, W, D], of which the largest wins, or
-        soft masks [K - 1, H, W, D] that may overlap, each judged by itself and leaving no label map. For a name the
-        column itself: a number, or one for each label value.
+        soft masks [K - 1, H, W, D] that may overlap, each judged by itself and leaving no label map; or a pair of that
+        and another image of the scan, on whose voxels it lies. For a name the column itself: a number, or one for each
+        label value.
         """
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +76,8 @@ class AddComparedd(MapTransform):
                 columns[what] = found
                 continue
             scores: dict[int, dict[str, float]] = {}
-            for volume, values in self._label_maps(found, data["image"]):
+            found, image = found if isinstance(found, tuple) else (found, data["image"])
+            for volume, values in self._label_maps(found, image):
                 if data.get("label") is not None:
                     scores |= score(volume, data["label"], values)
                 if len(found) == len(self.label_values):

@@ -97,6 +97,11 @@ class Augmentation(Compose):
         ]
         super().__init__([step for step in steps if step is not None])
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is changed and how far, for run.json."""
+        return {name: value for name, value in self._given.items() if name not in ("maps", "nearest")}
+
     def on_voxels_of(self, pixdim: Sequence[float]) -> Augmentation:
         """Return the same changes, in mm, for voxels of another spacing; its random state is new."""
         return Augmentation(pixdim=pixdim, **self._given)

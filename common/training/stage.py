@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from ..launch.words import number, truth
 from ..run.manifest import StageCost, settings_of
 from ..run.run import Run
+from .augmentation import Augmentation
 from .checkpoint import StageCheckpoint
 from .progress import ProgressBar
 from .trainer import ObjectiveTrainer
@@ -92,6 +93,7 @@ class Stage(ObjectiveTrainer):
             "objective": {"name": type(self.objective).__name__, **settings_of(self.objective)},
             "optimizer": {"name": type(self.optimizer).__name__, **settings_of(self.optimizer.defaults)},
             "lr_scheduler": type(self.lr_scheduler).__name__,
+            "augmentation": augmentation_of(getattr(self.data_loader.dataset, "transform", None)),
         }
 
     def run(self) -> None:
@@ -103,6 +105,14 @@ class Stage(ObjectiveTrainer):
             TensorBoardStatsHandler(log_dir=self._log_dir, **options).attach(self)
             self._log_dir = None
         super().run()
+
+
+def augmentation_of(transform: Any) -> dict[str, Any] | None:
+    """Return the settings of the `Augmentation` among transforms; None where there is none."""
+    if isinstance(transform, Augmentation):
+        return transform.settings
+    found = (augmentation_of(one) for one in getattr(transform, "transforms", ()))
+    return next((settings for settings in found if settings is not None), None)
 
 
 def _loss(output: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .common.atlas.labeller import AtlasLabeller
+from .common.atlas.propagation import propagate
 from .common.pseudo_labels.refine import refine_by_intensity
 from .common.scoring.compared import AddComparedd, Compared
 from .common.tensors import plain
@@ -32,6 +33,7 @@ class AddPropagatedd(AddComparedd):
 
     def opinions(self, data: Mapping[str, Any]) -> dict[Compared | str, Any]:
         prediction = plain(data["pred"]).float().to(self.labeller.device)
-        label, folding = self.labeller.propagated(data["image"], prediction)
-        image = self.labeller.grey(plain(data["image"]).float().to(self.labeller.device))
-        return {PROPAGATION: refine_by_intensity(image, label, self.refine_intensity), "folding_percent": folding}
+        found = propagate(self.labeller, data["image"], prediction)
+        image = self.labeller.grey(plain(found.image).float().to(self.labeller.device))
+        label = refine_by_intensity(image, found.label, self.refine_intensity)
+        return {PROPAGATION: (label, found.image), "folding_percent": found.folding}

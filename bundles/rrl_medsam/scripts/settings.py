@@ -44,6 +44,7 @@ SETTINGS: dict[str, Kind] = {
     "instance_steps": MAYBE,
     "fuse_network": TRUTH,
     "coarse_steps": MAYBE,
+    "finer_steps": MAYBE,
     "bridges": MAYBE,
     "bridge_steps": MAYBE,
     "confirmation": SHARE,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from common.atlas.propagation import Propagated
 from common.pseudo_labels.refine import RefineIntensityd
 from support.bundle.path import import_bundle
 
@@ -30,10 +31,15 @@ class Labeller:
     def grey(self, image):
         return image
 
-    def propagated(self, image, prediction):
+    def propagate(self, image, prediction):
         assert image.shape == (1, *SIZE)
         self.guided.append(prediction)
-        return self.atlas.label[0], 0.0
+        return Propagated(self.atlas.label[0], image, 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _of_the_labeller(monkeypatch):
+    monkeypatch.setattr(module, "propagate", lambda labeller, image, prediction: labeller.propagate(image, prediction))
 
 
 def test_propagated_label_is_added_and_the_prediction_may_guide_it():
@@ -67,7 +73,7 @@ def test_columns_are_the_dice_of_the_propagated_label_and_its_folding():
 def test_propagated_label_is_refined_as_the_prediction_is():
     labeller = Labeller()
     soft = (0.2 * labeller.atlas.label + 0.4)[0].roll(1, dims=1)  # a voxel beside the bright structure
-    labeller.propagated = lambda image, prediction: (soft, 0.0)
+    labeller.propagate = lambda image, prediction: Propagated(soft, image, 0.0)
     given = item(labeller)
     wanted = RefineIntensityd("pred", weight=2.0)({"image": given["image"], "pred": soft})["pred"].argmax(0)
     found = module.AddPropagatedd(labeller, [0, 2], refine_intensity=2.0)(given)["propagation"][0]

@@ -87,7 +87,7 @@ def test_labels_that_reach_nothing_are_not_learnt_from_and_end_no_run(tmp_path, 
     cohort = SimpleNamespace(labeled=[{"case": "a"}], unlabeled=[{"case": "b"}, {"case": "c"}], labels=labels)
     for best, selected in ((0.2, []), (0.8, ["b"])):
         found = module.RegistrationLabels(True, cohort, [], None, str(tmp_path))
-        found.__dict__["atlases"] = [SimpleNamespace(case="a")]
+        found.__dict__["registered"] = [SimpleNamespace(atlas=SimpleNamespace(case="a"))]
         found.judged = lambda best=best: {"b": {"1": best}, "c": {"1": 0.1}}
         found.selected = ["b"]
         with pytest.MonkeyPatch.context() as patch:

@@ -91,14 +91,14 @@ def test_resume_takes_what_is_on_disk(done, images, monkeypatch):
     for _ in range(2):  # the folder is found again by the atlas and the grid
         again.align()
     again.register()
-    assert again.selected == done.selected and again.folder == done.folder
+    assert again.selected == done.selected and again.work.folder == done.work.folder
 
 
 def test_another_grid_does_not_go_on_with_these_registrations(done, images, tmp_path):
     other = make(images, done.root, resume=True)
     other.cohort.grid = dataclasses.replace(other.cohort.grid, pixdim=(2, 1, 1))
     other.align()
-    assert other.folder != done.folder and other.folder.parent == done.folder.parent
+    assert other.work.folder != done.work.folder and other.work.folder.parent == done.work.folder.parent
 
 
 def test_resume_makes_what_is_missing_and_only_that(done, images, tmp_path, monkeypatch):

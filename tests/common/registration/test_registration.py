@@ -190,11 +190,13 @@ def test_register_velocity_goes_on_from_an_affine_and_a_velocity():
     fixed, moving, _, _ = deformed_pair()
     first = register_velocity(fixed, moving, steps=20)
     kept = first.clone()
-    second = register_velocity(fixed, moving, steps=20, velocity=first)
+    second = register_velocity(fixed, moving, steps=20, velocity=first, coarse_steps=0)
     local = LocalNCCLoss()
     assert local(warp(moving, integrate(second, SIZE)), fixed) < local(warp(moving, integrate(first, SIZE)), fixed)
     assert torch.equal(first, kept)
-    assert torch.equal(register_velocity(fixed, moving, steps=0, velocity=first), first)
+    assert torch.equal(register_velocity(fixed, moving, steps=0, velocity=first, coarse_steps=0), first)
+    third = register_velocity(fixed, moving, steps=0, velocity=first, coarse_steps=10)  # descriptors go on from it, too
+    assert not torch.equal(third, first) and float((third - first).abs().max()) < 1.5
 
 
 def test_a_guide_improves_dice():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
+from monai.transforms import Compose
 from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, OneCycleLR, PolynomialLR
@@ -15,7 +16,9 @@ from common.errors import InputError
 from common.files.tensor_files import atomic_save, load_tensors
 from common.grid.grid import make_grid
 from common.learning.schedules import WarmCosineLR
+from common.run.identity import differences
 from common.run.run import Run
+from common.training.augmentation import Augmentation
 from common.training.plan import Plan
 from common.training.stage import Stage
 
@@ -195,3 +198,16 @@ def test_a_resumed_run_with_another_learning_rate_is_refused_before_anything_is_
     with pytest.raises(InputError, match=r"resume: config.train.optimizer.lr is 0.5, was 0.1; wanted"):
         again.run()
     assert plan.first.state.epoch == 0
+
+
+def test_what_is_changed_at_random_is_a_setting(tmp_path):
+    def said(**ranges):
+        stage = make(make_run(tmp_path), "train")
+        steps = [Compose([]), Augmentation(["label"], (1.0, 1.0, 2.0), **ranges)]
+        stage.data_loader.dataset.transform = Compose(steps)
+        return stage.settings["augmentation"]
+
+    assert make(make_run(tmp_path), "train").settings["augmentation"] is None
+    assert said()["rotate"] == 0.5 and "maps" not in said()
+    first, second = ({"config": {"train": {"augmentation": one}}} for one in (said(), said(blur=0.0)))
+    assert differences(first, second) == ["config.train.augmentation.blur is 0.0, was 1.0"]

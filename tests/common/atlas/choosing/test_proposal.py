@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from common.atlas.choosing.choice import split_ids, tell_reach
-from common.atlas.choosing.proposal import CLOSE, QUICK, choose_medoids, compare, draw_targets, mean_reach, propose, rank_pairs
+from common.atlas.choosing.proposal import (
+    CLOSE,
+    QUICK,
+    choose_medoids,
+    compare,
+    draw_targets,
+    mean_reach,
+    propose,
+    rank_pairs,
+)
 from common.atlas.choosing.reach import Reached, ScanReach
 from common.atlas.reached import reaches, tell_reached
 from common.errors import InputError

@@ -9,13 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from common.fine.cases import UNKNOWN
+from common.fine.registered_cases import RegisteredFineCases
 from common.grid.network import BodyNetwork
 from common.grid.preprocessing import ImagePreprocessing, ScanPreprocessing
-from support.bundle.path import import_bundle
 from support.networks.bright import TWO_LEVELS as GRID
 from support.networks.bright import Bright
 
-RegisteredFineCases = import_bundle("rrl_medsam", "fine_cases").RegisteredFineCases
 CUBE = (slice(10, 22), slice(12, 24), slice(8, 20))  # what is bright, mm
 BESIDE = (slice(20, 34), slice(20, 32), slice(16, 28))  # what the registration says
 
@@ -37,7 +36,8 @@ def setting(tmp_path):
     cohort = SimpleNamespace(grid=GRID, whole_cases=[case], images=[case])
     labeller = SimpleNamespace(
         cohort=cohort, images=[item], present=[1], min_agreement=0.7, selected=["b"],
-        labels=SimpleNamespace(load=lambda name: {"label": pseudo}),
+        labels=SimpleNamespace(load=lambda name: {"label": pseudo}), finest=lambda item: (pseudo, item["image"]),
+        network=Bright(0.5),
         view=lambda item: (item["image"].as_tensor()[None], None),
         predict=lambda image: F.one_hot((image[0, 0] > 0.5).long(), 2).movedim(-1, 0).float(),
     )  # fmt: skip
@@ -60,7 +60,7 @@ def values_under(fine) -> torch.Tensor:
     return found["image"][0][found["label"][0] == 1]
 
 
-def test_where_the_first_level_has_not_learnt_it_the_pseudo_label_stands_for_the_label(setting):
+def test_the_pseudo_label_that_was_learnt_from_stands_for_the_label(setting):
     labeller, folder = setting
     fine = prepared(labeller, folder)
     label = fine.work.bank().load("b")["label"][0]
@@ -71,15 +71,16 @@ def test_where_the_first_level_has_not_learnt_it_the_pseudo_label_stands_for_the
     assert float(values_under(fine).mean()) < 0.1  # it lies beside what is bright
 
 
-def test_where_it_agrees_with_the_pseudo_label_the_first_level_does(setting):
+def test_for_any_other_one_stands_the_first_level_where_it_agrees(setting):
     labeller, folder = setting
-    labeller.min_agreement = 0.0
+    labeller.selected, labeller.min_agreement = [], 0.0
     assert float(values_under(prepared(labeller, folder)).mean()) > 0.6
 
 
-def test_a_label_that_was_not_learnt_from_and_not_confirmed_teaches_nothing(setting):
+@pytest.mark.parametrize("network", [Bright(0.5), None])
+def test_a_label_that_was_not_learnt_from_and_not_confirmed_teaches_nothing(setting, network):
     labeller, folder = setting
-    labeller.selected = []
+    labeller.selected, labeller.network = [], network
     assert prepared(labeller, folder).cases == []
 
 
