@@ -38,7 +38,7 @@ class FineCases:
     """Bring each case to fine voxels once, cut to its region, and keep it on disk: memory doesn't grow with cases.
 
     The label of a case that has one is the truth. For any other case stands what the trained coarse network says, where
-    it is sure of it (with one label the fine network learnt better from that than from labels warped on fine voxels).
+    it is sure of it; a class of its own knows pseudo labels that are finer than the coarse network's voxels.
 
     Args:
         cohort: its `whole_cases` have a `label` only where a regime may open all of it.
