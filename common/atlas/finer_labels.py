@@ -15,9 +15,13 @@ from ..registration.fields import folding_percent
 from .finer import FinerScan, FinerScans
 from .registered import RegisteredAtlas
 
+MOST = 4  # atlases that go on to a case
+
 
 class FinerLabels:
     """The labels that registrations on finer voxels give; the common grid's share of them is kept on disk.
+
+    Of many atlases those go on that a case resembles most: the others' say would be next to nothing.
 
     Args:
         scans: reads the cases.
@@ -40,10 +44,11 @@ class FinerLabels:
         """
         for item in self.work.each(cases, self.bank, "registration on finer voxels"):
             scan = self.scans.scan(item["image"])
-            fields = [one.go_on(item["case"], scan) for one in self.registered]
+            near = nearest([one.similarity(item["case"]) for one in self.registered])
+            fields = {number: self.registered[number].go_on(item["case"], scan) for number in near}
             label, folding = self.sharpened(scan, fields)
             seen = between_grids(label.cpu(), scan.affine, scan.common, item["image"].shape[1:])
-            kept = {f"{name}_{number}": one[name] for number, one in enumerate(fields) for name in one}
+            kept = {f"{name}_{number}": one[name] for number, one in fields.items() for name in one}
             self.bank.save(item["case"], {"label": seen.half(), **kept}, folding_percent=folding)
 
     def on_common(self, case: str) -> tuple[Tensor, float]:
@@ -53,28 +58,38 @@ class FinerLabels:
     def on_finer(self, item: Mapping[str, Any]) -> tuple[Tensor, FinerScan]:
         """Return the label [K, H, W, D] of a case, see `make`, on finer voxels, and the scan on these."""
         scan, kept = self.scans.scan(item["image"]), self.bank.load(item["case"])
-        each = range(len(self.registered))
-        fields = [{name: kept[f"{name}_{number}"] for name in ("affine", "velocity")} for number in each]
+        near = [number for number in range(len(self.registered)) if f"affine_{number}" in kept]
+        fields = {number: {name: kept[f"{name}_{number}"] for name in ("affine", "velocity")} for number in near}
         return self.sharpened(scan, fields)[0], scan
 
-    def propagate(self, scan: FinerScan, fields: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, float]:
-        """Return the label [K, H, W, D] that fields, one of each atlas, give a scan, and the most folding, per cent."""
+    def propagate(self, scan: FinerScan, fields: Mapping[int, Mapping[str, Tensor]]) -> tuple[Tensor, float]:
+        """Return the label [K, H, W, D] that fields give a scan, and the most folding, per cent.
+
+        Args:
+            fields: number of the atlas -> `affine` and `velocity`, see `FinerAtlas.go_on`.
+        """
         device = self.registered[0].atlas.image.device
         image, inside = scan.view(device)
         labels, similarity, folding = [], [], []
-        for one, found in zip(self.registered, fields, strict=True):
-            atlas, (affine, velocity) = one.finer.atlas, (found[name].to(device) for name in ("affine", "velocity"))
+        for number, found in fields.items():
+            atlas = self.registered[number].finer.atlas
+            affine, velocity = (found[name].to(device) for name in ("affine", "velocity"))
             label, ddf = atlas.propagate(affine[None], velocity, inside)
             labels.append(label)
             folding.append(float(folding_percent(ddf)))
-            if len(self.registered) > 1:
+            if len(fields) > 1:
                 similarity.append(atlas.similarity(image, affine[None], velocity, inside))
         return fuse_by_similarity(labels, similarity), max(folding)
 
-    def sharpened(self, scan: FinerScan, fields: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, float]:
+    def sharpened(self, scan: FinerScan, fields: Mapping[int, Mapping[str, Tensor]]) -> tuple[Tensor, float]:
         """Return the same, with the boundary where the scan's intensities say."""
         label, folding = self.propagate(scan, fields)
         if self.refine_intensity:
             image, _ = scan.view(label.device)
             label = refine_by_intensity(self.registered[0].atlas.grey(image)[0], label, self.refine_intensity)
         return label, folding
+
+
+def nearest(similarity: Sequence[float]) -> list[int]:
+    """Return the numbers of the `MOST` largest, in ascending order."""
+    return sorted(sorted(range(len(similarity)), key=lambda number: -similarity[number])[:MOST])

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..pseudo_labels.opinions import fuse_by_similarity
 from ..registration.fields import folding_percent
 from .atlas import trusted
+from .finer_labels import nearest
 from .labeller import AtlasLabeller
 
 
@@ -35,22 +36,22 @@ def propagate(labeller: AtlasLabeller, image: Any, prediction: Tensor | None = N
     """
     fixed, inside = labeller.view({"image": image})
     finer = labeller.finer
-    scan = None if finer is None else finer.scans.scan(image)
-    labels, similarity, folding, fields = [], [], [], []
+    labels, similarity, folding, found = [], [], [], []
     for one in labeller.registered:
         atlas = one.atlas
         affine = atlas.find_affine(fixed, inside)
         velocity = trusted(atlas.velocities(fixed, affine, inside))
         if labeller.guided_steps and prediction is not None:
             velocity = atlas.guide(fixed, affine, velocity, prediction, labeller.guided_steps, inside)
-        if scan is not None:
-            fields.append(one.finer.go_on(scan, affine, velocity))
-            continue
         label, ddf = atlas.propagate(affine, velocity, inside)
         labels.append(label)
         similarity.append(atlas.similarity(fixed, affine, velocity, inside))
         folding.append(float(folding_percent(ddf)))
-    if scan is not None:
-        label, worst = finer.propagate(scan, fields)
-        return Propagated(label, scan.image, worst)
-    return Propagated(fuse_by_similarity(labels, similarity), image, max(folding))
+        found.append((affine, velocity))
+    if finer is None:
+        return Propagated(fuse_by_similarity(labels, similarity), image, max(folding))
+    scan = finer.scans.scan(image)
+    near = nearest([float(one.nanmean()) for one in similarity])
+    fields = {number: labeller.registered[number].finer.go_on(scan, *found[number]) for number in near}
+    label, worst = finer.propagate(scan, fields)
+    return Propagated(label, scan.image, worst)

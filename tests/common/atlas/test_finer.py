@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from common.atlas.finer import FinerScan, FinerScans, finer_affine, finer_grid, finer_velocity
+from common.atlas.finer_labels import nearest
 from common.atlas.labeller import AtlasLabeller
 from common.atlas.propagation import propagate
 from common.grid.grid import Grid, Level
@@ -152,3 +153,7 @@ def test_propagation_to_a_new_scan_ends_on_finer_voxels(labeller):
     found = propagate(labeller, item["image"])
     assert found.image.shape[1:] == found.label.shape[1:] == (32, 36, 28)
     assert agreement(found.label, labeller.finest(item)[0]) > 0.98
+
+
+def test_of_many_atlases_those_go_on_that_a_case_resembles_most():
+    assert nearest([0.2, 0.9, 0.1, 0.5, 0.3, 0.4]) == [1, 3, 4, 5] and nearest([0.3]) == [0]
