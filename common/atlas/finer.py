@@ -71,7 +71,7 @@ class FinerScans:
     """
 
     def __init__(self, grid: Grid, percentiles: Sequence[float] = (1, 99), steps: int = 20) -> None:
-        self.common, self.steps = grid, steps
+        self.steps = steps
         self.grid = finer_grid(grid) if steps else None
         if self.grid is not None:
             self._image, self._label = ImagePreprocessing(self.grid, percentiles), LabelPreprocessing(self.grid)

@@ -23,7 +23,7 @@ class Direct(NamedTuple):
 
     Attributes:
         label: [K, H, W, D].
-        opinions: the labels that it is made of.
+        opinions: what the registrations on the common grid say, each by itself.
         similarity: of the image to the atlas that resembles it most.
         folding: per cent of the voxels, in the worst field.
     """

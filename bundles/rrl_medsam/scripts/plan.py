@@ -37,7 +37,8 @@ class OneShotPlan(Plan):
         distill: Stage,
         register: Stage,
     ) -> None:
-        super().__init__(run, cohort, teacher=teacher, labeller=labeller, distill=distill, register=register)
+        parts = {"teacher": teacher, "labeller": labeller, "distill": distill, "register": register}
+        super().__init__(run, cohort, **parts, finer=labeller.finer_scans)
         self.teacher, self.images, self.labeller, self.distillation = teacher, images, labeller, distillation
         self.distill, self.register = distill, register
 

@@ -37,7 +37,7 @@ class FewLabelPlan(Plan):
     ) -> None:
         parts = {"generalists": answers.panel, "trial": trial, "answers": answers, "inferer": answers.inferer}
         if registered.on:
-            parts["registered"] = registered
+            parts |= {"registered": registered, "finer": registered.finer_scans}
         super().__init__(run, cohort, control, **parts)
         self.images, self.trial, self.answers, self.registered = images, trial, answers, registered
 

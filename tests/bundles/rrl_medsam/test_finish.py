@@ -52,6 +52,7 @@ def test_manifest_says_what_came_out_and_nothing_about_the_place(scored):
     config = manifest["config"]
     assert config["train"]["max_epochs"] == 1 and config["run"]["dataset_dir"] == "…/data of the clinic"
     assert config["labeller"]["instance_steps"] == 1 and config["distill"]["optimizer"]["lr"] == 0.001
+    assert config["finer"]["steps"] == 20 and config["train"]["augmentation"]["rotate"] == 0.5
     assert {"load volumes", "affine", "register", "registration", "train", "evaluate"} <= set(manifest["stages"])
 
 
