@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..levels.regions import Box
 from ..pseudo_labels.opinions import agreement
@@ -28,6 +28,11 @@ class RegisteredFineCases(FineCases):
         self.labeller = labeller
         if self.unlabeled:
             self.fewest = 1  # registration takes a label's pieces for everybody's
+
+    def of(self, network: nn.Module, name: str) -> FineCases:
+        """Return the labels that are the truth alone, for a plain control's coarse network; nothing is made yet."""
+        folder = f"{self.folder}_{name}"
+        return FineCases(self.cohort, self.preprocessing, network, folder, False, self.device, self.resume)
 
     def teach(self, case: Mapping[str, Any], image: MetaTensor) -> tuple[Tensor, Box | None]:
         if "label" in case:

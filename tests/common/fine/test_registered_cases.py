@@ -95,3 +95,11 @@ def test_the_one_label_tells_what_is_one_piece(setting, second):
     case = {"case": "a", "image": labeller.cohort.images[0]["image"], "label": str(folder / "label.nii.gz")}
     labeller.cohort.whole_cases = [case, *labeller.cohort.images]
     assert prepared(labeller, folder).one_piece() == [False, not second]
+
+
+def test_a_plain_control_learns_from_no_pseudo_label(setting):
+    labeller, folder = setting
+    own = prepared(labeller, folder)
+    other = own.of(Bright(0.5), "control")
+    assert other.wanted() == [] and [case["case"] for case in own.wanted()] == ["b"]
+    assert other.folder != own.folder and other.fewest > own.fewest
