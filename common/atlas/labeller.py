@@ -132,9 +132,9 @@ class AtlasLabeller:
 
     @cached_property
     def finer(self) -> FinerLabels | None:
-        """What registrations on finer voxels say; None where there are no finer voxels."""
+        """What registrations on finer voxels say; None where none go on there: a guide goes by the common grid."""
         scans = self.finer_scans
-        if scans is None or scans.grid is None or not self.instance_steps:
+        if scans is None or scans.grid is None or not self.instance_steps or self.guided_steps:
             return None
         return FinerLabels(scans, self.registered, self.work, self.refine_intensity)
 
@@ -233,7 +233,7 @@ class AtlasLabeller:
         each = [fuse(found) for found in labels]
         similarity = max(one.similarity(case) for one in self.registered)
         opinions = each if len(each) > 1 else labels[0]
-        if self.finer is not None and (own is None or not self.guided_steps):  # a guide goes by the common grid
+        if self.finer is not None:
             label, folded = self.finer.on_common(case)
             return Direct(label.to(self.device), opinions, similarity, folded)
         maps = [one.similarity_map(case, fixed, inside) for one in self.registered] if len(each) > 1 else []
@@ -313,7 +313,10 @@ class AtlasLabeller:
         return fused, {"quality": quality, "folding_percent": direct.folding, "by_label": by_label}
 
     def finest(self, item: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return the pseudo label [K, h, w, d] of a case on the finest voxels that have one, and its image on these."""
+        """Return the pseudo label [K, h, w, d] of a case on the finest voxels that have one, and its image on these.
+
+        On finer voxels that is what the registrations say, in later rounds, too.
+        """
         if self.finer is None:
             return self.labels.load(item["case"])["label"], item["image"]
         label, scan = self.finer.on_finer(item)

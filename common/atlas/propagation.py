@@ -34,24 +34,21 @@ def propagate(labeller: AtlasLabeller, image: Any, prediction: Tensor | None = N
         image: [C, H, W, D] on the common grid.
         prediction: [K, H, W, D], which guides the registration on the common grid where there are steps for that.
     """
-    fixed, inside = labeller.view({"image": image})
-    finer = labeller.finer
-    labels, similarity, folding, found = [], [], [], []
-    for one in labeller.registered:
-        atlas = one.atlas
+    (fixed, inside), finer = labeller.view({"image": image}), labeller.finer
+    fields, similarity = [], []
+    for atlas in labeller.atlases:
         affine = atlas.find_affine(fixed, inside)
         velocity = trusted(atlas.velocities(fixed, affine, inside))
         if labeller.guided_steps and prediction is not None:
             velocity = atlas.guide(fixed, affine, velocity, prediction, labeller.guided_steps, inside)
-        label, ddf = atlas.propagate(affine, velocity, inside)
-        labels.append(label)
+        fields.append((affine, velocity))
         similarity.append(atlas.similarity(fixed, affine, velocity, inside))
-        folding.append(float(folding_percent(ddf)))
-        found.append((affine, velocity))
-    if finer is None:
-        return Propagated(fuse_by_similarity(labels, similarity), image, max(folding))
-    scan = finer.scans.scan(image)
-    near = nearest([float(one.nanmean()) for one in similarity])
-    fields = {number: labeller.registered[number].finer.go_on(scan, *found[number]) for number in near}
-    label, worst = finer.propagate(scan, fields)
-    return Propagated(label, scan.image, worst)
+    if finer is not None:
+        scan = finer.scans.scan(image)
+        near = nearest([float(one.nanmean()) for one in similarity])
+        gone_on = {number: labeller.registered[number].finer.go_on(scan, *fields[number]) for number in near}
+        label, folding = finer.propagate(scan, gone_on)
+        return Propagated(label, scan.image, folding)
+    pairs = zip(labeller.atlases, fields, strict=True)
+    labels, ddfs = zip(*(atlas.propagate(*found, inside) for atlas, found in pairs), strict=True)
+    return Propagated(fuse_by_similarity(labels, similarity), image, max(float(folding_percent(ddf)) for ddf in ddfs))
