@@ -13,7 +13,6 @@ from monai.data import Dataset
 from torch import nn
 from torch.optim import AdamW
 
-from ..grid.network import BodyNetwork
 from ..launch.words import number, optional_number, truth
 from ..learning.schedules import WarmCosineLR
 from ..pseudo_labels.objective import SegmentObjective
@@ -99,8 +98,9 @@ class FineTraining:
             return
         self.training_run.measure(f"{self.name} regions", self.cases.prepare)
         if self.cases.cases:
-            if isinstance(self.cases.network, BodyNetwork) and self.is_new():
-                begin_as(self.network.body, self.cases.network.body)
+            body = getattr(self.cases.network, "body", None)
+            if body is not None and self.is_new():
+                begin_as(self.network.body, body)
             self.tell_pieces()
             for stage in self.stages():
                 stage.run()

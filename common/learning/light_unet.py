@@ -7,6 +7,7 @@ convolutions, widths doubling) is the encoder that the authors' public Bi-JROS s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
@@ -22,7 +23,8 @@ class LightEncoder(nn.Module):
     Args:
         in_channels: channels of the image.
         channels: width of each level.
-        strides: 1 or 2 for each level; the first is 2 by default, since full resolution costs most and holds least.
+        strides: for each level 1 or 2, or one of these for each axis; the first is 2 by default, since full resolution
+            costs most and holds least.
         norm: MONAI norm name. "instance" keeps no running statistics, so averaging weights leaves nothing behind.
         dropout: probability after each convolution.
 
@@ -33,19 +35,19 @@ class LightEncoder(nn.Module):
         self,
         in_channels: int = 1,
         channels: Sequence[int] = (16, 32, 64, 128),
-        strides: Sequence[int] = (2, 2, 2, 1),
+        strides: Sequence[Any] = (2, 2, 2, 1),
         norm: str | tuple = ("instance", {"affine": True}),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if len(channels) != len(strides) or any(s not in (1, 2) for s in strides):
+        steps = [per_axis(stride) for stride in strides]
+        if len(channels) != len(steps) or any(n not in (1, 2) for step in steps for n in step):
             raise ValueError(f"channels {channels} and strides {strides}: wanted one stride of 1 or 2 a level")
         levels = []
-        for before, width, stride in zip((in_channels, *channels[:-1]), channels, strides, strict=True):
+        for before, width, step in zip((in_channels, *channels[:-1]), channels, steps, strict=True):
             two_convolutions = TwoConv(3, before, width, ACTIVATION, norm, True, dropout)
-            if stride == 2:
-                # a strided first convolution; MaxPool3d in front costs a full-resolution convolution more
-                two_convolutions.conv_0.conv.stride = (2, 2, 2)
+            # a strided first convolution; MaxPool3d in front costs a full-resolution convolution more
+            two_convolutions.conv_0.conv.stride = step
             levels.append(two_convolutions)
         self.levels = nn.ModuleList(levels)
 
@@ -66,9 +68,9 @@ class LightDecoder(nn.Module):
         in_channels: channels of the image, joined again at full resolution; 0 to leave it out.
         channels, strides, norm, dropout: as in the encoder. For features of two images joined by channel, give the
             joined widths as `channels` and the single ones as `widths`.
-        stop_stride: 1 for the full grid, 2 to stop at half of it.
+        full_grid: False to stop at the first level's grid.
 
-    forward: (features, image or None) -> [B, out_channels, H/stop_stride, ...]
+    forward: (features, image or None) -> [B, out_channels, H, W, D], or of the first level's grid
     """
 
     def __init__(
@@ -76,11 +78,11 @@ class LightDecoder(nn.Module):
         out_channels: int,
         in_channels: int = 1,
         channels: Sequence[int] = (16, 32, 64, 128),
-        strides: Sequence[int] = (2, 2, 2, 1),
+        strides: Sequence[Any] = (2, 2, 2, 1),
         widths: Sequence[int] | None = None,
         norm: str | tuple = ("instance", {"affine": True}),
         dropout: float = 0.0,
-        stop_stride: int = 1,
+        full_grid: bool = True,
     ) -> None:
         super().__init__()
         widths = list(widths or channels)
@@ -92,11 +94,11 @@ class LightDecoder(nn.Module):
             join.append(TwoConv(3, half + channels[level], widths[level], ACTIVATION, norm, True, dropout))
             below = widths[level]
         self.up, self.join = nn.ModuleList(up), nn.ModuleList(join)
-        self.full_resolution = strides[0] == 2 and stop_stride == 1
+        self.full_resolution = max(per_axis(strides[0])) > 1 and full_grid
         width = max(below // 2, 8)
-        self.last_up = upsample(below, width, 2) if self.full_resolution else nn.Identity()
-        joined = (width if self.full_resolution else below) + (in_channels if stop_stride == 1 else 0)
-        self.use_image = in_channels > 0 and stop_stride == 1
+        self.last_up = upsample(below, width, strides[0]) if self.full_resolution else nn.Identity()
+        joined = (width if self.full_resolution else below) + (in_channels if full_grid else 0)
+        self.use_image = in_channels > 0 and full_grid
         # at full resolution a 3x3x3 convolution of few channels alone would cost a third of a training step
         kernel = 1 if self.full_resolution else 3
         self.head = nn.Conv3d(joined, out_channels, kernel, padding=kernel // 2)
@@ -113,11 +115,17 @@ class LightDecoder(nn.Module):
         return self.head(x)
 
 
-def upsample(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Return a transposed convolution that doubles the grid, or a 1x1x1 one where there is nothing to double."""
-    kernel = 2 if stride == 2 else 1
-    form = {"is_transposed": stride == 2, "padding": 0, "output_padding": 0, "conv_only": True}
-    return Convolution(3, in_channels, out_channels, strides=stride, kernel_size=kernel, **form)
+def per_axis(stride: Any) -> tuple[int, int, int]:
+    """Return a stride with one number an axis."""
+    x, y, z = (stride, stride, stride) if isinstance(stride, int) else stride
+    return int(x), int(y), int(z)
+
+
+def upsample(in_channels: int, out_channels: int, stride: Any) -> nn.Module:
+    """Return a transposed convolution that undoes a stride, or a 1x1x1 one where there is nothing to undo."""
+    step = per_axis(stride)
+    form = {"is_transposed": max(step) > 1, "padding": 0, "output_padding": 0, "conv_only": True}
+    return Convolution(3, in_channels, out_channels, strides=step, kernel_size=step, **form)
 
 
 def parameter_count(module: nn.Module) -> int:

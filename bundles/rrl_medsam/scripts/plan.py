@@ -76,4 +76,5 @@ class OneShotPlan(Plan):
     @property
     def deepest_size(self) -> Sequence[int]:
         """Voxels of the network's deepest features."""
-        return [n // self.labeller.network.stride for n in self.cohort.grid.spatial_size]
+        grid, network = self.cohort.grid, self.labeller.network
+        return [n // factor for n, factor in zip(grid.spatial_size, network.factors, strict=True)]

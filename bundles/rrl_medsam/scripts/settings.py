@@ -21,7 +21,7 @@ from .common.launch.kinds import (
     number,
     whole,
 )  # fmt: skip
-from .common.launch.settings import SHARED, check_settings, sizes_fit
+from .common.launch.settings import SHARED, check_settings, unet_fits
 from .common.sam.members.family import slice_members
 
 SETTINGS: dict[str, Kind] = {
@@ -34,7 +34,7 @@ SETTINGS: dict[str, Kind] = {
     "sam_image_size": whole(1, 4096) | NULL,
     "sam_slices": COUNT | NULL,
     "channels": listed(whole(2, 4096), "two or more whole numbers from 2 to 4096, such as 16,32,64,128", 2, 10),
-    "strides": listed(whole(1, 2), "1 or 2 for each of channels, such as 2,2,2,1", 2, 10),
+    "blocks": choice("residual", "two_conv"),
     "prompt": TRUTH,
     "output": choice("mean", "medical", "general"),
     "distill_epochs": COUNT,
@@ -73,14 +73,10 @@ def check() -> None:
     Raises:
         InputError: one line for each.
     """
-    check_settings(SETTINGS, [_fits])
+    check_settings(SETTINGS, [unet_fits, _fits])
 
 
 def _fits(values: Mapping[str, Any]) -> Iterator[str]:
-    if {"channels", "strides"} <= values.keys() and len(values["strides"]) != len(values["channels"]):
-        yield f"strides is {values['strides']}; wanted one for each of channels, which is {values['channels']}"
-    else:
-        yield from sizes_fit(values)
     if values.get("copies", 0) > 0:  # what a copy shows is neither what was registered nor what SAM has seen
         if values.get("online_labels"):
             yield f"copies is {values['copies']}; wanted 0 with online_labels, which takes no stored label"

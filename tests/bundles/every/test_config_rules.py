@@ -28,7 +28,7 @@ NO_SETTINGS = {"_desc_", "imports", "bundle_root", "ckpt_dir", "ckpt_path", "out
 NO_SETTINGS |= {"resume", "seed"}
 # what the network and the way of predicting hang on, so that inference has it too; what evaluation goes without
 SHARED = {
-    "rrl_medsam": {"percentiles", "channels", "strides", "norm", "prompt", "output", "tta_views"},
+    "rrl_medsam": {"percentiles", "channels", "strides", "blocks", "norm", "prompt", "output", "tta_views"},
     "semisam_plus": {"percentiles", "method", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
     "weakmedsam": {"percentiles", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
     "ada_sam": {"percentiles", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
@@ -124,9 +124,8 @@ def test_train_and_inference_agree(bundle):
     numbers = {key for key in train.keys() & inference.keys() if key not in NO_SETTINGS | {"grid", "handlers"}}
     assert SHARED[bundle] <= numbers
     different = {key for key in numbers if train[key] != inference[key]} - {"run", "initialize"}
-    different -= {"strides", "_strides_"}  # training plans them, model.pt knows them
-    if "body" in train["coarse"]:
-        train["coarse"]["body"]["strides"] = "@strides"
+    different -= {"strides", "_strides_", "blocks"}  # training plans or is told them, model.pt knows them
+    train["coarse"].get("body", train["coarse"])["strides"] = "@strides"
     assert train["coarse"] == inference["coarse"]
     assert different <= {"coarse"}
     transforms = train["validate"]["postprocessing"]["transforms"]

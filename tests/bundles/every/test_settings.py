@@ -115,8 +115,8 @@ def test_what_does_not_fit_and_what_is_nested(bundle, flags, key, monkeypatch):
     [
         ("ada_sam", ["--head=mlp", "--hidden=0"], "hidden is 0", "1 or more where head is mlp"),
         ("ada_sam", ["--channels=8,16"], "divisor is 8", "2, for 2 channels, or strides"),
-        ("rrl_medsam", ["--channels=8,16"], "strides is [2, 2, 2, 1]", "one for each of channels, which is [8, 16]"),
-        ("rrl_medsam", ["--strides=2,2,2,2"], "strides is [2, 2, 2, 2]", "a product that divides 8, or a spatial_size"),
+        ("rrl_medsam", ["--strides=2,2"], "strides is [2, 2]", "one fewer than channels, which is [16, 32, 64, 128]"),
+        ("rrl_medsam", ["--strides=2,2,2", "--spatial_size=12"], "spatial_size is [12, 12, 12]", ALONE),
         ("semisam_plus", ["--divisor=4"], "divisor is 4", "8, for 4 channels, or strides"),
         ("weakmedsam", ["--roi_size=8", "--strides=2,2,2"], "roi_size is [8, 8, 8]", ALONE),
     ],

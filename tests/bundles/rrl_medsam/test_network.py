@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.networks.nets import UNet
 from torch.nn import functional as F
 
 from support.bundle.path import import_bundle
 
-RRLMedSAMNetwork = import_bundle("rrl_medsam", "network").RRLMedSAMNetwork
+networks = import_bundle("rrl_medsam", "network")
+RRLMedSAMNetwork = networks.RRLMedSAMNetwork
 RegistrationNetwork = import_bundle("rrl_medsam", "learning.registration_network").RegistrationNetwork
 
-FORM = {"channels": (4, 8, 16), "strides": (2, 2, 1)}
+FORM = {"channels": (4, 8, 16), "strides": (2, 2)}
 
 
 def network(**changes):
@@ -31,9 +33,10 @@ def learns(module, loss):
     }
 
 
-def test_logits_on_the_images_own_grid():
+@pytest.mark.parametrize("blocks", networks.BLOCKS)
+def test_logits_on_the_images_own_grid(blocks):
     for output in ("mean", "medical", "general"):
-        assert network(output=output)(image()).shape == (2, 3, 16, 8, 12)
+        assert network(output=output, blocks=blocks)(image()).shape == (2, 3, 16, 8, 12)
 
 
 def test_mean_is_that_of_both_models_probabilities():
@@ -81,11 +84,12 @@ def test_a_network_without_prompt_needs_no_general_model():
     assert model.dense_prompt.layers[0].weight.grad is None
 
 
+@pytest.mark.parametrize("blocks", networks.BLOCKS)
 @pytest.mark.parametrize("output", ["mean", "medical", "general"])
 @pytest.mark.parametrize("prompt", [True, False])
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_scripted_equals_eager(output, prompt):
-    model = network(output=output, prompt=prompt).eval()
+def test_scripted_equals_eager(output, prompt, blocks):
+    model = network(output=output, prompt=prompt, blocks=blocks).eval()
     torch.testing.assert_close(torch.jit.script(model)(image()), model(image()))
 
 
@@ -115,17 +119,48 @@ def test_bfloat16_is_close_to_float32():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"spatial_size": (16, 10, 12)}, "multiples of 4"),
-        ({"spatial_size": (16, 0, 12)}, "at least 4"),
-        ({"spatial_size": (16, -4, 12)}, "at least 4"),
+        ({"spatial_size": (16, 10, 12)}, r"multiples of \[4, 4, 4\]"),
+        ({"spatial_size": (16, 0, 12)}, "at least these"),
+        ({"spatial_size": (16, -4, 12)}, "at least these"),
         ({"pixdim": (1.0, 0.0, 1.0)}, "above 0"),
         ({"label_values": (0,)}, "at least one more"),
         ({"output": "median"}, "wanted mean, medical or general"),
+        ({"blocks": "dense"}, "wanted residual or two_conv"),
+        ({"strides": (2, 2, 2)}, "1 or 2 a step, one fewer than channels"),
     ],
 )
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         network(**changes)
+
+
+def test_the_general_model_is_a_unet_by_which_another_one_can_begin():
+    model = network().eval()
+    unet = UNet(3, 1, 3, FORM["channels"], FORM["strides"], num_res_units=2, norm="instance").eval()
+    unet.load_state_dict(model.body.state_dict())
+    assert torch.equal(unet(image()), model.forward_general(image()))
+    assert network(blocks="two_conv").body is None
+
+
+@pytest.mark.parametrize("blocks", networks.BLOCKS)
+def test_thick_slices_keep_their_number_in_every_part(blocks):
+    strides = [[2, 2, 1], [2, 2, 2]]
+    model, scan = network(blocks=blocks, strides=strides, spatial_size=(16, 8, 6)), torch.rand(2, 1, 16, 8, 6)
+    assert model(scan).shape == (2, 3, 16, 8, 6)
+    assert model.medical_encoder(scan)[-1].shape[2:] == (4, 2, 3) and model.factors == [4, 4, 2]
+    assert model.state_dict()["strides"].tolist() == strides
+    registration = RegistrationNetwork(model.medical_encoder, FORM["channels"], strides)
+    assert registration(scan, scan.flip(2)).shape == (2, 3, 8, 4, 6)
+    assert registration.ddf(scan, scan.flip(2)).shape == (2, 3, 16, 8, 6)
+
+
+@pytest.mark.parametrize("blocks", networks.BLOCKS)
+@pytest.mark.parametrize("prefix", ["", "coarse."])
+def test_a_trained_model_says_of_which_blocks_it_is(blocks, prefix, tmp_path):
+    state = {f"{prefix}{name}": value for name, value in network(blocks=blocks).state_dict().items()}
+    torch.save(state, tmp_path / "model.pt")
+    assert networks.read_blocks(str(tmp_path / "model.pt")) == blocks
+    assert networks.read_blocks(str(tmp_path / "none.pt")) == "residual"
 
 
 def test_registration_starts_as_the_identity_and_shares_the_medical_encoder():

@@ -4,8 +4,10 @@ import json
 
 import pytest
 import torch
+from monai.networks.nets import UNet
 
 from common.learning.light_unet import LightDecoder, LightEncoder, parameter_count
+from common.learning.unet_parts import take_apart
 from support.bundle.path import BUNDLES
 
 SAM_B_ENCODER = 89_670_912
@@ -13,8 +15,10 @@ SAM_B_ENCODER = 89_670_912
 
 def test_the_bundles_light_encoder_has_at_most_three_percent_of_sam_b():
     config = json.loads((BUNDLES / "rrl_medsam/configs/train.json").read_text(encoding="utf-8"))
-    encoder = LightEncoder(1, config["channels"], config["strides"])
-    assert 0 < parameter_count(encoder) <= 0.03 * SAM_B_ENCODER
+    light = LightEncoder(1, config["channels"])
+    unet, _ = take_apart(UNet(3, 1, 2, config["channels"], (2, 2, 2), num_res_units=2))
+    for encoder in (light, unet):
+        assert 0 < parameter_count(encoder) <= 0.03 * SAM_B_ENCODER
 
 
 def test_parameter_count_by_hand():
@@ -36,10 +40,19 @@ def test_features_halve_by_the_strides_and_the_decoder_returns_to_the_full_grid(
 
 def test_decoder_of_joined_features_stops_at_half_the_grid():
     encoder = LightEncoder(1, (4, 8), (2, 2))
-    decoder = LightDecoder(3, 0, (8, 16), (2, 2), widths=(4, 8), stop_stride=2)
+    decoder = LightDecoder(3, 0, (8, 16), (2, 2), widths=(4, 8), full_grid=False)
     image = torch.rand(1, 1, 16, 16, 8)
     joined = [torch.cat([f, f], dim=1) for f in encoder(image)]
     assert decoder(joined, image).shape == (1, 3, 8, 8, 4)
+
+
+def test_an_axis_of_thick_slices_may_wait():
+    strides = [(2, 2, 1), (2, 2, 2), 1]
+    encoder, decoder = LightEncoder(1, (4, 6, 8), strides), LightDecoder(3, 1, (4, 6, 8), strides)
+    image = torch.rand(1, 1, 16, 8, 6)
+    features = encoder(image)
+    assert [tuple(f.shape[2:]) for f in features] == [(8, 4, 6), (4, 2, 3), (4, 2, 3)]
+    assert decoder(features, image).shape == (1, 3, 16, 8, 6)
 
 
 def test_every_parameter_learns():

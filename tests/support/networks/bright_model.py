@@ -18,7 +18,8 @@ QUICK = {**CHANNELS, "tta_views": 0, "refine_intensity": 0.0}
 def save_model(path: Path, label_values: list[int]) -> Path:
     """Write a model.pt of the bundle's own network in which the image alone decides, at half of its range."""
     grid = {"spatial_size": [32, 32, 32], "pixdim": [3.0, 3.0, 3.0], "label_values": label_values}
-    network = import_bundle("rrl_medsam", "network").RRLMedSAMNetwork(**grid, **CHANNELS)
+    # of the blocks whose last convolution sees the image; that they are these ones is read from the file
+    network = import_bundle("rrl_medsam", "network").RRLMedSAMNetwork(**grid, **CHANNELS, blocks="two_conv")
     head = network.general_decoder.head
     with torch.no_grad():
         head.weight.zero_()

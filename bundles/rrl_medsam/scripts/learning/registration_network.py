@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +19,20 @@ class RegistrationNetwork(nn.Module):
 
     Args:
         encoder: the medical encoder, shared with the segmentation.
-        channels, strides, norm: of that encoder.
+        channels, strides, norm: of that encoder; strides are one fewer than channels.
 
-    forward: moving, fixed [B, C, H, W, D] -> velocity [B, 3, H/2, W/2, D/2] in voxels of that grid.
+    forward: moving, fixed [B, C, H, W, D] -> velocity [B, 3, H/2, W/2, D/2] in voxels of that grid, which is the first
+        level's: where that halves no axis of thick slices, neither does this.
     """
 
     def __init__(
-        self, encoder: nn.Module, channels: Sequence[int], strides: Sequence[int], norm: str = "instance"
+        self, encoder: nn.Module, channels: Sequence[int], strides: Sequence[Any], norm: str = "instance"
     ) -> None:
         super().__init__()
         self.encoder = encoder
         joined = [2 * c for c in channels]
         norm_ = (norm, {"affine": True}) if norm == "instance" else norm
-        self.decoder = LightDecoder(3, 0, joined, strides, widths=channels, norm=norm_, stop_stride=2)
+        self.decoder = LightDecoder(3, 0, joined, [*strides, 1], widths=channels, norm=norm_, full_grid=False)
         nn.init.normal_(self.decoder.head.weight, std=1e-5)  # starts as the identity
         nn.init.zeros_(self.decoder.head.bias)
 

@@ -13,7 +13,7 @@ RegistrationNetwork = import_bundle("rrl_medsam", "learning.registration_network
 objective = import_bundle("rrl_medsam", "learning.objective")
 mutual_ema = import_bundle("rrl_medsam", "common.learning.ema").mutual_ema
 
-FORM = {"channels": (4, 8), "strides": (2, 2)}
+FORM = {"channels": (4, 8), "strides": (2,)}
 GENERAL = {"network.general_encoder", "network.general_decoder"}
 MEDICAL = {"network.medical_encoder", "network.medical_decoder"}
 PROMPT = {"network.dense_prompt"}
