@@ -52,7 +52,13 @@ def residual_unet(
     in_channels: int, classes: int, channels: Sequence[int], strides: Sequence[Any], norm: str, dropout: float
 ) -> tuple[nn.Module, nn.Module]:
     """Return encoder and decoder of MONAI's UNet."""
-    form = {"channels": channels, "strides": strides, "num_res_units": 2, "norm": norm, "dropout": dropout}
+    form: dict[str, Any] = {
+        "channels": channels,
+        "strides": strides,
+        "num_res_units": 2,
+        "norm": norm,
+        "dropout": dropout,
+    }
     return take_apart(UNet(3, in_channels, classes, **form))
 
 
@@ -61,7 +67,7 @@ def light_unet(
 ) -> tuple[nn.Module, nn.Module]:
     """Return `LightEncoder` and `LightDecoder`."""
     norm_ = (norm, {"affine": True}) if norm == "instance" else norm
-    form = {"channels": channels, "strides": [*strides, 1], "norm": norm_, "dropout": dropout}
+    form: dict[str, Any] = {"channels": channels, "strides": [*strides, 1], "norm": norm_, "dropout": dropout}
     return LightEncoder(in_channels, **form), LightDecoder(classes, in_channels, **form)
 
 
