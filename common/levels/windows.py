@@ -12,6 +12,8 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..grid.to_grid import whole_size
+
 AT_ONCE = 1.5  # windows' worth of voxels that are still seen as one: what a window would cut is worth more
 LARGE = 250_000_000  # numbers, 1 GB in float32, of which no two copies are made
 SIGMA = 0.125  # of the Gaussian by which windows are weighted, windows
@@ -50,15 +52,14 @@ def windowed_rows(
         predictor, window, overlap: see `windowed`.
 
     Yields:
-        rows of the image, probabilities [1, K, h, W, D], float32; overwritten when the next ones are asked for.
+        rows of the image, probabilities [1, K, h, W, D], float32; overwritten when the next ones are asked for. What is
+        seen at once is padded to whole blocks: a body's steps don't divide every size.
     """
     size, window = image.shape[2:], tuple(window)
+    image, inner = _padded(image, whole_size(size, window) if seen_at_once(size, window) else window)
     if seen_at_once(size, window):
-        yield slice(0, size[0]), predictor(image)
+        yield slice(0, size[0]), predictor(image)[(slice(None), slice(None), *inner)]
         return
-    missing = [max(w - n, 0) for w, n in zip(window, size, strict=True)]
-    inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, size, strict=True))
-    image = pad(image, [n for m in reversed(missing) for n in (m // 2, m - m // 2)], mode="replicate")
     steps = [w if n == w else max(int(w * (1 - overlap)), 1) for n, w in zip(image.shape[2:], window, strict=True)]
     places = dense_patch_slices(image.shape[2:], window, steps)
     weight = compute_importance_map(window, mode="gaussian", sigma_scale=SIGMA, device=image.device)
@@ -77,6 +78,13 @@ def windowed_rows(
             total[(..., *place[1:])] += found.mul_(weight)
             share[(..., *place[1:])] += weight
     yield _rows(total, share, first, image.shape[2], inner)
+
+
+def _padded(image: Tensor, least: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
+    """Return an image [1, C, H, W, D] of at least a size, repeating its edge, and where in that it lies."""
+    missing = [max(w - n, 0) for w, n in zip(least, image.shape[2:], strict=True)]
+    inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, image.shape[2:], strict=True))
+    return pad(image, [n for m in reversed(missing) for n in (m // 2, m - m // 2)], mode="replicate"), inner
 
 
 def _rows(total: Tensor, share: Tensor, start: int, stop: int, inner: tuple[slice, ...]) -> tuple[slice, Tensor]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.networks.nets import UNet
 
 from common.levels import windows
 from common.levels.windows import probabilities, to_probabilities, windowed, windowed_rows
@@ -48,6 +49,25 @@ def test_row_by_row_is_what_monai_gives_at_once(size, overlap):
         assert found[:, :, rows].isnan().all()
         found[:, :, rows] = part
     torch.testing.assert_close(found, windowed(image, predictor, (8, 8, 8), overlap), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(17, 16, 18), (16, 20, 16), (9, 16, 17)])
+def test_what_is_seen_at_once_fits_the_steps_of_a_body(size):
+    torch.manual_seed(0)
+    body = UNet(3, 1, 2, (4, 4, 4, 4), (2, 2, 2)).eval()  # of these sizes its skip connections don't fit
+    image = torch.rand(1, 1, *size)
+    seen = set()
+
+    def predictor(part: torch.Tensor) -> torch.Tensor:
+        seen.add(tuple(part.shape[2:]))
+        return torch.softmax(body(part), dim=1)
+
+    found = torch.full((1, 2, *size), torch.nan)
+    with torch.no_grad():
+        for rows, part in windowed_rows(image, predictor, (16, 16, 16), 0.5):
+            found[:, :, rows] = part
+    assert all(n % 16 == 0 for shape in seen for n in shape)
+    torch.testing.assert_close(found.sum(1), torch.ones(1, *size))
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
