@@ -15,6 +15,7 @@ from .common.atlas.reached import describe_reached
 from .common.launch.words import optional, truth
 
 MOST_LABELLED = 2  # up to so many labelled cases it is on by itself; with four it did harm (docs/few_label.md)
+MOST_ON_FINER = 4  # where registrations go on on finer voxels, for a second level: there four gain, too
 BRIDGES = 5  # of a single labelled case; several judge one another, and bridges would cost more than they do
 
 
@@ -25,7 +26,8 @@ class RegistrationLabels(AtlasLabeller):
     the shape of the labelled cases. The network has no say here: there is one round of labels.
 
     Args:
-        wanted: whether this is done at all; None: where 1 to `MOST_LABELLED` cases are labelled.
+        wanted: whether this is done at all; None: where 1 to `MOST_LABELLED` cases are labelled,
+            `MOST_ON_FINER` with `finer` and a second level.
         cohort: knows who is labelled.
         images: sequence of {"case", "image" [C, H, W, D]} on the common grid, in the order of `cohort.cases`.
         label_transform, folder, options: see `AtlasLabeller`.
@@ -43,7 +45,9 @@ class RegistrationLabels(AtlasLabeller):
         count = len(cohort.labeled)
         options = {"bridges": BRIDGES if count == 1 else 0} | options
         super().__init__(cohort, images, label_transform, None, None, None, folder, **options)
-        planned = count <= MOST_LABELLED if optional(wanted) is None else truth("labels_from_registration", wanted)
+        finer = self.finer_scans is not None and self.finer_scans.grid is not None
+        planned = count <= (MOST_ON_FINER if finer else MOST_LABELLED)
+        planned = planned if optional(wanted) is None else truth("labels_from_registration", wanted)
         self.on = planned and count > 0 and bool(cohort.unlabeled)
 
     @property

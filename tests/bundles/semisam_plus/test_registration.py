@@ -63,6 +63,14 @@ def test_off_it_leaves_nothing_and_without_weight_it_changes_nothing(cohort, tmp
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.parametrize(("grid", "most"), [(None, module.MOST_LABELLED), ("finer", module.MOST_ON_FINER)])
+def test_four_labelled_cases_are_few_where_registration_goes_on_on_finer_voxels(tmp_path, grid, most):
+    for labelled in (most, most + 1):
+        cohort = SimpleNamespace(labeled=[{"case": f"{i}"} for i in range(labelled)], unlabeled=[{"case": "other"}])
+        found = module.RegistrationLabels(None, cohort, [], None, str(tmp_path), finer=SimpleNamespace(grid=grid))
+        assert found.on == (labelled <= most)
+
+
 @pytest.mark.parametrize(
     ("wanted", "labelled", "on"),
     [
