@@ -14,10 +14,12 @@ from monai.networks.blocks import Convolution
 from monai.networks.nets.basic_unet import TwoConv
 from torch import Tensor, nn
 
+from .unet_parts import UNetEncoder
+
 ACTIVATION = ("LeakyReLU", {"negative_slope": 0.1, "inplace": True})
 
 
-class LightEncoder(nn.Module):
+class LightEncoder(UNetEncoder):
     """Four (or any number of) levels of two convolutions; each level may halve the grid first.
 
     Args:
@@ -39,25 +41,16 @@ class LightEncoder(nn.Module):
         norm: str | tuple = ("instance", {"affine": True}),
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
         steps = [per_axis(stride) for stride in strides]
         if len(channels) != len(steps) or any(n not in (1, 2) for step in steps for n in step):
             raise ValueError(f"channels {channels} and strides {strides}: wanted one stride of 1 or 2 a level")
-        levels = []
+        levels: list[nn.Module] = []
         for before, width, step in zip((in_channels, *channels[:-1]), channels, steps, strict=True):
             two_convolutions = TwoConv(3, before, width, ACTIVATION, norm, True, dropout)
             # a strided first convolution; MaxPool3d in front costs a full-resolution convolution more
             two_convolutions.conv_0.conv.stride = step
             levels.append(two_convolutions)
-        self.levels = nn.ModuleList(levels)
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        features: list[Tensor] = []
-        x = image
-        for level in self.levels:
-            x = level(x)
-            features.append(x)
-        return features
+        super().__init__(levels)
 
 
 class LightDecoder(nn.Module):

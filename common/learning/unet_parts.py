@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class UNetEncoder(nn.Module):
-    """The way down of a UNet, its bottom included.
+    """The way down of a U-Net, its bottom included, level by level.
 
     forward: image [B, C, H, W, D] -> features of each level, the bottom's last.
     """

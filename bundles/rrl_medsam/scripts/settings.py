@@ -34,6 +34,7 @@ SETTINGS: dict[str, Kind] = {
     "sam_image_size": whole(1, 4096) | NULL,
     "sam_slices": COUNT | NULL,
     "channels": listed(whole(2, 4096), "two or more whole numbers from 2 to 4096, such as 16,32,64,128", 2, 10),
+    "strides": listed(whole(1, 2), "1 or 2 a step, such as 2,2,2", 1, 10) | NULL,
     "blocks": choice("residual", "two_conv"),
     "prompt": TRUTH,
     "output": choice("mean", "medical", "general"),
