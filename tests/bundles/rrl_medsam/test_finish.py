@@ -51,7 +51,7 @@ def test_manifest_says_what_came_out_and_nothing_about_the_place(scored):
     assert all(0 <= score <= 1 for row in results["dice"].values() for score in row.values())
     config = manifest["config"]
     assert config["train"]["max_epochs"] == 1 and config["run"]["dataset_dir"] == "…/data of the clinic"
-    assert config["labeller"]["instance_steps"] == 1 and config["distill"]["optimizer"]["lr"] == 0.001
+    assert config["labeller"]["instance_steps"] == 1 and config["distill"]["optimizer"]["lr"] == 0.003
     assert config["finer"]["steps"] == 20 and config["train"]["augmentation"]["rotate"] == 0.5
     assert {"load volumes", "affine", "register", "registration", "train", "evaluate"} <= set(manifest["stages"])
 
