@@ -19,7 +19,7 @@ STORED = Path(__file__).parents[3] / "support" / "data" / "golden_labels.json"
 SIDE, VALUES = 16, [0, 1, 2]
 
 
-def labels_of(bundle: str) -> np.ndarray:
+def labels_of(bundle: str, **settings: str) -> np.ndarray:
     """Class of every voxel, [16, 16, 16] uint8, by weights that are a formula."""
     import_bundle(bundle)
     parser = ConfigParser()
@@ -27,8 +27,7 @@ def labels_of(bundle: str) -> np.ndarray:
     grid = {"spatial_size": [SIDE] * 3, "pixdim": [2.0, 2.5, 3.0], "label_values": VALUES}
     # bfloat16 runs where a CPU has it, and no two kinds round alike
     parser.update({"ckpt_path": "", "grid::default": grid, "device": "cpu", "amp": False})
-    if "blocks" in parser:  # what was stored is of the first ones
-        parser.update({"blocks": "two_conv"})
+    parser.update(settings)
     network = parser.get_parsed_content("network_def").eval()
     for number, (name, weight) in enumerate(network.named_parameters()):
         wave = torch.sin(0.7 * torch.arange(weight.numel(), dtype=torch.float64) ** 1.1 + number)
@@ -47,11 +46,13 @@ def as_text(labels: np.ndarray) -> str:
     return zlib.compress(labels.tobytes(), 9).hex()
 
 
-@pytest.mark.parametrize("bundle", NAMES)
-def test_labels_are_those_that_are_stored(bundle):
-    text = json.loads(STORED.read_text(encoding="utf-8"))[bundle]
+@pytest.mark.parametrize(
+    ("bundle", "settings"), [*((name, {}) for name in NAMES), ("rrl_medsam", {"blocks": "two_conv"})]
+)
+def test_labels_are_those_that_are_stored(bundle, settings):
+    text = json.loads(STORED.read_text(encoding="utf-8"))[" ".join([bundle, *settings.values()])]
     stored = np.frombuffer(zlib.decompress(bytes.fromhex(text)), np.uint8).reshape([SIDE] * 3)
-    found = labels_of(bundle)
+    found = labels_of(bundle, **settings)
     assert len(np.unique(stored)) == len(VALUES)  # or it would say little
     for value in VALUES:
         both = 2 * ((found == value) & (stored == value)).sum() / ((found == value).sum() + (stored == value).sum())
