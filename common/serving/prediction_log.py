@@ -64,9 +64,9 @@ class PredictionLog:
                 if key != self.keys[0]:
                     print(line, flush=True)
                     continue
-                self.done.append(line)
                 found = label_volumes(item[key])
                 print(f"{line}  {describe_volumes(found, self.foreground)}  {seconds:.2f} s", flush=True)
+                self.done.append(line)
                 missing = ", ".join(str(value) for value in self.foreground if value not in found)
                 if missing:
                     scan = printable(item[key].meta.get("filename_or_obj", line))

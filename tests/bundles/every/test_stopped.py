@@ -97,4 +97,6 @@ def test_an_inference(tiny_cohort, tmp_path):
     done = [line.split()[0] for line in said.splitlines() if "_seg.nii.gz" in line]
     (line,) = own_lines(complaints)
     assert process.returncode == 143 and done and left(tmp_path) == []
-    assert line.startswith(f"stopped: by SIGTERM; {len(done)} of 40 scans are done: {done[0]}")
+    # the signal may come between a scan's line and its being counted
+    wanted = [f"stopped: by SIGTERM; {count} of 40 scans are done: {done[0]}" for count in (len(done), len(done) - 1)]
+    assert line.startswith(tuple(wanted))
