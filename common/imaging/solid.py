@@ -49,9 +49,9 @@ def keep_solid(
     Returns:
         the same kind of probabilities.
     """
-    result = probabilities.float().clone()
-    if smooth:
-        result = gaussian_smooth(result, smooth)
+    result = torch.empty_like(probabilities, dtype=torch.float32)
+    for index, one in enumerate(probabilities):  # smoothed together, many classes would take their memory several times
+        result[index] = gaussian_smooth(one.float()[None], smooth)[0] if smooth else one
     result[1:] *= inside
     result[0] = 1 - result[1:].sum(0)
     hard = result.argmax(0)

@@ -8,7 +8,7 @@ from math import prod, sqrt
 from ..grid.grid import Grid
 
 BLOCK = 8  # pixels, by which a 2D network makes a slice coarser
-MOST = 12_000_000  # voxels of all classes; ADA-SAM holds about thirty maps of them at once, in float32
+MOST = 50_000_000  # voxels of all classes; a pseudo label is about five maps of them at once, in float32
 
 
 def slice_grid(grid: Grid, slice_axis: int, pixels: int) -> Grid:

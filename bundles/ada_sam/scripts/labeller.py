@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
-from torch.nn import functional as F
 
 from .common.errors import InputError
 from .common.grid.field_of_view import inside_scan
@@ -129,17 +128,22 @@ class PseudoLabeller:
         size = tuple(item["image"].shape[1:])
         answer = segment_scan(self.inference, self.features.embedding(item["case"]), item["image"], bits)
         answer = VolumeAnswer(*(tensor.cpu() for tensor in answer))
-        true = F.one_hot(plain(item["label"])[0].long().cpu(), len(self.names) + 1).movedim(-1, 0).float()
+        true = plain(item["label"])[0].long().cpu()  # [H, W, D]
         inside = inside_scan(item["image"]).cpu()
         drawn = (plain(item["annotated"]).cpu() > 0.5) & inside  # [1, H, W, D]
-        probabilities, judged = answer.probabilities, {}
+        own = answer.probabilities.argmax(0)  # [H, W, D]
+        target, judged = answer.probabilities, {}
         if self.second is not None:
-            other = self.second.probabilities(item["case"], answer.gate, axis) * inside
-            probabilities = torch.lerp(probabilities, other, self.second.share)
-            judged["teachers"] = self._by_label(map(_dice, _one_hot(answer.probabilities), _one_hot(other)))
-        target = torch.where(drawn, true, probabilities) * inside
+            other = self.second.probabilities(item["case"], answer.gate, axis).mul_(inside)
+            judged["teachers"] = self._by_label(self._dices(own, other.argmax(0)))
+            target = target.lerp_(other, self.second.share)
+            del other
+        for index, one in enumerate(target):  # where a mask is drawn, that
+            one.copy_(torch.where(drawn[0], (true == index).to(one), one))
+        target *= inside
         weight = torch.where(drawn, self.mask_weight, self._trust(answer, size)) * inside
-        return {"target": target, "weight": weight}, self._judge(answer, target, true, drawn, bits, inside) | judged
+        judged |= self._judge(answer, own, target.argmax(0), true.where(drawn[0], -1), bits, inside)
+        return {"target": target, "weight": weight}, judged
 
     def load(self, case: str) -> dict[str, Tensor]:
         """Return `target` [K, H, W, D] and `weight` [1, H, W, D] of a case, float32."""
@@ -195,32 +199,39 @@ class PseudoLabeller:
         return torch.where(count > 0, mean, 1.0).view(around).expand(1, *size)
 
     def _judge(
-        self, answer: VolumeAnswer, target: Tensor, true: Tensor, drawn: Tensor, bits: Tensor, inside: Tensor
+        self, answer: VolumeAnswer, own: Tensor, target: Tensor, drawn: Tensor, bits: Tensor, inside: Tensor
     ) -> dict[str, Any]:
+        """Judge the own answer and what is taught, class indices [H, W, D]; drawn: of the masks, -1 elsewhere."""
         axis, pixdim = self.cohort.slice_axis, self.cohort.slice_grid.pixdim
         there = scanned_slices(inside[0], axis).nonzero()[:, 0]  # the scan's slices
-        target, true, drawn = (maps.index_select(axis + 1, there) for maps in (target, true, drawn))
-        own = _one_hot(answer.probabilities.index_select(axis + 1, there))
+        own, target, drawn = (maps.index_select(axis, there) for maps in (own, target, drawn))
         presence, gate, confidence, boxes, bits = (
             rows.index_select(1, there)
             for rows in (answer.presence, answer.gate, answer.confidence, answer.boxes, bits.cpu())
         )
+        found = self._each(own)
         by_label: dict[str, list[Any]] = {
             "confidence": [
                 float(sure[there].mean()) if bool(there.any()) else 1.0
                 for sure, there in zip(confidence, gate, strict=True)
             ],
-            "agreement": [
-                _dice(found & drawn[0], mask & drawn[0]) for found, mask in zip(own, true[1:] > 0.5, strict=True)
-            ],
+            "agreement": self._dices(own.where(drawn >= 0, 0), drawn),
             "presence": ((presence > 0.5) == bits).float().mean(1).tolist(),
         }
         return {
-            **measure(_one_hot(target), list(self.names), pixdim, axis),
+            **measure(self._each(target), list(self.names), pixdim, axis),
             **{name: self._by_label(row) for name, row in by_label.items()},
-            **check(own, boxes, gate, answer.runs.tolist(), self.names, axis),
-            "annotated": int(drawn[0].movedim(axis, 0).flatten(1).any(1).sum()),
+            **check(found, boxes, gate, answer.runs.tolist(), self.names, axis),
+            "annotated": int((drawn >= 0).movedim(axis, 0).flatten(1).any(1).sum()),
         }
+
+    def _each(self, classes: Tensor) -> Tensor:
+        """Class indices [H, W, D] -> bool [P, H, W, D]"""
+        return torch.stack([classes == label for label in range(1, len(self.names) + 1)])
+
+    def _dices(self, first: Tensor, second: Tensor) -> list[float | None]:
+        """Return the Dice of each of P classes, of class indices [H, W, D]; None where both have none of it."""
+        return [_dice(first == label, second == label) for label in range(1, len(self.names) + 1)]
 
     def _by_label(self, row: Iterable[Any]) -> dict[str, Any]:
         return dict(zip(map(str, self.names), row, strict=True))
@@ -262,12 +273,6 @@ def _is_weight(given: Any) -> bool:
         return 0 <= float(given) < math.inf
     except (TypeError, ValueError):
         return False
-
-
-def _one_hot(probabilities: Tensor) -> Tensor:
-    """[K, H, W, D] -> bool [P, H, W, D], where each class is the most probable one."""
-    hard = probabilities.argmax(0)
-    return torch.stack([hard == label for label in range(1, len(probabilities))])
 
 
 def _dice(found: Tensor, true: Tensor) -> float | None:

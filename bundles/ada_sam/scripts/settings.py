@@ -27,7 +27,7 @@ from .common.sam.members.family import slice_members
 from .labeller import CONFIDENCE
 from .slice_model.ada_sam import CAM_RANGES, HEADS
 from .slice_model.feedback import OBJECTIVES
-from .volume.volume_inference import FIRST_PROMPTS
+from .volume.structure_walk import FIRST_PROMPTS
 
 _SLICES, _OTHERS = whole(1, 10_000), whole(0, 10_000)  # of a batch
 

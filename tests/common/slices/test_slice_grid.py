@@ -41,7 +41,7 @@ def test_without_a_second_level_slices_are_those_of_the_grid():
 
 
 @pytest.mark.parametrize(
-    ("classes", "size"), [(2, (240, 200, 72)), (5, (240, 200, 48)), (14, (208, 176, 24)), (500, (48, 40, 24))]
+    ("classes", "size"), [(14, (240, 200, 72)), (21, (240, 200, 48)), (60, (208, 168, 24)), (2000, (48, 40, 24))]
 )
 def test_many_structures_have_coarser_slices(classes, size):
     grid = replace(GRID, fine=Level((16, 16, 16), (1.2, 1.0, 3.0)), label_values=tuple(range(classes)))

@@ -19,7 +19,7 @@ BOX_RULES = {"threshold": 0.4, "share": 0.2, "padding": 0.05}
 class SeeingNetwork(nn.Module):
     """Stands for an `AdaSam` of two classes whose embeddings are the structures' maps on the slice's own grid.
 
-    It answers with +4 where the map is above 0.5 and the prompt's box is, else -4; a mask prompt adds a tenth of
+    It answers with +4 where any map is above 0.5 and the prompt's box is, else -4; a mask prompt adds a tenth of
     itself there. `prompts` keeps what it was asked.
     """
 
@@ -43,17 +43,18 @@ class SeeingNetwork(nn.Module):
         assert not self.dropout.training and not torch.is_grad_enabled()
         return ada_sam.Sight(8 * embedding.amax((2, 3)) - 4, embedding, embedding.clamp(0, 1))
 
-    def answer(self, embedding: Tensor, boxes: Tensor, masks: Tensor | None, asked: Tensor) -> Tensor:
+    def normalise(self, maps: Tensor, classes: list[int]) -> Tensor:
+        return maps.clamp(0, 1)
+
+    def ask(self, embedding: Tensor, boxes: Tensor, masks: Tensor | None) -> Tensor:
         assert not self.dropout.training and not torch.is_grad_enabled()
-        self.prompts.append({"embedding": embedding, "boxes": boxes, "masks": masks, "asked": asked})
+        self.prompts.append({"embedding": embedding, "boxes": boxes, "masks": masks})
         rows, columns = (torch.arange(n) + 0.5 for n in self.slice_size)
-        first_row, first_column, last_row, last_column = boxes[..., None, None].unbind(2)
+        first_row, first_column, last_row, last_column = boxes[..., None, None].unbind(1)
         inside = (rows[:, None] > first_row) & (rows[:, None] < last_row)
         inside = inside & (columns > first_column) & (columns < last_column)
-        logits = torch.where((embedding > 0.5) & inside, 4.0, -4.0)
-        if masks is not None:
-            logits = logits + 0.1 * masks
-        return torch.where(asked[..., None, None], logits, ada_sam.NOT_ASKED)
+        logits = torch.where((embedding > 0.5).any(1) & inside, 4.0, -4.0)
+        return logits if masks is None else logits + 0.1 * masks
 
 
 def structures(size: tuple[int, int, int] = SIZE) -> Tensor:

@@ -93,8 +93,10 @@ def gated(probabilities: Tensor, gate: Tensor, slice_axis: int) -> Tensor:
     """Return probabilities [K, H, W, D] without the classes that `gate` (bool [P, n]) says are not on a slice."""
     around = [len(gate), 1, 1, 1]
     around[slice_axis + 1] = gate.shape[1]
-    foreground = probabilities[1:] * gate.to(probabilities).view(around)
-    return torch.cat([1 - foreground.sum(0, keepdim=True), foreground])
+    result = probabilities.clone()
+    result[1:] *= gate.to(probabilities).view(around)
+    result[0] = 1 - result[1:].sum(0)
+    return result
 
 
 class SliceUNetTeacher:

@@ -168,20 +168,26 @@ class AdaSam(nn.Module):
 
     def _sight(self, features: Tensor) -> Sight:
         presence, maps = self.head(features)
-        return Sight(presence.float(), maps, self._normalise(maps))
+        return Sight(presence.float(), maps, self.normalise(maps))
 
     def planes(self, maps: Tensor) -> Tensor:
         """Bring maps [N, P, h, w] to the slice's grid [N, P, rows, columns], float32."""
         return match_grid(maps.float()[:, :, None], (1, *self.slice_size))[:, :, 0]
 
-    def _normalise(self, maps: Tensor) -> Tensor:
-        """Bring maps [N, P, h, w] to [0, 1] on the slice's grid [N, P, rows, columns]."""
+    def normalise(self, maps: Tensor, classes: Sequence[int] | None = None) -> Tensor:
+        """Bring maps [N, M, h, w] to [0, 1] on the slice's grid [N, M, rows, columns].
+
+        Args:
+            classes: whose maps these are, M indices 0 to P - 1; None: all P.
+        """
         planes = self.planes(maps)
         if self.cam_range == SIGMOID:
             return planes.sigmoid()
-        low, high = (value.view(1, -1, 1, 1) for value in (self.cam_low, self.cam_high))
+        of = slice(None) if classes is None else list(classes)
+        low, high, observed = (
+            value[of].view(1, -1, 1, 1).to(planes.device) for value in (self.cam_low, self.cam_high, self.observed)
+        )
         own = planes.detach()
-        observed = self.observed.view(1, -1, 1, 1)
         # before anything was observed, each slice's own range
         low = torch.where(observed, low, own.amin((2, 3), keepdim=True))
         high = torch.where(observed, high, own.amax((2, 3), keepdim=True))
@@ -207,6 +213,20 @@ class AdaSam(nn.Module):
     def own_boxes(self, sight: Sight) -> Tensor:
         """Return the boxes [N, P, 4] of the maps; the whole slice where a map gives none."""
         return batch_boxes(sight.cam, **self.boxes_by, min_size=2 * self.cell)[0]
+
+    def ask(self, embedding: Tensor, boxes: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Segment slices by one prompt each, whatever class it is of; see `answer`.
+
+        Args:
+            embedding: [N, C, h, w], padding included.
+            boxes: [N, 4] in voxels.
+            masks: logits [N, rows, columns], or None.
+
+        Returns:
+            logits [N, rows, columns] float32.
+        """
+        owners = torch.arange(len(embedding), device=embedding.device)
+        return self.decoder.logits(embedding, owners, self.slice_size, boxes, masks)
 
     def answer(
         self, embedding: Tensor, boxes: Tensor | None, masks: Tensor | None = None, asked: Tensor | None = None

@@ -10,18 +10,13 @@ from torch import Tensor
 
 from ..common.errors import InputError
 from ..common.imaging.cam import SCOPES, cam_volume
-from ..common.imaging.prompts import bounding_boxes
 from ..common.imaging.solid import keep_solid
 from ..common.launch.words import truth
-from ..slice_model.ada_sam import NOT_ASKED, RUNNING, SIGMOID, AdaSam
-from ..slice_model.slice_prompts import batch_boxes, mask_prompt
-from .box_track import median_boxes
-from .propagation import choose_seeds, propagate
+from ..slice_model.ada_sam import RUNNING, SIGMOID, AdaSam
 from .slice_gate import gate_slices, longest_runs, on_slices, smooth_between
+from .structure_walk import StructureWalk, Walked, stack
 
 CAM_SCOPES = (*SCOPES, RUNNING)
-FIRST_PROMPTS = ("cam", "whole", "both")
-MASK = 0.5  # a voxel above this probability belongs to a slice's mask
 
 
 class VolumeAnswer(NamedTuple):
@@ -31,7 +26,6 @@ class VolumeAnswer(NamedTuple):
     presence: [P, n], of each class on each slice, as the network sees it, before smoothing.
     gate: bool [P, n], on which slices each class was looked for.
     boxes: [P, n, 4] of the first prompts: those of the activation maps, or the true ones of `oracle`.
-    cam: [P, H, W, D] in [0, 1].
     confidence: [P, n] in [0, 1]: of a mask where the class was looked for, of its absence elsewhere.
     runs: int64 [P], how many runs of slices had the class before the longest was taken.
     """
@@ -40,7 +34,6 @@ class VolumeAnswer(NamedTuple):
     presence: Tensor
     gate: Tensor
     boxes: Tensor
-    cam: Tensor
     confidence: Tensor
     runs: Tensor
 
@@ -52,6 +45,8 @@ class VolumeInference:
     volume and smoothed along the slices, give each slice a box; a running median takes out jumps. A first pass answers
     these, further passes the boxes of the own answers, then masks are handed on from the surest slice
     outwards. What comes of it is smoothed and its parts other than the largest go. Each step has its switch.
+
+    Structures are walked through one after the other, so that memory holds the maps of one, and the answers of all.
 
     Args:
         network: asked in eval mode, and left as it was.
@@ -112,16 +107,15 @@ class VolumeInference:
             problems.append(f"slice_axis is {slice_axis!r}; wanted 0, 1 or 2")
         if cam_scope not in CAM_SCOPES:
             problems.append(f"cam_scope is {cam_scope!r}; wanted one of {', '.join(CAM_SCOPES)}")
-        if first_prompt not in FIRST_PROMPTS:
-            problems.append(f"first_prompt is {first_prompt!r}; wanted one of {', '.join(FIRST_PROMPTS)}")
         if len(hysteresis) != 2 or not 0 <= hysteresis[0] <= hysteresis[1] <= 1:
             problems.append(f"hysteresis is {list(hysteresis)}; wanted two probabilities, the lower one first")
-        if passes < 1:
-            problems.append(f"passes is {passes}; wanted 1 or more")
-        if box_median < 1 or box_median % 2 == 0:
-            problems.append(f"box_median is {box_median}; wanted an odd number of slices, 1 for none")
-        if not 0 <= propagate_share <= 1:
-            problems.append(f"propagate_share is {propagate_share}; wanted 0 to 1")
+        try:
+            self.walk = StructureWalk(
+                network, box_median, first_prompt, passes, mask_prompt, answer_prompt, propagate, propagate_reach,
+                propagate_share, batch_size,
+            )  # fmt: skip
+        except InputError as error:
+            problems += error.problems
         values = list(range(1, network.classes + 1)) if label_values is None else [v for v in label_values if v != 0]
         if len(values) != network.classes:
             problems.append(f"label_values are {values} without background; wanted {network.classes}")
@@ -136,18 +130,14 @@ class VolumeInference:
         self.network, self.slice_axis = network, slice_axis
         self.presence_sigma, self.hysteresis, self.use_extents = presence_sigma, tuple(hysteresis), use_extents
         self.run_classes, self.component_classes = classes["longest_run"], classes["largest_component"]
-        self.cam_scope, self.cam_sigma, self.box_median = cam_scope, cam_sigma, box_median
-        self.first_prompt, self.passes = first_prompt, passes
-        self.mask_prompt = network.mask_prompt if mask_prompt is None else mask_prompt
-        self.answer_prompt = answer_prompt
-        self.propagate = truth("propagate", propagate)
-        self.propagate_reach, self.propagate_share = propagate_reach, propagate_share
+        self.cam_scope, self.cam_sigma = cam_scope, cam_sigma
         self.smooth, self.fill_holes, self.batch_size = smooth, fill_holes, batch_size
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that an answer depends on beside the network's weights."""
-        return {name: value for name, value in vars(self).items() if name not in ("network", "batch_size")}
+        own = {name: value for name, value in vars(self).items() if name not in ("network", "walk", "batch_size")}
+        return own | self.walk.settings
 
     @torch.no_grad()
     def __call__(self, embeddings: Tensor, spatial_size: Sequence[int], bits: Tensor | None = None) -> VolumeAnswer:
@@ -168,20 +158,17 @@ class VolumeInference:
         training = self.network.training
         self.network.eval()
         try:
-            logits, maps, seen = self._look(embeddings)
+            logits, maps = self._look(embeddings)
             presence = logits.sigmoid()
             gate, runs = self._gate(logits, presence, bits)
-            cam = self._cam(maps, seen, gate, size)
-            planes = self._planes(cam)
-            boxes, masks = self._first_boxes(planes), mask_prompt(planes)
-            first, last, asked_boxes = self._segment(embeddings, boxes, masks, gate)
-            if self.propagate:
-                sure = self._confidence(first, last, presence, gate, bits)
-                last = self._hand_on(embeddings, last, asked_boxes, gate, sure)
-            confidence = self._confidence(first, last, presence, gate, bits)
+            known = presence if bits is None else bits.to(presence)
+            walked = []
+            for label in range(self.network.classes):
+                cam = self._cam(maps, label, gate[label], size)
+                walked.append(self.walk(embeddings, cam, gate[label], known[label]))
         finally:
             self.network.train(training)
-        return VolumeAnswer(self._solid(last, gate), presence, gate, boxes, cam, confidence, runs)
+        return self._answer(walked, presence, gate, runs)
 
     @torch.no_grad()
     def oracle(self, embeddings: Tensor, truth: Tensor) -> VolumeAnswer:
@@ -196,20 +183,15 @@ class VolumeInference:
         """
         wanted = (self.network.classes, *truth.shape[1:])
         self._check(embeddings, truth.shape[1:], "truth", truth, wanted)
-        planes = self._planes(truth.as_subclass(Tensor)).bool().to(embeddings.device)  # [n, P, rows, columns]
-        gate = planes.flatten(2).any(2).T
-        boxes = self._whole(gate)
-        boxes[gate] = bounding_boxes(planes.transpose(0, 1)[gate]).to(boxes)
+        planes = truth.as_subclass(Tensor).movedim(self.slice_axis + 1, 1).bool().to(embeddings.device)
         training = self.network.training
         self.network.eval()
         try:
-            logits = self._ask(embeddings, boxes.transpose(0, 1), None, gate.T)
+            walked = [self.walk.by_truth(embeddings, masks) for masks in planes]  # of [P, n, rows, columns]
         finally:
             self.network.train(training)
-        certain, count = gate.float(), gate.any(1).long()
-        confidence = self._confidence(logits, logits, certain, gate, gate)
-        cam = truth.as_subclass(Tensor).float().to(embeddings.device)
-        return VolumeAnswer(self._solid(logits, gate), certain, gate, boxes, cam, confidence, count)
+        gate = planes.flatten(2).any(2)
+        return self._answer(walked, gate.float(), gate, gate.any(1).long())
 
     # --- steps
 
@@ -231,18 +213,19 @@ class VolumeInference:
             raise InputError(problems)
         return size
 
-    def _look(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return presence logits [P, n], maps [n, P, h, w], and maps in the network's range [n, P, rows, columns]."""
+    def _look(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return presence logits [P, n], and maps [n, P, h, w]."""
         sights = []
         for some in embeddings.split(self.batch_size):
-            some = some.to(self._device).float()
+            some = some.to(self.network.whole_slice.device).float()
             if self.network.feedback is None:
-                sights.append(self.network.look(some))
+                sight = self.network.look(some)
             else:  # the second look, without the masks that would follow it
-                nothing = torch.zeros((len(some), self.network.classes), dtype=torch.bool, device=self._device)
-                sights.append(self.network(some, present=nothing).sight)
-        presence, maps, cam = (torch.cat(parts).to(embeddings.device).float() for parts in zip(*sights, strict=True))
-        return presence.T, maps, cam
+                nothing = torch.zeros((len(some), self.network.classes), dtype=torch.bool, device=some.device)
+                sight = self.network(some, present=nothing).sight
+            sights.append((sight.presence, sight.maps))
+        presence, maps = (torch.cat(parts).to(embeddings.device).float() for parts in zip(*sights, strict=True))
+        return presence.T, maps
 
     def _gate(self, logits: Tensor, presence: Tensor, bits: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return on which slices each class is looked for, bool [P, n], and of how many runs that was chosen, [P]."""
@@ -252,93 +235,26 @@ class VolumeInference:
         extents = self.network.extents if self.use_extents else None
         return gate_slices(logits, self.presence_sigma, self.hysteresis, self.run_classes, extents)
 
-    def _cam(self, maps: Tensor, seen: Tensor, gate: Tensor, size: list[int]) -> Tensor:
-        """Return the activation maps [P, H, W, D] in [0, 1], 0 outside the gate."""
+    def _cam(self, maps: Tensor, label: int, gate: Tensor, size: list[int]) -> Tensor:
+        """Return the activation maps [n, rows, columns] of a structure in [0, 1], 0 outside its gate [n]."""
         if self.cam_scope == RUNNING:
-            cam = seen.movedim(0, self.slice_axis + 1)
+            cam = self.network.normalise(maps[:, [label]], [label]).movedim(0, self.slice_axis + 1)
         else:
-            cam = cam_volume(maps, gate, size, self.slice_axis, self.cam_scope)
-        return smooth_between(cam, gate, self.slice_axis, self.cam_sigma)
+            cam = cam_volume(maps[:, [label]], gate[None], size, self.slice_axis, self.cam_scope)
+        return smooth_between(cam, gate[None], self.slice_axis, self.cam_sigma).movedim(self.slice_axis + 1, 1)[0]
 
-    def _first_boxes(self, planes: Tensor) -> Tensor:
-        """Return the boxes [P, n, 4] of maps [n, P, rows, columns], regular along the slices; an empty map has none."""
-        boxes, found = batch_boxes(planes, **self.network.boxes_by, min_size=2 * self.network.cell)
-        return median_boxes(boxes.transpose(0, 1), found.T, self.box_median)
+    def _answer(self, walked: list[Walked], presence: Tensor, gate: Tensor, runs: Tensor) -> VolumeAnswer:
+        boxes, confidence = stack(walked, "boxes"), stack(walked, "confidence")
+        logits = [walked.pop(0).logits for _ in range(len(walked))]
+        return VolumeAnswer(self._solid(logits, gate), presence, gate, boxes, confidence, runs)
 
-    def _segment(self, embeddings: Tensor, boxes: Tensor, masks: Tensor, gate: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits [n, P, rows, columns] of the first pass and of the last, and its boxes [n, P, 4]."""
-        boxes, asked = boxes.transpose(0, 1), gate.T  # [n, P, 4], [n, P]
-        own_masks = masks if self.mask_prompt else None
-        answers = []
-        if self.first_prompt in ("cam", "both"):
-            answers.append(self._ask(embeddings, boxes, own_masks, asked))
-        if self.first_prompt in ("whole", "both"):
-            answers.append(self._ask(embeddings, self._whole(asked), None, asked))
-        first = last = torch.stack(answers).mean(0)
-        for _ in range(1, self.passes):
-            boxes = self._answer_boxes(last, boxes)
-            last = self._ask(embeddings, boxes, last if self.answer_prompt else None, asked)
-        return first, last, boxes
-
-    def _hand_on(self, embeddings: Tensor, logits: Tensor, boxes: Tensor, gate: Tensor, confidence: Tensor) -> Tensor:
-        probabilities = logits.sigmoid()
-        areas = (probabilities > MASK).flatten(2).sum(2).T  # [P, n]
-        return propagate(
-            lambda index, *prompts: self._ask(embeddings[index], *prompts),
-            logits,
-            self._answer_boxes(logits, boxes),
-            gate,
-            choose_seeds(confidence, gate, areas),
-            reach=self.propagate_reach,
-            share=self.propagate_share,
-            mask_prompt=self.answer_prompt,
-        )
-
-    def _ask(self, embeddings: Tensor, boxes: Tensor, masks: Tensor | None, asked: Tensor) -> Tensor:
-        """Return logits [n, P, rows, columns] on the device of the embeddings; slices that nothing is asked of cost
-        nothing."""
-        shape = (len(embeddings), self.network.classes, *self.network.slice_size)
-        logits = torch.full(shape, NOT_ASKED, device=embeddings.device)
-        wanted = asked.any(1).nonzero()[:, 0]
-        for some in wanted.split(self.batch_size) if len(wanted) else ():
-            prompts = [None if x is None else x[some].to(self._device) for x in (boxes, masks, asked)]
-            answer = self.network.answer(embeddings[some].to(self._device).float(), *prompts)
-            logits[some] = answer.float().to(logits.device)
-        return logits
-
-    def _answer_boxes(self, logits: Tensor, fallback: Tensor) -> Tensor:
-        """Return the boxes [n, P, 4] around the masks, and `fallback` where a mask is empty."""
-        rule = {**self.network.boxes_by, "threshold": MASK}
-        boxes, found = batch_boxes(logits.sigmoid(), **rule, min_size=3.0)
-        return torch.where(found[..., None], boxes, fallback)
-
-    def _confidence(self, first: Tensor, last: Tensor, presence: Tensor, gate: Tensor, bits: Tensor | None) -> Tensor:
-        """Return [P, n]: presence x how sure the mask's voxels are x how well first and last answer agree."""
-        before, after = first.sigmoid() > MASK, last.sigmoid() > MASK
-        inside = last.sigmoid() * after
-        sure = inside.flatten(2).sum(2) / after.flatten(2).sum(2).clamp_min(1)  # the mean over the mask; 0 where empty
-        both = (before & after).flatten(2).sum(2)
-        total = before.flatten(2).sum(2) + after.flatten(2).sum(2)
-        stable = 2 * both / total.clamp_min(1)
-        known = presence if bits is None else bits.to(presence)
-        return torch.where(gate, known * (sure * stable).T, 1 - known)
-
-    def _solid(self, logits: Tensor, gate: Tensor) -> Tensor:
-        """Return the probabilities [K, H, W, D] of logits [n, P, rows, columns]."""
-        background = torch.zeros_like(logits[:, :1])
-        joined = torch.cat([background, logits], 1).softmax(1)  # [n, K, rows, columns]
-        probabilities = joined.movedim(0, self.slice_axis + 1)
+    def _solid(self, logits: list[Tensor], gate: Tensor) -> Tensor:
+        """Return the probabilities [K, H, W, D] of P logits [n, rows, columns], which are taken off the list."""
+        joined = logits[0].new_zeros((len(logits) + 1, *logits[0].shape))  # [K, n, rows, columns]
+        for label in range(1, len(joined)):
+            joined[label] = logits.pop(0)
+        for z in range(joined.shape[1]):
+            joined[:, z] = joined[:, z].softmax(0)
+        probabilities = joined.movedim(1, self.slice_axis + 1)
         inside = on_slices(gate, self.slice_axis)
         return keep_solid(probabilities, inside, self.smooth, self.component_classes, self.fill_holes)
-
-    def _planes(self, volume: Tensor) -> Tensor:
-        """[P, H, W, D] -> [n, P, rows, columns]"""
-        return volume.movedim(self.slice_axis + 1, 0)
-
-    def _whole(self, asked: Tensor) -> Tensor:
-        """Return the box around the whole slice for each entry of `asked` [..., ...], [..., ..., 4]."""
-        return self.network.whole_slice.to(asked.device).expand(*asked.shape, 4).clone()
-
-    @property
-    def _device(self) -> torch.device:
-        return self.network.whole_slice.device

@@ -37,11 +37,10 @@ def segment_scan(
         return values.new_full(shape, beyond).index_copy_(along, there.nonzero()[:, 0], values)
 
     return VolumeAnswer(
-        probabilities=spread(own.probabilities, axis + 1) * inside,
+        probabilities=spread(own.probabilities, axis + 1).mul_(inside),
         presence=spread(own.presence, 1),
         gate=spread(own.gate, 1),
         boxes=spread(own.boxes, 1),
-        cam=spread(own.cam, axis + 1) * inside,
         confidence=spread(own.confidence, 1, 1.0),
         runs=own.runs,
     )

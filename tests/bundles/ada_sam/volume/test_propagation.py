@@ -12,10 +12,10 @@ WHOLE = torch.tensor([0.0, 0.0, ROWS, COLUMNS])
 
 
 def truth() -> torch.Tensor:
-    """A square that drifts by a row a slice, [n, 1, rows, columns]."""
-    masks = torch.zeros(N, 1, ROWS, COLUMNS, dtype=torch.bool)
+    """A square that drifts by a row a slice, [n, rows, columns]."""
+    masks = torch.zeros(N, ROWS, COLUMNS, dtype=torch.bool)
     for z in range(N):
-        masks[z, 0, z : z + 5, 3:7] = True
+        masks[z, z : z + 5, 3:7] = True
     return masks
 
 
@@ -25,15 +25,13 @@ class Oracle:
     def __init__(self, masks: torch.Tensor) -> None:
         self.truth, self.calls = masks, []
 
-    def __call__(self, index, boxes, masks, asked):
-        self.calls.append((index.tolist(), boxes.clone(), None if masks is None else masks.clone(), asked.clone()))
-        inside = torch.zeros(len(index), asked.shape[1], ROWS, COLUMNS, dtype=torch.bool)
-        for i in range(len(index)):
-            for p in range(asked.shape[1]):
-                r0, c0, r1, c1 = (int(x) for x in boxes[i, p].round())
-                inside[i, p, r0:r1, c0:c1] = True
-        logits = torch.where(self.truth[index] & inside, 6.0, -6.0)
-        return torch.where(asked[..., None, None], logits, -10.0)
+    def __call__(self, slices, boxes, masks):
+        self.calls.append((slices.tolist(), boxes.clone(), None if masks is None else masks.clone()))
+        inside = torch.zeros(len(slices), ROWS, COLUMNS, dtype=torch.bool)
+        for row, box in enumerate(boxes):
+            r0, c0, r1, c1 = (int(x) for x in box.round())
+            inside[row, r0:r1, c0:c1] = True
+        return torch.where(self.truth[slices] & inside, 6.0, -6.0)
 
 
 def start(seed: int = 3):
@@ -42,42 +40,42 @@ def start(seed: int = 3):
     poor = masks.clone()
     poor[..., 5:7] = False
     poor[seed] = masks[seed]
-    boxes = torch.stack([torch.tensor([[z, 3.0, z + 5.0, 5.0]]) for z in range(N)])  # [n, 1, 4]
-    return masks, torch.where(poor, 2.0, -2.0), boxes, torch.ones(1, N, dtype=torch.bool)
+    boxes = torch.stack([torch.tensor([z, 3.0, z + 5.0, 5.0]) for z in range(N)])  # [n, 4]
+    return masks, torch.where(poor, 2.0, -2.0), boxes, torch.ones(N, dtype=torch.bool)
 
 
 def test_from_the_seed_outwards_what_was_missing_is_found():
     masks, logits, boxes, gate = start()
     oracle = Oracle(masks)
-    result = propagation.propagate(oracle, logits, boxes, gate, [3], reach=1.0, share=1.0)
+    result = propagation.propagate(oracle, logits, boxes, gate, 3, reach=1.0, share=1.0)
     assert [call[0] for call in oracle.calls] == [[2, 4], [1, 5], [0, 6]]
     assert (result > 0)[[0, 1, 2, 4, 5, 6]].equal(masks[[0, 1, 2, 4, 5, 6]])
     assert result[3].equal(logits[3]) and not (logits > 0)[0].equal(masks[0])  # the argument is left alone
     # the box is the union of the own one and the neighbour's, dilated
-    assert oracle.calls[0][1][0, 0].tolist() == [2, 2, 9, 8]
-    assert oracle.calls[0][2][0, 0].equal(logits[3, 0])  # and the mask is the neighbour's
+    assert oracle.calls[0][1][0].tolist() == [2, 2, 9, 8]
+    assert oracle.calls[0][2][0].equal(logits[3])  # and the mask is the neighbour's
 
 
 def test_without_the_union_the_box_is_the_neighbours_alone():
     masks, logits, boxes, gate = start()
     oracle = Oracle(masks)
-    propagation.propagate(oracle, logits, boxes, gate, [3], reach=0.0, share=1.0, unite=False, mask_prompt=False)
-    assert oracle.calls[0][1][0, 0].tolist() == [3, 3, 8, 7] and oracle.calls[0][2] is None
+    propagation.propagate(oracle, logits, boxes, gate, 3, reach=0.0, share=1.0, unite=False, mask_prompt=False)
+    assert oracle.calls[0][1][0].tolist() == [3, 3, 8, 7] and oracle.calls[0][2] is None
 
 
 def test_the_share_says_how_much_of_the_earlier_answer_stays():
     masks, logits, boxes, gate = start()
-    none = propagation.propagate(Oracle(masks), logits, boxes, gate, [3], share=0.0)
+    none = propagation.propagate(Oracle(masks), logits, boxes, gate, 3, share=0.0)
     assert none.equal(logits)
-    half = propagation.propagate(Oracle(masks), logits, boxes, gate, [3], share=0.5)
-    assert float(half[2, 0, 4, 6]) == 0.5 * 6 - 0.5 * 2
+    half = propagation.propagate(Oracle(masks), logits, boxes, gate, 3, share=0.5)
+    assert float(half[2, 4, 6]) == 0.5 * 6 - 0.5 * 2
 
 
 def test_slices_outside_the_gate_are_neither_asked_nor_crossed():
     masks, logits, boxes, gate = start()
-    gate[0, 5] = False
+    gate[5] = False
     oracle = Oracle(masks)
-    result = propagation.propagate(oracle, logits, boxes, gate, [3], share=1.0)
+    result = propagation.propagate(oracle, logits, boxes, gate, 3, share=1.0)
     asked = {z for call in oracle.calls for z in call[0]}
     assert asked == {0, 1, 2, 4} and result[5:].equal(logits[5:])
 
@@ -87,31 +85,20 @@ def test_beside_an_empty_slice_a_slice_stays_as_it_is_and_goes_on():
     masks = masks.clone()
     masks[2] = False  # what slice 2 becomes: nothing
     oracle = Oracle(masks)
-    result = propagation.propagate(oracle, logits, boxes, gate, [3], share=1.0)
+    result = propagation.propagate(oracle, logits, boxes, gate, 3, share=1.0)
     asked = {z for call in oracle.calls for z in call[0]}
     assert 1 not in asked and result[1].equal(logits[1]) and 0 in asked
 
 
-def test_classes_go_in_step_and_are_not_mixed():
+def test_without_a_seed_nothing_is_asked():
     masks, logits, boxes, gate = start()
-    both = masks.expand(-1, 2, -1, -1).clone()
-    both[:, 1] = both[:, 1].flip(2)
-    double = torch.cat([logits, logits.flip(3)], 1)
-    boxes = torch.cat([boxes, boxes], 1)
-    boxes[:, 1, 1], boxes[:, 1, 3] = 5.0, 7.0
-    oracle = Oracle(both)
-    result = propagation.propagate(oracle, double, boxes, gate.expand(2, -1), [3, None], share=1.0)
-    assert not any(bool(call[3][:, 1].any()) for call in oracle.calls)
-    assert result[:, 1].equal(double[:, 1]) and (result > 0)[0, 0].equal(both[0, 0])
-    oracle = Oracle(both)
-    propagation.propagate(oracle, double, boxes, gate.expand(2, -1), [3, 2], share=1.0)
-    assert oracle.calls[0][0] == [1, 2, 3, 4]
-    assert oracle.calls[0][3].int().tolist() == [[0, 1], [1, 0], [0, 1], [1, 0]]
+    oracle = Oracle(masks)
+    assert propagation.propagate(oracle, logits, boxes, gate, None).equal(logits) and not oracle.calls
 
 
 def test_the_seed_is_the_most_confident_slice_that_is_not_small():
-    confidence = torch.tensor([[0.99, 0.7, 0.8, 0.6, 1.0], [0.9, 0.9, 0.9, 0.9, 0.9]])
-    gate = torch.tensor([[True, True, True, True, False], [True] * 5])
-    areas = torch.tensor([[2, 20, 18, 30, 99], [0, 0, 0, 0, 0]])
-    assert propagation.choose_seeds(confidence, gate, areas) == [1, None]
-    assert propagation.choose_seeds(confidence[:1], gate[:1], torch.tensor([[20, 20, 20, 20, 20]])) == [0]
+    confidence = torch.tensor([0.99, 0.7, 0.8, 0.6, 1.0])
+    gate = torch.tensor([True, True, True, True, False])
+    assert propagation.choose_seed(confidence, gate, torch.tensor([2, 20, 18, 30, 99])) == 1
+    assert propagation.choose_seed(confidence, gate, torch.tensor([20, 20, 20, 20, 20])) == 0
+    assert propagation.choose_seed(confidence, gate, torch.zeros(5)) is None

@@ -45,7 +45,6 @@ def test_what_the_network_sees_is_segmented_along_any_axis(slice_axis, settings)
         "presence": (2, count),
         "gate": (2, count),
         "boxes": (2, count, 4),
-        "cam": (2, *size),
         "confidence": (2, count),
         "runs": (2,),
     }
@@ -87,7 +86,9 @@ def test_an_absent_class_is_never_asked_for_and_an_empty_volume_costs_no_answer(
     found[1] = False
     answer = make(network)(embeddings_of(found), SIZE)
     assert not answer.probabilities[2].any() and not answer.gate[1].any()
-    assert not any(bool(prompt["asked"][:, 1].any()) for prompt in network.prompts)
+    front = answer.boxes[0][answer.gate[0]]
+    assert all(bool((front == box).all(1).any()) for box in network.prompts[0]["boxes"])
+    assert sum(len(prompt["boxes"]) for prompt in network.prompts) == 2 * 6 + 5  # two passes, all but the seed again
     network.prompts.clear()
     answer = make(network)(torch.zeros_like(embeddings_of(found)), SIZE)
     assert not network.prompts and (answer.probabilities[0] == 1).all()
@@ -147,10 +148,14 @@ def test_boxes_are_those_of_the_maps_without_a_jump():
 def test_a_faint_slice_stays_faint_over_the_volume_and_not_by_itself():
     seen = embeddings_of(structures())
     seen[3, 0] *= 0.6
-    cams = {scope: make(**PLAIN, cam_scope=scope)(seen, SIZE).cam[0] for scope in ("volume", "slice", "running")}
-    assert float(cams["volume"][..., 3].max()) == pytest.approx(0.6, abs=1e-3)
-    assert float(cams["slice"][..., 3].max()) == 1
-    assert cams["running"][..., 3].equal(seen[3, 0])
+    asked = {}
+    for scope in ("volume", "slice", "running"):
+        network = SeeingNetwork()
+        make(network, **PLAIN, cam_scope=scope)(seen, SIZE)
+        asked[scope] = network.prompts[0]["masks"][1].sigmoid()  # slice 3 of the first class, as a mask prompt
+    assert float(asked["volume"].max()) == pytest.approx(0.6, abs=1e-3)
+    assert float(asked["slice"].max()) == pytest.approx(0.99)
+    assert asked["running"].allclose(seen[3, 0].clamp(0.01, 0.99))
 
 
 def test_first_prompts():
@@ -161,19 +166,20 @@ def test_first_prompts():
         make(network, **{**PLAIN, "first_prompt": first})(embeddings_of(structures()), SIZE)
         asked[first] = [bool((prompt["boxes"] == whole).all()) for prompt in network.prompts]
         assert all((prompt["masks"] is None) == is_whole for prompt, is_whole in zip(network.prompts, asked[first]))  # noqa: B905
-    assert asked == {"cam": [False], "whole": [True], "both": [False, True]}
+    assert asked == {"cam": [False] * 2, "whole": [True] * 2, "both": [False, True] * 2}  # of two structures
 
 
 @pytest.mark.parametrize("given", [True, False])
 def test_further_passes_ask_with_the_own_answer(given):
     network = SeeingNetwork()
     seen = embeddings_of(structures())
+    seen[:, 1] = 0  # a prompt names no class: the box of a whole slice would find both
     seen[4, 0] = seen[4, 0].maximum(torch.full((16, 12), 0.45))  # a map that is everywhere, an answer that is not
     settings = {**PLAIN, "passes": 3, "answer_prompt": given}
     boxes = make(network, **settings)(seen, SIZE).boxes
     first, second, third = network.prompts
-    assert first["boxes"][2, 0].tolist() == boxes[0, 4].tolist() == [0, 0, 16, 12]  # slice 2 is the first asked
-    assert second["boxes"][2, 0].equal(second["boxes"][1, 0]) and third["boxes"].equal(second["boxes"])
+    assert first["boxes"][2].tolist() == boxes[0, 4].tolist() == [0, 0, 16, 12]  # slice 2 is the first asked
+    assert second["boxes"][2].equal(second["boxes"][1]) and third["boxes"].equal(second["boxes"])
     assert (second["masks"] is not None) == given == (third["masks"] is not None)
     if given:
         assert not third["masks"].equal(second["masks"])
@@ -190,7 +196,7 @@ def test_only_slices_with_something_to_ask_are_decoded_and_chunks_change_nothing
     seen = embeddings_of(structures())
     network = SeeingNetwork()
     whole = make(network, batch_size=64)(seen, SIZE)
-    assert len(network.prompts[0]["embedding"]) == 7  # slices 2 to 8
+    assert len(network.prompts[0]["embedding"]) == 6  # slices 2 to 7
     parts = make(batch_size=2)(seen, SIZE)
     for one, other in zip(whole, parts, strict=True):
         assert torch.allclose(one.float(), other.float())
@@ -200,16 +206,16 @@ def test_propagation_mends_a_slice_whose_map_is_elsewhere():
     class Timid(SeeingNetwork):
         """Its slice 6 sees little of the structure by itself, and all of it with a mask prompt that says so."""
 
-        def answer(self, embedding, boxes, masks, asked):
-            logits = super().answer(embedding, boxes, masks, asked)
+        def ask(self, embedding, boxes, masks):
+            logits = super().ask(embedding, boxes, masks)
             timid = embedding[:, 0].amax((1, 2)) < 0.95
             if masks is not None:
-                told = masks[:, 0] > 2
-                logits[:, 0] = torch.where(timid[:, None, None] & told, 4.0, logits[:, 0])
+                logits = torch.where(timid[:, None, None] & (masks > 2), 4.0, logits)
             return logits
 
     found = structures()
     seen = embeddings_of(found)
+    seen[:, 1] = 0  # a prompt names no class: the other structure would be found, too
     seen[6, 0] = 0.9 * seen[6, 0]
     seen[6, 0, :, 4:] = 0.0
     settings = {**PLAIN, "passes": 2, "propagate_share": 1.0, "answer_prompt": True}
@@ -229,7 +235,7 @@ def test_oracle_uses_the_boxes_of_the_truth_and_nothing_else():
     seen = torch.ones_like(embeddings_of(found))  # it sees everything everywhere
     answer = make(network, smooth=0.0).oracle(seen, found)
     hard = answer.probabilities.argmax(0)
-    assert answer.gate.equal(found.flatten(1, 2).any(1)) and len(network.prompts) == 1
+    assert answer.gate.equal(found.flatten(1, 2).any(1)) and len(network.prompts) == 2
     assert network.prompts[0]["masks"] is None
     rows, columns = found[0, ..., 4].nonzero().T
     assert answer.boxes[0, 4].tolist() == [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
