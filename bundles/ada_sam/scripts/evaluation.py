@@ -33,7 +33,7 @@ class AddAdaSamd(AddComparedd):
 
     Args:
         volume: ADA-SAM; None leaves everything out, for an evaluation of the model alone.
-        preprocessing: of a path to what ADA-SAM sees of a scan; None where `volume` is.
+        preprocessing: of a path to what ADA-SAM sees of a scan, for one that isn't on its grid; None where `volume` is.
         network: what is deployed; where it is `volume`, its answer is the prediction and no column beside it.
         unet: network of `SliceUNetObjective`; None leaves it out, as it is where `volume` is None.
     """
@@ -54,8 +54,8 @@ class AddAdaSamd(AddComparedd):
             self.inferences = {**own, SLICES: slice_by_slice(volume.inference)}
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        if self.volume is None or self.preprocessing is None:
-            return super().__call__(data)
+        if self.volume is None or self.preprocessing is None or list(data["image"].shape[1:]) == self.volume.window:
+            return super().__call__(data)  # it is on the grid of SAM's slices, or nobody wants it there
         seen = self.preprocessing({"image": str(data["image"].meta["filename_or_obj"])})["image"]
         return {**super().__call__({**data, "image": seen}), "image": data["image"]}
 

@@ -30,10 +30,11 @@ def answering(probabilities: torch.Tensor, told: list | None = None, axis: int =
     return Inference()
 
 
-def volume(itself=None) -> SimpleNamespace:
+def volume(itself=None, window=None) -> SimpleNamespace:
     """Stand for an AdaSamVolume: the embedding of a volume is its mean."""
+    inference = itself or answering(one_hot())
     return SimpleNamespace(
-        embed=lambda image: image.mean(), grey=lambda image: image, inference=itself or answering(one_hot()), context=1
+        embed=lambda image: image.mean(), grey=lambda image: image, inference=inference, context=1, window=window
     )
 
 
@@ -103,6 +104,14 @@ def test_other_answers_are_scored_on_their_own_grid_and_the_prediction_keeps_its
     given = item() | {"image": MetaTensor(torch.rand(1, 3, 3, 3), meta={"filename_or_obj": "scan.nii.gz"})}
     found = module.AddAdaSamd(VALUES, volume(), seen)(given)
     assert found["compared"]["itself dice"] == {1: 1.0, 4: 1.0} and found["image"] is given["image"]
+
+
+def test_a_scan_that_is_on_the_grid_of_the_slices_is_not_read_again(half):
+    def read(data):
+        raise AssertionError(data)
+
+    found = module.AddAdaSamd(VALUES, volume(window=list(SIZE)), read)(item())
+    assert found["compared"]["itself dice"] == {1: 1.0, 4: 1.0}
 
 
 def test_without_a_sam_nothing_is_added():
