@@ -17,6 +17,7 @@ VOXELS = 50_000  # of a scan that are looked at, at most about
 LABELLED = 2_000  # of each label of a scan
 FOREGROUND = (0.5, 99.5)  # percentiles of the voxels inside labels, as nnU-Net takes them (Isensee et al. 2021)
 TISSUE = (5.0, 95.0)  # percentiles of the body that a range spans besides
+SATURATED = 0.01  # share of the voxels with the lowest number, and with the highest, from which on a window was cut
 
 
 class RangeSamples:
@@ -26,7 +27,9 @@ class RangeSamples:
     window of the labels alone would clip the fat around an organ to what lung is, and a network that has to find where
     the organ is loses what it lies in. Without any label it is the `FOREGROUND` percentiles of the body. Every label
     has as many voxels in it, so that small organs count as large ones do. The body is what was scanned and is brighter
-    than Otsu's threshold of all scans: air, lung and couch lie below it, whatever the file's numbers begin at.
+    than Otsu's threshold of all scans: air, lung and couch lie below it, whatever the file's numbers begin at. Numbers
+    that were cut to a window before have air and lung at its lower end, and Otsu's threshold would lie between fat and
+    organs: there the body is all above that end.
 
     Args:
         cases: ids of the cases that are learnt from; any other is passed over.
@@ -55,9 +58,7 @@ class RangeSamples:
         scanned = np.concatenate([scan[channel] for scan in self.scanned] or [np.zeros(0, np.float32)])
         if not scanned.size:
             return None
-        clipped = np.clip(scanned, *np.percentile(scanned, FOREGROUND))  # metal would fill Otsu's bins
-        values = torch.from_numpy(clipped.astype(np.float32))[None]
-        body = scanned[clipped > float(otsu_thresholds(values, torch.ones_like(values))[0])]
+        body = _body(scanned)
         found = np.concatenate([scan[channel] for scan in self.labelled] or [np.zeros(0, np.float32)])
         parts = [(body, FOREGROUND)] if not found.size else [(found, FOREGROUND), (body, TISSUE)]
         ends = [np.percentile(values, percentiles) for values, percentiles in parts if values.size]
@@ -68,6 +69,16 @@ class RangeSamples:
         """Return in words where a range was measured."""
         inside = f"inside labels of {len(self.labelled)} scans and " if self.labelled else ""
         return f"measured {inside}in the body of {len(self.scanned)}"
+
+
+def _body(scanned: np.ndarray) -> np.ndarray:
+    """Return those of the values [N] of all scans that are of a body."""
+    least, most = scanned.min(), scanned.max()
+    if min((scanned == least).mean(), (scanned == most).mean()) >= SATURATED:
+        return scanned[scanned > least]
+    clipped = np.clip(scanned, *np.percentile(scanned, FOREGROUND))  # metal would fill Otsu's bins
+    values = torch.from_numpy(clipped.astype(np.float32))[None]
+    return scanned[clipped > float(otsu_thresholds(values, torch.ones_like(values))[0])]
 
 
 def _scanned(array: np.ndarray) -> np.ndarray:

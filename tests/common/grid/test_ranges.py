@@ -43,6 +43,15 @@ def test_without_labels_it_is_the_body_without_air_and_lung():
     assert samples.describe() == "measured in the body of 2"
 
 
+def test_of_numbers_that_were_windowed_before_fat_is_a_part_of_the_body():
+    def windowed(seed):
+        return ((np.clip(scan(seed)[0], -160, 240) + 160) / 400 * 255).round().astype(np.uint8)
+
+    low, high = measured(*[(windowed(seed), None) for seed in range(2)]).measure(0)
+    fat = (FAT + 160) / 400 * 255
+    assert 0 <= low < fat - 10 and high == 255, "fat isn't clipped to what air is"
+
+
 @pytest.mark.parametrize("offset", [0, 1024])
 def test_numbers_may_begin_anywhere(offset):
     low, high = measured(scan(0, offset)).measure(0)
