@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from monai.data import MetaTensor
 from torch import Tensor
@@ -22,6 +23,7 @@ from .common.tensors import plain
 from .learning.slice_unet import SliceUNetTeacher
 from .slice_model.ada_sam import AdaSam
 from .volume.quality import check, measure
+from .volume.teacher_shares import count_overlaps, fuse_by_shares, label_shares
 from .volume.volume_inference import VolumeAnswer, VolumeInference
 from .volume.within_scan import scanned_slices, segment_scan
 
@@ -32,9 +34,9 @@ class PseudoLabeller:
     """Segment all training volumes with the trained network and its own prompts, and keep what a segmenter learns from.
 
     The known bits are the gate, so that slices without a class are exact background. A second teacher may have its
-    share in the answer. On the slices that carry a mask the mask takes the place of both. All of that is on the grid of
-    SAM's slices; a label is kept on the common grid, which is coarser, for the first level, and on its own for the
-    second.
+    share in the answer, label by label where it is to be found (`label_shares`). On the slices that carry a mask the
+    mask takes the place of both. All of that is on the grid of SAM's slices; a label is kept on the common grid, which
+    is coarser, for the first level, and on its own for the second.
 
     Args:
         cohort: has `labels` (value -> name), `grid`, `slice_grid`, `slice_axis` and `label_slices`.
@@ -45,7 +47,8 @@ class PseudoLabeller:
         network: trained.
         inference: of that network.
         folder: of the labels on disk.
-        second: has `share` and `probabilities`, see `SliceUNetTeacher`; None, or a share of 0, for the network alone.
+        second: has `share`, `by_label` and `probabilities`, see `SliceUNetTeacher`; None, or a share of 0, for the
+            network alone.
         mask_weight: of voxels with a true mask in what learns from the labels.
         weight: of the others: "confidence" for that of their slice (the mean over its classes, 1 on a slice without
             any), or a number for all.
@@ -83,6 +86,7 @@ class PseudoLabeller:
         self.weight = weight if weight == CONFIDENCE else float(weight)
         self.names = {value: name for value, name in cohort.labels.items() if value != 0}
         self._folder = folder
+        self.shares = torch.full((len(self.names) + 1,), self.second.share if self.second else 0.0)
         self._bank: PseudoLabelBank | None = None
         self._own: PseudoLabelBank
 
@@ -101,6 +105,7 @@ class PseudoLabeller:
         """
         work = CaseWork(self._folder, self._identity(), self.resume)
         work.remove_stale(of_all_settings=True)
+        self._share_labels(work)
         bank, own = work.bank(), work.bank("slices")
         for item in work.each(self.images, bank, "pseudo labels"):
             seen = self.seen(item["case"])
@@ -111,6 +116,24 @@ class PseudoLabeller:
             bank.save(item["case"], {name: value.half() for name, value in tensors.items()}, **judged)
         self._bank, self._own = bank, own
         return bank
+
+    def _share_labels(self, work: CaseWork) -> None:
+        """Find the second teacher's share in each label, by the masks of all cases."""
+        if self.second is None or not self.second.by_label:
+            return
+        bank = work.bank("masks")
+        drawn = [item for item in self.images if item["case"] in self.cohort.label_slices]
+        for item in work.each(drawn, bank, "teachers on the masks"):
+            answer, other, masks, _ = self._ask(self.seen(item["case"]))
+            found = (count_overlaps(one.argmax(0), masks, len(self.names)) for one in (answer.probabilities, other))
+            bank.save(item["case"], dict(zip(("first", "second"), found, strict=True)))
+        counts = [bank.load(item["case"]) for item in drawn]
+        both = (torch.stack([one[name] for one in counts]).sum(0) for name in ("first", "second"))
+        self.shares = label_shares(self.second.share, *both)
+        if idist.get_rank() == 0:
+            named = zip(self.names.values(), self.shares[1:].tolist(), strict=True)
+            said = ", ".join(f"{name} {share:.2f}" for name, share in named)
+            print(f"the 2D UNet's share in pseudo labels, by how well both repeat the masks: {said}", flush=True)
 
     def seen(self, case: str) -> Mapping[str, Any]:
         """Return a case on the grid of SAM's slices."""
@@ -123,27 +146,30 @@ class PseudoLabeller:
 
     def label(self, item: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return {"target", "weight"} of one of `slices`, both 0 beyond the scan, and what can be said of them."""
-        axis = self.cohort.slice_axis
-        bits = slice_bits(plain(item["presence"]), axis)
-        size = tuple(item["image"].shape[1:])
-        answer = segment_scan(self.inference, self.features.embedding(item["case"]), item["image"], bits)
-        answer = VolumeAnswer(*(tensor.cpu() for tensor in answer))
-        true = plain(item["label"])[0].long().cpu()  # [H, W, D]
-        inside = inside_scan(item["image"]).cpu()
-        drawn = (plain(item["annotated"]).cpu() > 0.5) & inside  # [1, H, W, D]
-        own = answer.probabilities.argmax(0)  # [H, W, D]
-        target, judged = answer.probabilities, {}
-        if self.second is not None:
-            other = self.second.probabilities(item["case"], answer.gate, axis).mul_(inside)
+        answer, other, drawn, inside = self._ask(item)
+        own, target, judged = answer.probabilities.argmax(0), answer.probabilities, {}  # [H, W, D], [K, H, W, D]
+        if other is not None:
             judged["teachers"] = self._by_label(self._dices(own, other.argmax(0)))
-            target = target.lerp_(other, self.second.share)
+            target = fuse_by_shares(target, other, self.shares)
             del other
         for index, one in enumerate(target):  # where a mask is drawn, that
-            one.copy_(torch.where(drawn[0], (true == index).to(one), one))
+            one.copy_(torch.where(drawn >= 0, (drawn == index).to(one), one))
         target *= inside
-        weight = torch.where(drawn, self.mask_weight, self._trust(answer, size)) * inside
-        judged |= self._judge(answer, own, target.argmax(0), true.where(drawn[0], -1), bits, inside)
-        return {"target": target, "weight": weight}, judged
+        weight = torch.where(drawn >= 0, self.mask_weight, self._trust(answer, tuple(inside.shape[1:]))) * inside
+        return {"target": target, "weight": weight}, judged | self._judge(answer, own, target, drawn, item, inside)
+
+    def _ask(self, item: Mapping[str, Any]) -> tuple[VolumeAnswer, Tensor | None, Tensor, Tensor]:
+        """Return both teachers' answers on one of `slices`, the masks' class indices [H, W, D] (-1 where there is none)
+        and where the scan is, bool [1, H, W, D]."""
+        axis, inside = self.cohort.slice_axis, inside_scan(item["image"]).cpu()
+        bits = slice_bits(plain(item["presence"]), axis)
+        answer = segment_scan(self.inference, self.features.embedding(item["case"]), item["image"], bits)
+        answer = VolumeAnswer(*(tensor.cpu() for tensor in answer))
+        other = None
+        if self.second is not None:
+            other = self.second.probabilities(item["case"], answer.gate, axis).mul_(inside)
+        drawn = (plain(item["annotated"]).cpu() > 0.5) & inside
+        return answer, other, plain(item["label"])[0].long().cpu().where(drawn[0], -1), inside
 
     def load(self, case: str) -> dict[str, Tensor]:
         """Return `target` [K, H, W, D] and `weight` [1, H, W, D] of a case, float32."""
@@ -199,12 +225,19 @@ class PseudoLabeller:
         return torch.where(count > 0, mean, 1.0).view(around).expand(1, *size)
 
     def _judge(
-        self, answer: VolumeAnswer, own: Tensor, target: Tensor, drawn: Tensor, bits: Tensor, inside: Tensor
+        self,
+        answer: VolumeAnswer,
+        own: Tensor,
+        target: Tensor,
+        drawn: Tensor,
+        item: Mapping[str, Any],
+        inside: Tensor,
     ) -> dict[str, Any]:
-        """Judge the own answer and what is taught, class indices [H, W, D]; drawn: of the masks, -1 elsewhere."""
+        """Judge the own answer, class indices [H, W, D], and what is taught, [K, H, W, D]; drawn: see `_ask`."""
         axis, pixdim = self.cohort.slice_axis, self.cohort.slice_grid.pixdim
+        bits = slice_bits(plain(item["presence"]), axis)
         there = scanned_slices(inside[0], axis).nonzero()[:, 0]  # the scan's slices
-        own, target, drawn = (maps.index_select(axis, there) for maps in (own, target, drawn))
+        own, target, drawn = (maps.index_select(axis, there) for maps in (own, target.argmax(0), drawn))
         presence, gate, confidence, boxes, bits = (
             rows.index_select(1, there)
             for rows in (answer.presence, answer.gate, answer.confidence, answer.boxes, bits.cpu())
@@ -244,7 +277,7 @@ class PseudoLabeller:
         tensors = self.network.state_dict()
         learnt = [tensors[name] for name in sorted(self.network.adapted_tensors())]
         if self.second is not None:
-            settings.append(self.second.share)
+            settings += [self.second.share, self.second.by_label]
             learnt += [tensor for _, tensor in sorted(self.second.network.state_dict().items())]
         return settings_digest(*settings, *learnt)
 

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from common.grid.grid import Grid, Level
-from support.ada_sam.structures import LABELS, SIZE, SeeingNetwork, embeddings_of, label_map, one_hot, structures
+from support.ada_sam.structures import LABELS, SIZE, SeeingNetwork, dice, embeddings_of, label_map, one_hot, structures
 from support.bundle.path import import_bundle
 from support.data.shorter_scan import shorter_scan
 
@@ -22,8 +22,8 @@ InputError = import_bundle("ada_sam", "common.errors").InputError
 class Second:
     """A second teacher that has everything but the first structure, with the gate it is given."""
 
-    def __init__(self, share: float = 0.25) -> None:
-        self.share, self.network = share, torch.nn.Linear(1, 1)
+    def __init__(self, share: float = 0.25, by_label: bool = False) -> None:
+        self.share, self.by_label, self.network = share, by_label, torch.nn.Linear(1, 1)
 
     def probabilities(self, case: str, gate: torch.Tensor, slice_axis: int) -> torch.Tensor:
         assert gate.equal(GATE) and slice_axis == 2
@@ -146,6 +146,20 @@ def test_a_second_teacher_has_its_share_but_not_where_a_mask_is(tmp_path):
     assert both.judgement("case_1")["teachers"] == {"1": 0.0, "4": 1.0}
     assert both.rows()[1]["lowest agreement of teachers"] == 0 and "teachers" not in alone.judgement("case_1")
     assert make(tmp_path, second=Second(0.0)).second is None
+
+
+def test_a_label_that_a_teacher_has_not_learnt_is_left_to_the_other(tmp_path, capsys):
+    labeller = make(tmp_path, second=Second(0.9, by_label=True))
+    labeller.run()
+    # both have all of the second structure; the second teacher has none of the first one
+    assert labeller.shares[1] == 0 and float(labeller.shares[2]) == pytest.approx(0.9, abs=0.02)
+    assert "front 0.00, back 0.9" in capsys.readouterr().out
+    hard = labeller.load("case_1")["target"].argmax(0)
+    assert dice(hard[..., :4] == 1, structures()[0, ..., :4]) == 1
+    fixed = make(tmp_path / "fixed", second=Second(0.9))
+    fixed.run()
+    assert not (fixed.load("case_1")["target"].argmax(0) == 1).any()
+    assert torch.allclose(labeller.load("case_1")["target"].sum(0), torch.ones(()), atol=2e-3)
 
 
 def test_what_is_judged(tmp_path):

@@ -107,10 +107,14 @@ class SliceUNetTeacher:
         features: `all_planes(case)` -> [n, C, rows, columns].
         share: see `unet_share`.
         masks: number of slices with masks.
+
+    Attributes:
+        by_label: the share is one to begin with, and how well both teachers repeat the masks is to say more.
     """
 
     def __init__(self, network: nn.Module, features: Any, share: float | str, masks: int) -> None:
         self.network, self.features, self.share = network, features, unet_share(share, masks)
+        self.by_label = share == AUTO
 
     @property
     def counted(self) -> nn.Module | None:
