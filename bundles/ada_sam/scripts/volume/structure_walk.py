@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -164,8 +163,3 @@ def _confidence(first: Tensor, last: Tensor, gate: Tensor, presence: Tensor) -> 
     total = before.flatten(1).sum(1) + after.flatten(1).sum(1)
     stable = 2 * both / total.clamp_min(1)
     return torch.where(gate, presence * sure * stable, 1 - presence)
-
-
-def stack(walked: Sequence[Walked], name: str) -> Tensor:
-    """Return what P structures have under a name, [P, n, ...]."""
-    return torch.stack([getattr(one, name) for one in walked])

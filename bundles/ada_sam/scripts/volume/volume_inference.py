@@ -14,7 +14,7 @@ from ..common.imaging.solid import keep_solid
 from ..common.launch.words import truth
 from ..slice_model.ada_sam import RUNNING, SIGMOID, AdaSam
 from .slice_gate import gate_slices, longest_runs, on_slices, smooth_between
-from .structure_walk import StructureWalk, Walked, stack
+from .structure_walk import StructureWalk, Walked
 
 CAM_SCOPES = (*SCOPES, RUNNING)
 
@@ -244,7 +244,8 @@ class VolumeInference:
         return smooth_between(cam, gate[None], self.slice_axis, self.cam_sigma).movedim(self.slice_axis + 1, 1)[0]
 
     def _answer(self, walked: list[Walked], presence: Tensor, gate: Tensor, runs: Tensor) -> VolumeAnswer:
-        boxes, confidence = stack(walked, "boxes"), stack(walked, "confidence")
+        boxes = torch.stack([one.boxes for one in walked])
+        confidence = torch.stack([one.confidence for one in walked])
         logits = [walked.pop(0).logits for _ in range(len(walked))]
         return VolumeAnswer(self._solid(logits, gate), presence, gate, boxes, confidence, runs)
 
