@@ -18,6 +18,7 @@ LABELLED = 2_000  # of each label of a scan
 FOREGROUND = (0.5, 99.5)  # percentiles of the voxels inside labels, as nnU-Net takes them (Isensee et al. 2021)
 TISSUE = (5.0, 95.0)  # percentiles of the body that a range spans besides
 SATURATED = 0.01  # share of the voxels with the lowest number, and with the highest, from which on a window was cut
+LUNG = -500.0  # HU; a window that begins lower has air and lung apart from fat
 
 
 class RangeSamples:
@@ -28,8 +29,8 @@ class RangeSamples:
     the organ is loses what it lies in. Without any label it is the `FOREGROUND` percentiles of the body. Every label
     has as many voxels in it, so that small organs count as large ones do. The body is what was scanned and is brighter
     than Otsu's threshold of all scans: air, lung and couch lie below it, whatever the file's numbers begin at. Numbers
-    that were cut to a window before have air and lung at its lower end, and Otsu's threshold would lie between fat and
-    organs: there the body is all above that end.
+    that were cut to a window of soft tissue before have air and lung at its lower end, and Otsu's threshold would lie
+    between fat and organs: there the body is all above that end.
 
     Args:
         cases: ids of the cases that are learnt from; any other is passed over.
@@ -74,7 +75,7 @@ class RangeSamples:
 def _body(scanned: np.ndarray) -> np.ndarray:
     """Return those of the values [N] of all scans that are of a body."""
     least, most = scanned.min(), scanned.max()
-    if min((scanned == least).mean(), (scanned == most).mean()) >= SATURATED:
+    if least > LUNG and min((scanned == least).mean(), (scanned == most).mean()) >= SATURATED:
         return scanned[scanned > least]
     clipped = np.clip(scanned, *np.percentile(scanned, FOREGROUND))  # metal would fill Otsu's bins
     values = torch.from_numpy(clipped.astype(np.float32))[None]

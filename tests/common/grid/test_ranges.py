@@ -43,13 +43,16 @@ def test_without_labels_it_is_the_body_without_air_and_lung():
     assert samples.describe() == "measured in the body of 2"
 
 
-def test_of_numbers_that_were_windowed_before_fat_is_a_part_of_the_body():
-    def windowed(seed):
-        return ((np.clip(scan(seed)[0], -160, 240) + 160) / 400 * 255).round().astype(np.uint8)
+@pytest.mark.parametrize(("scale", "offset"), [(255 / 400, 102), (1.0, 0)])
+def test_of_numbers_that_were_windowed_before_fat_is_a_part_of_the_body(scale, offset):
+    def windowed(seed, lowest):
+        return np.clip(scan(seed)[0], lowest, 240) * scale + offset
 
-    low, high = measured(*[(windowed(seed), None) for seed in range(2)]).measure(0)
-    fat = (FAT + 160) / 400 * 255
-    assert 0 <= low < fat - 10 and high == 255, "fat isn't clipped to what air is"
+    low, high = measured(*[(windowed(seed, -160), None) for seed in range(2)]).measure(0)
+    assert low < (FAT - 20) * scale + offset and high == 240 * scale + offset, "fat isn't clipped to what air is"
+    if scale == 1:  # a window with air and lung in it is no other case than all numbers
+        low, _ = measured(*[(windowed(seed, -990), None) for seed in range(2)]).measure(0)
+        assert FAT - 40 < low < FAT
 
 
 @pytest.mark.parametrize("offset", [0, 1024])
