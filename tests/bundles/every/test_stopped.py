@@ -49,7 +49,7 @@ def test_a_training(sent, status, word, tiny_cohort, tmp_path):
     process = command([SEMISAM.configs / "train.json"], *options, *folders(tmp_path), cwd=tmp_path)
     wait_for(process, (tmp_path / "ckpt" / "train.checkpoint.pt.previous").exists)
     process.send_signal(sent)
-    _, complaints = process.communicate(timeout=60)
+    _, complaints = process.communicate(timeout=300)
     (line,) = own_lines(complaints)
     assert process.returncode == status and line.startswith(f"stopped: by {word}; kept: epoch ")
     assert f" of 400 of stage train ({tmp_path / 'ckpt' / 'train.checkpoint.pt'}); to go on: the same comm" in line
@@ -93,7 +93,7 @@ def test_an_inference(tiny_cohort, tmp_path):
     process = command([RRL.configs / "inference.json"], *options, cwd=tmp_path)
     wait_for(process, lambda: len(list((tmp_path / "out").glob("*/*_seg.nii.gz"))) >= 2)
     process.send_signal(signal.SIGTERM)
-    said, complaints = process.communicate(timeout=60)
+    said, complaints = process.communicate(timeout=300)
     done = [line.split()[0] for line in said.splitlines() if "_seg.nii.gz" in line]
     (line,) = own_lines(complaints)
     assert process.returncode == 143 and done and left(tmp_path) == []

@@ -160,7 +160,7 @@ def test_same_results_in_the_same_places_from_any_folder(tiny_cohort, tmp_path):
             configs, more = bundle / "configs", ["--bundle_root", str(bundle)]
         cwd = {"repository": root, "bundle": bundle, "elsewhere": root / "elsewhere"}[place]
         process = command([configs / "train.json"], *RRL.flags(epochs=1), *more, cwd=cwd)
-        said, complaints = process.communicate(timeout=180)
+        said, complaints = process.communicate(timeout=600)
         assert process.returncode == 0, complaints + said
         new = {Path(name).relative_to("bundles/rrl_medsam").as_posix() for name in files_below(root) - before}
         assert {name for name in new if not name.startswith("cache/labels/")} == MAKES
@@ -177,7 +177,7 @@ def test_two_processes_train_one_model_on_an_odd_number_of_cases(tiny_cohort, tm
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=4, test=1)
     configs = ["configs/train.json", "configs/multi_gpu_train.json"]
     process = command(configs, *RRL.flags(dataset_dir=data, epoch_length=3, save_every=1), cwd=bundle, processes=2)
-    said, complaints = process.communicate(timeout=240)
+    said, complaints = process.communicate(timeout=600)
     assert process.returncode == 0, complaints + said
     found = {name for name in files_below(bundle) if name.startswith(("models/", "eval/")) and ".gitkeep" not in name}
     assert found == (MAKES | {"models/train.checkpoint.pt.previous"}) - {"cache/run_id"}
@@ -195,7 +195,7 @@ def test_switches_work_from_the_command_line(tiny_cohort, tmp_path):
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=3, validation=1)
     switches = ["--resume", "false", "--prompt", "false", "--online_labels", "true", "--atlas", "sample_001"]
     process = command(["configs/train.json"], *RRL.flags(dataset_dir=data), *switches, cwd=bundle)
-    said, complaints = process.communicate(timeout=180)
+    said, complaints = process.communicate(timeout=600)
     assert process.returncode == 0, complaints + said
     manifest = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))
     assert manifest["results"]["atlas"] == "sample_001" and manifest["results"]["sam"] is None

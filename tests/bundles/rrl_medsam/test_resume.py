@@ -50,7 +50,7 @@ def test_a_process_killed_outright_goes_on(resume_cohort, tmp_path):
     bundle = RRL.copy(tmp_path / "bundle")
     options = RRL.flags(dataset_dir=resume_cohort, epochs=6, epoch_length=3, save_every=1)
     whole = command(["configs/train.json"], *options, "--ckpt_dir", str(tmp_path / "whole"), cwd=bundle)
-    said, complaints = whole.communicate(timeout=180)
+    said, complaints = whole.communicate(timeout=600)
     assert whole.returncode == 0, complaints + said
     shutil.rmtree(bundle / "cache")
     killed = command(["configs/train.json"], *options, cwd=bundle)
@@ -62,6 +62,6 @@ def test_a_process_killed_outright_goes_on(resume_cohort, tmp_path):
     killed.communicate()
     assert not (bundle / "models" / "model.pt").exists()
     resumed = command(["configs/train.json"], *options, "--resume", "true", cwd=bundle)
-    said, complaints = resumed.communicate(timeout=180)
+    said, complaints = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, complaints + said
     assert_same_weights(bundle / "models" / "model.pt", tmp_path / "whole" / "model.pt")

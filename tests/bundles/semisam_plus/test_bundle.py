@@ -239,7 +239,7 @@ def test_two_processes_train_one_model(cohort, tmp_path):
     bundle = SEMISAM.copy(tmp_path / "bundle")
     configs = ["configs/train.json", "configs/multi_gpu_train.json"]
     process = command(configs, *SEMISAM.flags(dataset_dir=cohort, epoch_length=3), cwd=bundle, processes=2)
-    said, complaints = process.communicate(timeout=240)
+    said, complaints = process.communicate(timeout=600)
     assert process.returncode == 0, complaints + said
     for line in ("epoch 2/2", "mean of 2 cases", "model:  ", "report: "):
         assert sum(line in printed for printed in said.splitlines()) == 1, (line, said)
@@ -253,7 +253,7 @@ def test_switches_work_from_the_command_line(cohort, tmp_path):
     bundle = SEMISAM.copy(tmp_path / "bundle")
     switches = ["--labeled", "sample_002", "--num_labeled", "null", "--method", "cps", "--hard_answer", "false"]
     process = command(["configs/train.json"], *SEMISAM.flags(dataset_dir=cohort), *switches, cwd=bundle)
-    said, complaints = process.communicate(timeout=180)
+    said, complaints = process.communicate(timeout=600)
     assert process.returncode == 0, complaints + said
     results = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))["results"]
     assert results["labeled"] == 1 and results["unlabeled"] == 4 and results["method"] == "CPS"

@@ -253,7 +253,7 @@ def test_two_processes_train_one_model(tiny_cohort, tmp_path):
     bundle = WEAK.copy(tmp_path / "bundle")
     configs = ["configs/train.json", "configs/multi_gpu_train.json"]
     process = command(configs, *WEAK.flags(dataset_dir=tiny_cohort), cwd=bundle, processes=2)
-    said, complaints = process.communicate(timeout=240)
+    said, complaints = process.communicate(timeout=600)
     assert process.returncode == 0, complaints + said
     for line in ("epoch 2/2", "mean of 2 cases", "model:  ", "report: ", "pseudo labels: "):
         wanted = 2 if line == "epoch 2/2" else 1  # appearance and train

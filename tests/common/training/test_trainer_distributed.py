@@ -68,7 +68,7 @@ def test_two_processes_equal_one_and_write_one_checkpoint(tmp_path):
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=240,
+        timeout=600,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -238,7 +238,7 @@ def scores(path: Path) -> list[dict]:
 
 def errors_of(process: subprocess.Popen) -> list[str]:
     """Return the `error:` lines of a command that must fail and say nothing else of its own."""
-    said, complaints = process.communicate(timeout=120)
+    said, complaints = process.communicate(timeout=600)
     assert process.returncode not in (0, None)
     assert "Traceback" not in complaints + said
     lines = [line for line in complaints.splitlines() if not line.startswith("parsing config_file")]  # MONAI's notice

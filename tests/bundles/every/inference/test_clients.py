@@ -70,7 +70,7 @@ def test_as_a_process_elsewhere_with_model_pt_alone(run, scans, model, tmp_path)
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=600,
         )
 
     result = process(f"--dataset_dir={scans / 'RAS.nii.gz'}")

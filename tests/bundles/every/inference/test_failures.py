@@ -77,7 +77,7 @@ def test_bad_input_ends_a_process_with_its_line_alone(clean_process, model, tmp_
     (tmp_path / "text.nrrd").write_text("no image")
     flags = [f"--bundle_root={BUNDLE}", f"--ckpt_path={model}", f"--dataset_dir={tmp_path}", "--output_dir=out"]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(CONFIG), *flags]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=120)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=600)
     assert result.returncode != 0 and "Traceback" not in result.stderr
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "text.nrrd: not a readable image" in errors[0]

@@ -38,5 +38,5 @@ def test_what_inference_is_made_of_can_be_imported(bundle):
     named = sorted(targets(config))
     assert len(named) > 5
     given = [str(BUNDLES / bundle), json.dumps(TRAINING_ALONE), json.dumps(named)]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *given], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *given], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

@@ -69,7 +69,7 @@ def test_too_little_memory_is_a_line_with_what_to_lower_and_what_is_kept(tiny_co
         "--config_file",
         str(SEMISAM.configs / "train.json"),
     ]
-    done = subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     (line,) = [text for text in done.stderr.splitlines() if not text.startswith("parsing config_file")]
     assert done.returncode == 1 and line.startswith(f"error: out of memory ({SAID}); wanted more, or a smaller grid ")
     assert "(max_voxels of a training), or device cpu; kept: epoch 1 of 2 of stage train (" in line

@@ -28,7 +28,7 @@ def errors_and_status(
         cwd=bundle.parent,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         preexec_fn=before,
     )
     lines = done.stderr.splitlines()
