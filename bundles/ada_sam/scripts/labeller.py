@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ignite.distributed as idist
 import torch
@@ -28,6 +28,21 @@ from .volume.volume_inference import VolumeAnswer, VolumeInference
 from .volume.within_scan import scanned_slices, segment_scan
 
 CONFIDENCE = "confidence"
+
+
+class Asked(NamedTuple):
+    """What is known of a case before its label is made, on the grid of SAM's slices.
+
+    answer: ADA-SAM's. other: the second teacher's probabilities [K, H, W, D], 0 beyond the scan; None without one.
+    drawn: class indices [H, W, D] of the masks, -1 where there is none. inside: bool [1, H, W, D], where the scan is.
+    bits: bool [P, n], on which slices each class is.
+    """
+
+    answer: VolumeAnswer
+    other: Tensor | None
+    drawn: Tensor
+    inside: Tensor
+    bits: Tensor
 
 
 class PseudoLabeller:
@@ -124,8 +139,9 @@ class PseudoLabeller:
         bank = work.bank("masks")
         drawn = [item for item in self.images if item["case"] in self.cohort.label_slices]
         for item in work.each(drawn, bank, "teachers on the masks"):
-            answer, other, masks, _ = self._ask(self.seen(item["case"]))
-            found = (count_overlaps(one.argmax(0), masks, len(self.names)) for one in (answer.probabilities, other))
+            asked = self._ask(self.seen(item["case"]))
+            answers = (asked.answer.probabilities, asked.other)
+            found = (count_overlaps(one.argmax(0), asked.drawn, len(self.names)) for one in answers)
             bank.save(item["case"], dict(zip(("first", "second"), found, strict=True)))
         counts = [bank.load(item["case"]) for item in drawn]
         both = (torch.stack([one[name] for one in counts]).sum(0) for name in ("first", "second"))
@@ -146,21 +162,21 @@ class PseudoLabeller:
 
     def label(self, item: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return {"target", "weight"} of one of `slices`, both 0 beyond the scan, and what can be said of them."""
-        answer, other, drawn, inside = self._ask(item)
-        own, target, judged = answer.probabilities.argmax(0), answer.probabilities, {}  # [H, W, D], [K, H, W, D]
-        if other is not None:
-            judged["teachers"] = self._by_label(self._dices(own, other.argmax(0)))
-            target = fuse_by_shares(target, other, self.shares)
-            del other
+        asked = self._ask(item)
+        target, drawn, inside = asked.answer.probabilities, asked.drawn, asked.inside  # target is written over
+        own, judged = target.argmax(0), {}
+        if asked.other is not None:
+            judged["teachers"] = self._by_label(self._dices(own, asked.other.argmax(0)))
+            target = fuse_by_shares(target, asked.other, self.shares)
         for index, one in enumerate(target):  # where a mask is drawn, that
             one.copy_(torch.where(drawn >= 0, (drawn == index).to(one), one))
         target *= inside
-        weight = torch.where(drawn >= 0, self.mask_weight, self._trust(answer, tuple(inside.shape[1:]))) * inside
-        return {"target": target, "weight": weight}, judged | self._judge(answer, own, target, drawn, item, inside)
+        trust = self._trust(asked.answer, tuple(inside.shape[1:]))
+        weight = torch.where(drawn >= 0, self.mask_weight, trust) * inside
+        return {"target": target, "weight": weight}, judged | self._judge(asked, own, target.argmax(0))
 
-    def _ask(self, item: Mapping[str, Any]) -> tuple[VolumeAnswer, Tensor | None, Tensor, Tensor]:
-        """Return both teachers' answers on one of `slices`, the masks' class indices [H, W, D] (-1 where there is none)
-        and where the scan is, bool [1, H, W, D]."""
+    def _ask(self, item: Mapping[str, Any]) -> Asked:
+        """Ask both teachers about one of `slices`."""
         axis, inside = self.cohort.slice_axis, inside_scan(item["image"]).cpu()
         bits = slice_bits(plain(item["presence"]), axis)
         answer = segment_scan(self.inference, self.features.embedding(item["case"]), item["image"], bits)
@@ -168,8 +184,8 @@ class PseudoLabeller:
         other = None
         if self.second is not None:
             other = self.second.probabilities(item["case"], answer.gate, axis).mul_(inside)
-        drawn = (plain(item["annotated"]).cpu() > 0.5) & inside
-        return answer, other, plain(item["label"])[0].long().cpu().where(drawn[0], -1), inside
+        drawn = (plain(item["annotated"])[0].cpu() > 0.5) & inside[0]
+        return Asked(answer, other, plain(item["label"])[0].long().cpu().where(drawn, -1), inside, bits.cpu())
 
     def load(self, case: str) -> dict[str, Tensor]:
         """Return `target` [K, H, W, D] and `weight` [1, H, W, D] of a case, float32."""
@@ -224,23 +240,14 @@ class PseudoLabeller:
         around[self.cohort.slice_axis + 1] = len(count)
         return torch.where(count > 0, mean, 1.0).view(around).expand(1, *size)
 
-    def _judge(
-        self,
-        answer: VolumeAnswer,
-        own: Tensor,
-        target: Tensor,
-        drawn: Tensor,
-        item: Mapping[str, Any],
-        inside: Tensor,
-    ) -> dict[str, Any]:
-        """Judge the own answer, class indices [H, W, D], and what is taught, [K, H, W, D]; drawn: see `_ask`."""
-        axis, pixdim = self.cohort.slice_axis, self.cohort.slice_grid.pixdim
-        bits = slice_bits(plain(item["presence"]), axis)
-        there = scanned_slices(inside[0], axis).nonzero()[:, 0]  # the scan's slices
-        own, target, drawn = (maps.index_select(axis, there) for maps in (own, target.argmax(0), drawn))
+    def _judge(self, asked: Asked, own: Tensor, target: Tensor) -> dict[str, Any]:
+        """Judge the own answer and what is taught, class indices [H, W, D]."""
+        axis, pixdim, answer = self.cohort.slice_axis, self.cohort.slice_grid.pixdim, asked.answer
+        there = scanned_slices(asked.inside[0], axis).nonzero()[:, 0]  # the scan's slices
+        own, target, drawn = (maps.index_select(axis, there) for maps in (own, target, asked.drawn))
         presence, gate, confidence, boxes, bits = (
             rows.index_select(1, there)
-            for rows in (answer.presence, answer.gate, answer.confidence, answer.boxes, bits.cpu())
+            for rows in (answer.presence, answer.gate, answer.confidence, answer.boxes, asked.bits)
         )
         found = self._each(own)
         by_label: dict[str, list[Any]] = {

@@ -115,6 +115,7 @@ class SliceUNetTeacher:
     def __init__(self, network: nn.Module, features: Any, share: float | str, masks: int) -> None:
         self.network, self.features, self.share = network, features, unet_share(share, masks)
         self.by_label = share == AUTO
+        self.settings = {"share": self.share, "by_label": self.by_label}  # for run.json
 
     @property
     def counted(self) -> nn.Module | None:

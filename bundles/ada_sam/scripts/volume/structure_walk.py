@@ -36,8 +36,15 @@ class StructureWalk:
     """Ask a network for one structure on all slices that may have it. Prompts name no class, so any is asked alike.
 
     Args:
-        network, box_median, first_prompt, passes, mask_prompt, answer_prompt, propagate, propagate_reach,
-            propagate_share, batch_size: see `VolumeInference`.
+        network: in eval mode.
+        box_median: slices of the running median of boxes, odd; 1 for none.
+        first_prompt: "cam" boxes; "whole" for the whole slice, which needs no good map; "both" for the mean answer.
+        passes: 1 or more.
+        mask_prompt: give the activation maps as mask prompts too; None leaves it to the network.
+        answer_prompt: give the own answers, of the pass or the slice before, as mask prompts too. A network that has
+            not met them in training is better off with boxes alone.
+        propagate: hand masks on; see `propagate` for `propagate_reach` (voxels) and `propagate_share`.
+        batch_size: slices asked at once.
 
     Raises:
         InputError: a setting that is none.

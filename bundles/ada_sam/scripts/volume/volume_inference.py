@@ -59,18 +59,12 @@ class VolumeInference:
         cam_scope: over what a map is normalised: "volume", "slice", or "running" for the network's own range.
             None: "running" where the network's maps are probabilities (`cam_range` sigmoid), else "volume".
         cam_sigma: of the Gaussian along the slices, in slices; 0 for none.
-        box_median: slices of the running median, odd; 1 for none.
-        first_prompt: "cam" boxes; "whole" for the whole slice, which needs no good map; "both" for the mean answer.
-        passes: 1 or more.
-        mask_prompt: give the activation maps as mask prompts too; None leaves it to the network.
-        answer_prompt: give the own answers, of the pass or the slice before, as mask prompts too. A network that has
-            not met them in training is better off with boxes alone.
-        propagate: hand masks on; see `propagate` for `propagate_reach` (voxels) and `propagate_share`.
         smooth: of the Gaussian on the probabilities, voxels; 0 for none.
         largest_component: True, False, or the label values to do it for.
         fill_holes: give background that a structure encloses to the structure.
         label_values: of the classes, background included or not, for the two lists; None: 1 to P.
         batch_size: slices asked at once.
+        walk: how a structure is led through the slices, see `StructureWalk`.
 
     Raises:
         InputError: a setting that is none of the above.
@@ -86,19 +80,12 @@ class VolumeInference:
         longest_run: bool | Sequence[int] = True,
         cam_scope: str | None = None,
         cam_sigma: float = 1.0,
-        box_median: int = 5,
-        first_prompt: str = "cam",
-        passes: int = 2,
-        mask_prompt: bool | None = None,
-        answer_prompt: bool = False,
-        propagate: bool = True,
-        propagate_reach: float = 2.0,
-        propagate_share: float = 0.5,
         smooth: float = 1.0,
         largest_component: bool | Sequence[int] = True,
         fill_holes: bool = True,
         label_values: Sequence[int] | None = None,
         batch_size: int = 8,
+        **walk: Any,
     ) -> None:
         if cam_scope is None:
             cam_scope = RUNNING if network.cam_range == SIGMOID else "volume"
@@ -110,10 +97,7 @@ class VolumeInference:
         if len(hysteresis) != 2 or not 0 <= hysteresis[0] <= hysteresis[1] <= 1:
             problems.append(f"hysteresis is {list(hysteresis)}; wanted two probabilities, the lower one first")
         try:
-            self.walk = StructureWalk(
-                network, box_median, first_prompt, passes, mask_prompt, answer_prompt, propagate, propagate_reach,
-                propagate_share, batch_size,
-            )  # fmt: skip
+            self.walk = StructureWalk(network, batch_size=batch_size, **walk)
         except InputError as error:
             problems += error.problems
         values = list(range(1, network.classes + 1)) if label_values is None else [v for v in label_values if v != 0]
