@@ -47,8 +47,8 @@ def read_scans(directory: Path, datalist: str) -> Any:
 
 def load_scans(content: Any, max_voxels: int | None) -> tuple[Any, list[dict[str, Any]]]:
     """Return the planned grid and all training and unlabelled scans on it, [{"case", "image" [C, H, W, D]}]."""
+    from common.cohorts.cohort import Cohort
     from common.data.checks import require_sound
-    from common.data.cohort import Cohort
     from common.data.selection import strip_labels
     from common.grid.preprocessing import ImagePreprocessing
     from common.processes import followed

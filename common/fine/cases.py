@@ -17,7 +17,7 @@ from monai.transforms import Compose, Orientationd
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ..data.cohort import Cohort
+from ..cohorts.cohort import Cohort
 from ..grid.field_of_view import filled_box
 from ..grid.native import sample_probabilities
 from ..grid.to_grid import WayToGrid, class_boxes

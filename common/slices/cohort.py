@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.cohort import Cohort
+from ..cohorts.cohort import Cohort
 from ..data.datalist import Datalist
 from ..data.presence import AXES, SliceLabels, foreground_values, ras_axes, read_slice_labels
 from ..data.selection import weakly_labeled

@@ -7,7 +7,7 @@ from typing import Any
 
 import ignite.distributed as idist
 
-from ..data.cohort import Cohort
+from ..cohorts.cohort import Cohort
 from ..errors import printable
 from ..run.manifest import settings_of
 from ..run.run import Run

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .common.atlas.choosing.choice import choose_labelled, split_ids, tell_reach
 from .common.atlas.choosing.reach import ScanReach
+from .common.cohorts.cohort import Cohort
 from .common.data.checks import require_sound
-from .common.data.cohort import Cohort
 from .common.data.datalist import Case, Datalist
 from .common.data.selection import few_labeled, labeled_cases, strip_labels
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .cohort import FewLabelCohort
+from .common.cohorts.few_labels import FewLabelCohort
 from .common.control.training import PlainControl as CommonControl
 from .common.training.loaders import two_stream_loader
 from .methods.base import SemiSupervisedObjective

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .cohort import FewLabelCohort
+from .common.cohorts.few_labels import FewLabelCohort
 from .common.run.run import Run
 from .common.training.plan import Plan
 from .control import PlainControl

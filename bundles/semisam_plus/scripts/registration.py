@@ -9,9 +9,9 @@ from typing import Any
 import ignite.distributed as idist
 from torch import Tensor
 
-from .cohort import FewLabelCohort
 from .common.atlas.labeller import AtlasLabeller
 from .common.atlas.reached import describe_reached
+from .common.cohorts.few_labels import FewLabelCohort
 from .common.launch.words import optional, truth
 
 MOST_LABELLED = 2  # up to so many labelled cases it is on by itself; with four it did harm (docs/few_label.md)

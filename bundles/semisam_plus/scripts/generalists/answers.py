@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
-from ..cohort import FewLabelCohort
+from ..common.cohorts.few_labels import FewLabelCohort
 from ..common.grid.field_of_view import inside_scan
 from ..common.launch import words
 from ..common.processes import own_share, together

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from ..cohort import FewLabelCohort
+from ..common.cohorts.few_labels import FewLabelCohort
 from ..common.imaging.morphology import gaussian_smooth
 from ..common.launch import words
 from ..common.pseudo_labels.opinions import agreement

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.cohort import Cohort
+from common.cohorts.cohort import Cohort
 from common.errors import InputError
 
 AFFINE = np.diag([2.0, 2, 2, 1])
@@ -56,7 +56,7 @@ def test_a_ct_that_random_contrasts_are_made_of_has_percentiles_unless_a_range_i
 
 def test_files_are_looked_at_once(tmp_path, monkeypatch):
     found, opened = cohort(write(tmp_path / "d", modality={"0": "CT"})), []
-    monkeypatch.setattr("common.data.cohort.require_sound", lambda *groups, **options: opened.append(groups))
+    monkeypatch.setattr("common.cohorts.cohort.require_sound", lambda *groups, **options: opened.append(groups))
     found.grid, found.check(), found.check()
     assert len(opened) == 1
 
@@ -64,7 +64,7 @@ def test_files_are_looked_at_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [{}, {"modality": {"0": "MRI"}}])
 def test_anything_else_has_percentiles_and_nothing_is_opened_for_them(tmp_path, monkeypatch, content):
     found = cohort(write(tmp_path / "d", **content))
-    monkeypatch.setattr("common.data.cohort.require_sound", lambda *groups, **options: pytest.fail("opened"))
+    monkeypatch.setattr("common.cohorts.cohort.require_sound", lambda *groups, **options: pytest.fail("opened"))
     assert found.grid.intensity_range == (None,)
     name = "MRI " if content else ""
     assert found.describe_intensities() == f"intensities from 0 to 1: {name}percentiles of each scan"
@@ -82,7 +82,7 @@ def test_anything_else_has_percentiles_and_nothing_is_opened_for_them(tmp_path, 
 )
 def test_what_is_given_is_taken_and_nothing_measured(tmp_path, monkeypatch, given, wanted):
     found = cohort(write(tmp_path / "d", modality={"0": "CT"}), intensity_range=given)
-    monkeypatch.setattr("common.data.cohort.require_sound", lambda *groups, **options: pytest.fail("opened"))
+    monkeypatch.setattr("common.cohorts.cohort.require_sound", lambda *groups, **options: pytest.fail("opened"))
     assert found.grid.intensity_range == wanted
     if wanted[0]:
         assert found.describe_intensities() == "intensities from 0 to 1: CT -160 to 240 (as given)"

@@ -6,6 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
+from ..data.checks import require_sound
+from ..data.datalist import Case, Datalist, read_datalist
+from ..data.nnunet import channel_kinds, has_hounsfield
+from ..data.selection import require_scored, scored_cases
 from ..errors import InputError
 from ..grid.grid import Grid, Range
 from ..grid.plan import plan_grid
@@ -14,10 +18,6 @@ from ..grid.ranges import RangeSamples
 from ..launch.words import number, optional, optional_number, per_axis, ranges
 from ..volumes.read import count_channels
 from ..volumes.volume import Unreadable
-from .checks import require_sound
-from .datalist import Case, Datalist, read_datalist
-from .nnunet import channel_kinds, has_hounsfield
-from .selection import require_scored, scored_cases
 
 T = TypeVar("T")
 LOOKED_AT = 2  # labels that are brought to the grid and back before training

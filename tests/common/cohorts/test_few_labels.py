@@ -7,12 +7,11 @@ import nibabel
 import numpy as np
 import pytest
 
+from common.cohorts.few_labels import FewLabelCohort
+from common.data.datalist import Datalist
 from common.errors import find_input_error
-from support.bundle.path import import_bundle
+from common.grid.grid import Grid
 
-FewLabelCohort = import_bundle("semisam_plus", "cohort").FewLabelCohort
-Grid = import_bundle("semisam_plus", "common.grid.grid").Grid
-Datalist = import_bundle("semisam_plus", "common.data.datalist").Datalist
 SIZE = (24, 24, 16)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .common.data.cohort import Cohort
-from .common.data.datalist import Case, Datalist
-from .common.data.selection import few_labeled, strip_labels
-from .common.launch.words import names, optional_number, truth
+from ..data.datalist import Case, Datalist
+from ..data.selection import few_labeled, strip_labels
+from ..launch.words import names, optional_number, truth
+from .cohort import Cohort
 
 
 class FewLabelCohort(Cohort):

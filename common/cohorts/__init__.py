@@ -1,0 +1,1 @@
+"""Who is labelled in a data set, on which grid."""
