@@ -17,12 +17,14 @@ from ..grid.to_grid import whole_size
 AT_ONCE = 1.5  # windows' worth of voxels that are still seen as one: what a window would cut is worth more
 LARGE = 250_000_000  # numbers, 1 GB in float32, of which no two copies are made
 SIGMA = 0.125  # of the Gaussian by which windows are weighted, windows
+# windows at once: to a single small one PyTorch gives its slow convolution on a CPU, to two oneDNN's
+TOGETHER = 2
 
 Predictor = Callable[[Tensor], Tensor]
 
 
 def windowed(
-    image: Tensor, predictor: Predictor, window: Sequence[int], overlap: float = 0.5, batch_size: int = 1
+    image: Tensor, predictor: Predictor, window: Sequence[int], overlap: float = 0.5, batch_size: int = TOGETHER
 ) -> Tensor:
     """Return what a predictor gives for an image [B, C, H, W, D]: at once, or window by window where it is larger.
 
@@ -65,18 +67,20 @@ def windowed_rows(
     weight = compute_importance_map(window, mode="gaussian", sigma_scale=SIGMA, device=image.device)
     total, first = torch.empty(0), 0
     share = torch.zeros((window[0], *image.shape[3:]), device=image.device)
-    for start, row in groupby(places, key=lambda place: place[0].start):
-        for place in row:
-            found = predictor(image[(slice(None), slice(None), *place)])
+    for start, group in groupby(places, key=lambda place: place[0].start):
+        if start > first:  # what lies before this row is done
+            yield _rows(total, share, first, start, inner)
+            _move_up(total, start - first)
+            _move_up(share[None, None], start - first)
+            first = start
+        row = list(group)
+        for several in (row[n : n + TOGETHER] for n in range(0, len(row), TOGETHER)):
+            found = predictor(torch.cat([image[(slice(None), slice(None), *place)] for place in several]))
             if not total.numel():
-                total = torch.zeros((*found.shape[:2], *share.shape), device=image.device)
-            if start > first:  # what lies before this row is done
-                yield _rows(total, share, first, start, inner)
-                _move_up(total, start - first)
-                _move_up(share[None, None], start - first)
-                first = start
-            total[(..., *place[1:])] += found.mul_(weight)
-            share[(..., *place[1:])] += weight
+                total = torch.zeros((1, found.shape[1], *share.shape), device=image.device)
+            for place, one in zip(several, found.mul_(weight), strict=True):
+                total[(0, ..., *place[1:])] += one
+                share[(..., *place[1:])] += weight
     yield _rows(total, share, first, image.shape[2], inner)
 
 

@@ -11,7 +11,7 @@ from monai.inferers import Inferer, sliding_window_inference
 from torch import Tensor
 
 from ..launch.words import optional, per_axis, truth
-from ..levels.windows import to_probabilities, windowed
+from ..levels.windows import TOGETHER, to_probabilities, windowed
 from ..precision import bf16_autocast
 from ..registration.fields import total_ddf, warp
 
@@ -101,7 +101,7 @@ class VolumeInferer(Inferer):
         self,
         roi_size: Sequence[int] | None = None,
         overlap: float = 0.5,
-        batch_size: int = 1,
+        batch_size: int = TOGETHER,
         amp: bool | None = None,
     ) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class VolumeInferer(Inferer):
 
 
 def scan_probabilities(
-    image: Tensor, network: Any, predictor: Callable[[Tensor], Tensor], overlap: float = 0.5, batch_size: int = 1
+    image: Tensor, network: Any, predictor: Callable[[Tensor], Tensor], overlap: float = 0.5, batch_size: int = TOGETHER
 ) -> Tensor:
     """Return the probabilities of an image [B, C, H, W, D], in windows where it is larger than the network's own."""
     window = getattr(network, "window", None)

@@ -39,7 +39,7 @@ def trained(tiny_cohort, tmp_path_factory) -> dict:
     """One run of train.json: its folder, what it printed, and every file that it opened."""
     folder = tmp_path_factory.mktemp("trained")
     with files_opened() as opened:
-        flow, said = RRL.run(["train.json"], folder, tiny_cohort)
+        flow, said = RRL.run(["train.json"], folder, tiny_cohort, atlas=None)
     return {"folder": folder, "said": said, "opened": opened, "flow": flow}
 
 
@@ -89,7 +89,7 @@ def test_no_label_is_opened_but_the_atlas_and_those_to_score(trained, tiny_cohor
 def test_evaluation_needs_data_and_model_alone_and_gives_the_same_scores(trained, tiny_cohort, tmp_path):
     (tmp_path / "ckpt").mkdir()
     shutil.copy(trained["folder"] / "ckpt" / "model.pt", tmp_path / "ckpt")
-    _, said = RRL.run(["train.json", "evaluate.json"], tmp_path, tiny_cohort)
+    _, said = RRL.run(["train.json", "evaluate.json"], tmp_path, tiny_cohort, atlas=None)
     assert files_below(tmp_path) == {"ckpt/model.pt", "output/metrics.csv", "output/metrics.json"}
     assert "overall" in said and "metrics.csv" in said
     wanted = scores(trained["folder"] / "output" / "metrics.json")
@@ -176,7 +176,8 @@ def test_two_processes_train_one_model_on_an_odd_number_of_cases(tiny_cohort, tm
     bundle = RRL.copy(tmp_path / "bundle")
     data = subset_cohort(tiny_cohort, tmp_path / "data", training=4, test=1)
     configs = ["configs/train.json", "configs/multi_gpu_train.json"]
-    process = command(configs, *RRL.flags(dataset_dir=data, epoch_length=3, save_every=1), cwd=bundle, processes=2)
+    flags = RRL.flags(dataset_dir=data, atlas=None, epoch_length=3, save_every=1)
+    process = command(configs, *flags, cwd=bundle, processes=2)
     said, complaints = process.communicate(timeout=600)
     assert process.returncode == 0, complaints + said
     found = {name for name in files_below(bundle) if name.startswith(("models/", "eval/")) and ".gitkeep" not in name}

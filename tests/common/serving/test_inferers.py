@@ -84,7 +84,7 @@ def test_probabilities_of_overlapping_windows_are_averaged():
         level = len(seen) % 2
         return torch.cat([torch.full_like(window, 50.0 * level), torch.full_like(window, 50.0 * (1 - level))], 1)
 
-    found = VolumeInferer([8, 8, 8], overlap=0.5, amp=False)(torch.zeros(1, 1, 12, 8, 8), network)
+    found = VolumeInferer([8, 8, 8], overlap=0.5, batch_size=1, amp=False)(torch.zeros(1, 1, 12, 8, 8), network)
     assert seen == [(8, 8, 8)] * 2
     assert found[0, 0, 5, 0, 0].exp() == pytest.approx(0.5, abs=1e-4)
 

@@ -83,9 +83,9 @@ def _stage(
     """Return a trainer by AdamW, whose rate falls from `learning_rate` to 0 along a cosine.
 
     Args:
-        epoch_length: volumes of an epoch.
+        epoch_length: steps of an epoch.
     """
-    loader = stream_loader(run, dataset, epoch_length, batch_size, stream)
+    loader = stream_loader(run, dataset, epoch_length * batch_size, batch_size, stream)
     optimizer = AdamW(parameters, lr=learning_rate)
     schedule = CosineAnnealingLR(optimizer, T_max=max(1, max_epochs * len(loader)))
     return Stage(run, name, max_epochs, loader, network, objective, optimizer, schedule, amp)
