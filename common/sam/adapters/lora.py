@@ -81,13 +81,13 @@ def add_lora(
             the encoder is unchanged.
     """
     problems = _setting_problems(rank, alpha, targets)
-    found = list(_fused_layers(encoder))
+    found = list(fused_layers(encoder))
     if not found:
         problems.append(f"lora: found no attention with a fused qkv in {type(encoder).__name__}, wanted a SAM encoder")
     for name, attention, linear in found:
         if isinstance(linear, LowRankLinear):
             problems.append(f"lora: found adapters of rank {linear.rank} at {name}, wanted a plain layer")
-        elif _groups(attention) is None:
+        elif head_groups(attention) is None:
             kind = type(attention).__name__
             problems.append(f"lora: {name} is of {kind}; wanted an attention of SAM ViT, TinyViT or EfficientSAM")
         elif not problems and rank > linear.in_features:
@@ -96,7 +96,7 @@ def add_lora(
         raise InputError(problems)
     parts = [part for part in PARTS if part in targets]
     for _, attention, linear in found:
-        attention.qkv = LowRankLinear(linear, _groups(attention), rank, rank if alpha is None else alpha, parts)
+        attention.qkv = LowRankLinear(linear, head_groups(attention), rank, rank if alpha is None else alpha, parts)
     return lora_parameters(encoder)
 
 
@@ -120,14 +120,14 @@ def lora_parameters(module: nn.Module) -> list[str]:
     return names
 
 
-def _fused_layers(encoder: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Linear]]:
+def fused_layers(encoder: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Linear]]:
     """Yield the name of each fused projection, the attention that it belongs to, and the layer."""
     for name, module in encoder.named_modules():
         if isinstance(getattr(module, "qkv", None), nn.Linear):
             yield f"{name}.qkv".removeprefix("."), module, module.qkv
 
 
-def _groups(attention: nn.Module) -> int | None:
+def head_groups(attention: nn.Module) -> int | None:
     """Return `groups` of a known attention, None for others: the shape of a layer doesn't tell how its rows lie."""
     if isinstance(attention, load_segment_anything().image_encoder.Attention):
         return 1

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ...errors import InputError
+from .bottleneck import add_bottlenecks, bottleneck_parameters
+from .fact import add_factors, factor_parameters
 from .lora import add_lora, folded_lora, lora_parameters
 
 
@@ -29,6 +31,8 @@ class Adapter:
 
 ADAPTERS: dict[str, Adapter] = {
     "lora": Adapter(add_lora, lora_parameters, folded_lora),
+    "bottleneck": Adapter(add_bottlenecks, bottleneck_parameters, None),
+    "fact": Adapter(add_factors, factor_parameters, None),
 }
 
 

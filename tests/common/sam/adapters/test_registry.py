@@ -10,11 +10,11 @@ from support.networks.tiny_sam import tiny_sam
 from support.networks.toy_adapter import FOLDED, KEPT
 
 
-@pytest.fixture(params=["lora", "folded gains", "kept gains"])
+@pytest.fixture(params=["lora", "bottleneck", "fact", "folded gains", "kept gains"])
 def kind(request, monkeypatch) -> str:
     monkeypatch.setitem(ADAPTERS, "folded gains", FOLDED)
     monkeypatch.setitem(ADAPTERS, "kept gains", KEPT)
-    if request.param != "lora":  # their layers are the same
+    if request.param.endswith("gains"):  # their layers are the same
         monkeypatch.delitem(ADAPTERS, "kept gains" if request.param == "folded gains" else "folded gains")
     return request.param
 
