@@ -23,6 +23,7 @@ from .common.sam.members.family import FAMILY
 from .generalists import slice_generalist, volume_generalist
 from .generalists.generalist_loss import FORMS, WEIGHTS
 from .methods.registry import METHODS
+from .methods.sampling import SAMPLINGS
 
 _PROMPTS = dict.fromkeys((*slice_generalist.PROMPTS, *volume_generalist.PROMPTS))
 _SIZE = whole(1, 4096) | NULL
@@ -69,6 +70,8 @@ SETTINGS: dict[str, Kind] = {
     "min_gain": number(-1, 1),
     "consistency_weight": WEIGHT,
     "consistency_ramp": SHARE,
+    "contrast": NULL | choice(*SAMPLINGS),
+    "contrast_weight": WEIGHT,
     "ema_alpha": SHARE,
     "noise": WEIGHT,
     "warm_up": SHARE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,12 +12,14 @@ from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 
 from ..common.errors import InputError
+from ..common.launch.words import optional
 from ..common.learning.losses import SoftDiceCE
 from ..common.learning.schedules import ramp_up
 from ..common.run.manifest import settings_of
 from ..common.tensors import background_beyond
 from ..generalists.generalist_loss import GeneralistLoss
 from ..network import Specialist
+from .contrast import VoxelContrast
 from .schedules import ramp_down
 
 # image [N, 1, ...], probabilities [N, K, ...] -> answer [N, K, ...], disagreement [N, 1, ...], answer_weight [N]
@@ -55,6 +58,8 @@ class SemiSupervisedObjective(nn.Module):
         generalists: asked in every step about the batch's unlabelled images; never trained, not part of the state.
         generalist_every: online, steps from one question to the next.
         prompt_source: online, whose probabilities make the prompts: "teacher" (where the method has one) or "student".
+        contrast: how the voxels of a contrast of classes are drawn, see `VoxelContrast`; None for none.
+        contrast_weight: of it; ARCO's.
 
     Raises:
         InputError: a setting out of its range; at the first forward, a network with too few channels.
@@ -81,6 +86,8 @@ class SemiSupervisedObjective(nn.Module):
         generalists: AskGeneralists | None = None,
         generalist_every: int = 1,
         prompt_source: str = "teacher",
+        contrast: str | None = None,
+        contrast_weight: float = 0.01,
     ) -> None:
         super().__init__()
         problems = [
@@ -94,7 +101,7 @@ class SemiSupervisedObjective(nn.Module):
             if not 0 <= value <= 1
         ]
         weights = {"consistency": consistency_weight, "generalist": generalist_weight, "supervised": supervised_weight}
-        weights["registration"] = registration_weight
+        weights |= {"registration": registration_weight, "contrast": contrast_weight}
         problems += [f"{name}_weight is {value}; wanted 0 or more" for name, value in weights.items() if value < 0]
         counts = {"total_steps": total_steps, "generalist_every": generalist_every}
         problems += [f"{name} is {value}; wanted 1 or more" for name, value in counts.items() if value < 1]
@@ -112,6 +119,9 @@ class SemiSupervisedObjective(nn.Module):
         # in a tuple a module is no submodule: foundation models stay out of parameters, state dict and DDP
         self._generalists = (generalists,)
         self.segmentation_loss = DeepSupervisionLoss(SoftDiceCE())
+        sampling = optional(contrast)
+        self.contrast = VoxelContrast(network, sampling) if sampling is not None and contrast_weight > 0 else None
+        self.contrast_weight = contrast_weight
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
     @classmethod
@@ -152,7 +162,8 @@ class SemiSupervisedObjective(nn.Module):
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return the optimizer's parameter groups."""
-        return [{"params": [p for p in self.network.parameters() if p.requires_grad], "lr": lr}]
+        own = [p for p in self.network.parameters() if p.requires_grad]
+        return [{"params": [*own, *(self.contrast.parameters() if self.contrast is not None else ())], "lr": lr}]
 
     def schedule(self, step: int) -> tuple[float, float]:
         """Return lambda and beta at a step."""
@@ -169,7 +180,9 @@ class SemiSupervisedObjective(nn.Module):
         step = int(self.step)
         if self.training:
             self.begin_step(step)
-        levels = self.levels(self.network, batch["image"])
+        watched = self.contrast is not None and self.training
+        with self.contrast.watching(self.network) if watched else nullcontext():
+            levels = self.levels(self.network, batch["image"])
         output = levels[0]
         consistency_weight, generalist_weight = self.schedule(step)
         losses = {"supervised": self.supervised(levels, batch)}
@@ -179,6 +192,9 @@ class SemiSupervisedObjective(nn.Module):
             total = total + (consistency_weight if name == "consistency" else 1.0) * loss
         if "consistency" in losses:
             losses["consistency_weight"] = output.new_tensor(consistency_weight)
+        if watched:
+            losses["contrast"] = self.contrast(self.believed(batch, output), self.inside(batch))
+            total = total + self.contrast_weight * losses["contrast"]
         if self.registration_weight > 0:
             losses["registration"] = self.learn_from_registration(levels, batch)
             total = total + self.registration_weight_at(step) * losses["registration"]
@@ -218,6 +234,12 @@ class SemiSupervisedObjective(nn.Module):
             return no_loss(levels[0])
         classes = self.network.classes
         return self.segmentation_loss([level[chosen, :classes] for level in levels], target[chosen].float())
+
+    @torch.no_grad()
+    def believed(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
+        """Return the label of labelled items, and of others the own probabilities [B, K, H, W, D]."""
+        labeled = batch["labeled"].bool().view(-1, 1, 1, 1, 1)
+        return torch.where(labeled, batch["label"].float(), self.probabilities(output))
 
     def inside(self, batch: dict[str, Tensor]) -> Tensor:
         """Return where the images of a batch were scanned, bool [B, 1, H, W, D]."""
