@@ -38,8 +38,8 @@ from .nnunet.raw import to_values, write_raw
 from .structures import DICE, answers, by_label, by_size, count_sizes, overall, prediction, score_case, with_volumes
 
 ROOT = Path(__file__).resolve().parents[1]
-BUNDLES = ("semisam_plus", "rrl_medsam", "ada_sam", "weakmedsam")
-WITH_CONTROL = ("semisam_plus", "ada_sam")
+BUNDLES = ("semisam_plus", "rrl_medsam", "ada_sam", "weakmedsam", "sam_adapters")
+WITH_CONTROL = ("semisam_plus", "ada_sam", "sam_adapters")
 # stages of a run that teach the deployed network nothing
 OF_CONTROL = ("", " fine", " fine regions", " fine wide", " fine comparison")
 NO_TRAINING = ("evaluate", *(f"control{stage}" for stage in OF_CONTROL))

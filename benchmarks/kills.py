@@ -56,6 +56,10 @@ TINY: dict[str, dict[str, Any]] = {
         "backbone_image_size": 64, "prior": "cam", "subclasses": 2, "hidden": 8, "classify_epochs": 3, "rounds": 2,
         "appearance_epochs": 2, "channels": "[4,8]", "strides": "[2]",
     },
+    "sam_adapters": {
+        "sam_image_size": 64, "num_labeled": 2, "views": 1, "adapt_epochs": 4, "adapt_length": 4, "adapt_batch": 2,
+        "labeled_batch": 1, "channels": "[4,8]", "strides": "[2]",
+    },
 }  # fmt: skip
 WAIT = 0.02  # seconds between two looks
 LIMIT = 900.0  # seconds that one process may take

@@ -3,6 +3,7 @@
     python -m benchmarks.tables few_label results.json
     python -m benchmarks.tables few_slices results.json [--against "2D UNet"]
     python -m benchmarks.tables one_shot results.json [--metric dice] [--atlas CASE ...]
+    python -m benchmarks.tables related results.json
     python -m benchmarks.tables weak results.json
 
 Several files of results may be given; each gets tables of its own.
@@ -213,6 +214,24 @@ def few_slices(results: Mapping[str, Any], options: argparse.Namespace) -> list[
     return lines
 
 
+def related(results: Mapping[str, Any], options: argparse.Namespace) -> list[str]:
+    """A table for each number of labels; a row is tested against the same without its part."""
+    lines = []
+    against = {run["row"]: run["against"] for run in results["rows"]}
+    trained = {run["row"]: run.get("trained") for run in results["rows"]}
+    for labels, rows in by_draw(
+        results["rows"], "labels", lambda run: [(run["row"], run["cases"], run["cost"]["train"])]
+    ):
+        titled = {}
+        for name, row in rows.items():
+            row.control = rows.get(against[name])
+            count = f", {trained[name] / 1e6:.2f} M" if trained[name] else ""
+            titled[f"{name}{count}" + (f" (against {against[name]})" if row.control else "")] = row
+        columns = {**FEW_SLICES, "against": against_control("dice")}
+        lines += ["", f"**{'all' if labels is None else labels} labels**", "", *markdown("row", columns, titled)]
+    return [*lines, ""]
+
+
 def ways(run: Run) -> Iterable[Part]:
     for key in run["cases"][0]:
         if key.endswith("dice"):
@@ -285,7 +304,7 @@ def flat(case: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-KINDS = {"few_label": few_label, "few_slices": few_slices, "one_shot": one_shot, "weak": weak}
+KINDS = {"few_label": few_label, "few_slices": few_slices, "one_shot": one_shot, "related": related, "weak": weak}
 
 
 def tables(kind: str, path: str, options: argparse.Namespace) -> list[str]:

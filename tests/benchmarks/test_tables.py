@@ -89,6 +89,23 @@ def test_few_slices_gives_each_way_its_row_and_what_it_cost(printed):
     ]  # fmt: skip
 
 
+def test_related_tests_a_row_against_the_same_without_its_part(printed):
+    def row(name, dice, against=None, trained=None, draw=0):
+        cases = scored(dice, [1.0, 2.0])
+        run = {"row": name, "labels": 4, "draw": draw, "against": against, "cost": {"features": 9, "train": 10}}
+        return run | {"cases": cases} | ({"trained": trained} if trained else {})
+
+    rows = [row("3D UNet", [0.5, 0.5]), row("full", [0.5, 0.75], None, 4_200_000)]
+    rows.append(row("ma_sam", [0.75, 1.0], "full", 4_300_000))
+    assert printed("related", {"rows": rows}).split("\n")[1:] == [
+        "**4 labels**", "",
+        "| row | Dice by draw | Dice | min | HD95 mm | training CPU-s | against |", "|---" * 7 + "|",
+        "| 3D UNet | 0.500 | 0.500 | 0.500 | 1.5 | 10 |  |",
+        "| full, 4.20 M | 0.625 | 0.625 | 0.500 | 1.5 | 10 |  |",
+        "| ma_sam, 4.30 M (against full) | 0.875 | 0.875 | 0.750 | 1.5 | 10 | +0.250, 2/2, p=0.5 |", "", "",
+    ]  # fmt: skip
+
+
 def test_few_slices_against_another_way(printed):
     lines = printed("few_slices", few_slices(), "--against", "the method: volume").split("\n")
     assert lines[3].endswith("| against the method: volume |")
