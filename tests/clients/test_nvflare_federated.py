@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from common.data.sample import make_sample_cohort
-from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun
+from support.bundle.run import ADA, ADAPTERS, RRL, SEMISAM, WEAK, BundleRun
 from support.clients.federation import split, tiny
 
 
@@ -63,8 +63,8 @@ def assert_segments(workspace: Path, bundle: BundleRun, image: Path, python: Pat
 
 @pytest.mark.parametrize(
     ("bundle", "second"),
-    [(SEMISAM, "B without labels"), (WEAK, "B"), (ADA, "B"), (RRL, "B")],
-    ids=["semisam_plus", "weakmedsam", "ada_sam", "rrl_medsam"],
+    [(SEMISAM, "B without labels"), (WEAK, "B"), (ADA, "B"), (RRL, "B"), (ADAPTERS, "B")],
+    ids=["semisam_plus", "weakmedsam", "ada_sam", "rrl_medsam", "sam_adapters"],
 )
 def test_two_rounds_of_two_sites(bundle, second, federate, sites, nvflare_python, client_environment):
     data = {"A": sites["A"], "B": sites[second]}

@@ -74,7 +74,7 @@ def sources(tmp_path: Path) -> Path:
         (None, "common/errors.py", "from .report import page", "A room of common imports only from floors below"),
         (None, "common/new_room/__init__.py", "", "The following modules are not listed as layers"),
         (None, "common/sam/weights/known.py", "from .. import build", "A room of common.sam imports only from"),
-        (None, "common/cohorts/cohort.py", "from .few_labels import FewLabelCohort", "No circle between rooms or files"),
+        (None, "common/cohorts/cohort.py", "from .few_labels import FewLabelCohort", "No circle between rooms"),
         (None, "common/run/machine.py", "import tools.pack", "the other way round"),
         (None, "common/run/machine.py", "import scripts.network", "common and tools import no bundle"),
         (BUNDLES[0], "network.py", "from bundles.another.scripts import network", "A bundle imports no other bundle"),

@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 
 import ignite.distributed as idist
 import torch
-from monai.data import MetaTensor
 from torch import Tensor
 
 from .common.errors import InputError
 from .common.grid.field_of_view import inside_scan
-from .common.grid.to_grid import between_grids
 from .common.launch.words import truth
-from .common.pseudo_labels.opinions import fuse
+from .common.pseudo_labels.grids import on_grid
 from .common.pseudo_labels.store import PseudoLabelBank
 from .common.pseudo_labels.work import CaseWork, settings_digest
 from .common.slices.presence_volume import slice_bits
@@ -292,20 +290,6 @@ class PseudoLabeller:
         if self._bank is None:
             raise RuntimeError("pseudo labels: nothing was made yet, run comes first")
         return self._bank
-
-
-def on_grid(label: Mapping[str, Tensor], seen: MetaTensor, image: MetaTensor) -> dict[str, Tensor]:
-    """Bring `target` [K, H, W, D] and `weight` [1, H, W, D] of one image to the grid of another, 0 beyond the scan.
-
-    Args:
-        label: both, on the grid of `seen`. seen, image: [C, H, W, D], of one scan.
-    """
-    if seen.shape[1:] == image.shape[1:]:
-        return dict(label)
-    both = torch.cat([label["target"], label["weight"]])
-    both = between_grids(both, seen.affine, image.affine, image.shape[1:])
-    inside = inside_scan(image).cpu()
-    return {"target": fuse([both[:-1]]) * inside, "weight": both[-1:] * inside}
 
 
 def _is_weight(given: Any) -> bool:

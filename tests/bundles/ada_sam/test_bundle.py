@@ -14,7 +14,6 @@ import torch
 from monai.bundle import ConfigParser
 from safetensors import safe_open
 
-from support.ada_sam.fake import use_tiny_sam
 from support.bundle.path import import_bundle
 from support.bundle.predictions import assert_segmented
 from support.bundle.run import (
@@ -29,6 +28,7 @@ from support.bundle.run import (
     subset_cohort,
     weights,
 )
+from support.networks.tiny_sam import use_tiny_sam
 
 STAGES = ("classify", "adapt", "slice_unet", "train")
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json"}

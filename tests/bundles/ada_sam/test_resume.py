@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from support.ada_sam.fake import use_tiny_sam
 from support.bundle.resumed import curves, kill_and_resume, quick_and_slow, run_in_a_piece
 from support.bundle.run import ADA, assert_same_weights, subset_cohort
+from support.networks.tiny_sam import use_tiny_sam
 
 KILLS = {
     "classify": ("classify", 2, "before"),

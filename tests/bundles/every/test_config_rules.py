@@ -12,9 +12,9 @@ import pytest
 from monai.bundle import ComponentLocator, ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
 
-from support.ada_sam.fake import use_tiny_sam
 from support.bundle.path import BUNDLES, import_bundle
-from support.bundle.run import ADA, RRL, SEMISAM, WEAK, files_opened
+from support.bundle.run import ADA, ADAPTERS, RRL, SEMISAM, WEAK, files_opened
+from support.networks.tiny_sam import use_tiny_sam
 from tools import configs
 
 CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
@@ -22,7 +22,9 @@ SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]
 LONGEST = {"train.json": 190, "inference.json": 90, "evaluate.json": 40, "multi_gpu_train.json": 40}
 LONGEST |= {"paper.json": 40, "paper_inference.json": 20, "published.json": 40, "published_inference.json": 20}
 LONGEST |= {"sam_inference.json": 40, "long.json": 20}
-RUNS = (RRL, SEMISAM, WEAK, ADA)
+PRESETS = ("h_sam", "ma_sam", "adapter_3d", "auto_sam", "esp_medsam", "self_prompt_sam", "db_sam", "med_sa")
+LONGEST |= {f"{name}.json": 12 for name in PRESETS}
+RUNS = (RRL, SEMISAM, WEAK, ADA, ADAPTERS)
 BUNDLE_NAMES = sorted({path.parents[1].name for path in CONFIGS})
 NO_SETTINGS = {"_desc_", "imports", "bundle_root", "ckpt_dir", "ckpt_path", "output_dir", "cache_dir", "device"}
 NO_SETTINGS |= {"resume", "seed"}
@@ -32,8 +34,10 @@ SHARED = {
     "semisam_plus": {"percentiles", "method", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
     "weakmedsam": {"percentiles", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
     "ada_sam": {"percentiles", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
+    "sam_adapters": {"percentiles", "channels", "strides", "norm", "dropout", "roi_size", "overlap"},
 }
-TRAINING_ONLY = {"rrl_medsam": "registration", "semisam_plus": "generalist", "weakmedsam": "backbone", "ada_sam": "sam"}
+TRAINING_ONLY = {"rrl_medsam": "registration", "semisam_plus": "generalist", "weakmedsam": "backbone"}
+TRAINING_ONLY |= {"ada_sam": "sam", "sam_adapters": "sam"}
 
 
 def name_of(path: Path) -> str:
@@ -256,8 +260,8 @@ def test_building_the_last_trainer_opens_no_label_and_trains_nothing(run, tiny_c
     parser.update(settings)
     import_bundle(run.name)
     with pytest.MonkeyPatch.context() as patch:
-        if run is ADA:
-            use_tiny_sam(patch, tmp_path / "weights")
+        if run in (ADA, ADAPTERS):
+            use_tiny_sam(patch, tmp_path / "weights", bundle=run.name)
         with files_opened() as opened:
             trainer = parser.get_parsed_content("train::trainer")
     assert trainer.state.epoch == 0 and not (tmp_path / "ckpt").exists()

@@ -26,6 +26,7 @@ DEPLOYED = {
     "semisam_plus": ("semisam_plus", SMALL),
     "weakmedsam": ("weakmedsam", SMALL),
     "ada_sam": ("ada_sam", SMALL),
+    "sam_adapters": ("sam_adapters", SMALL),
     "semisam_plus published": ("semisam_plus", {}, "published_inference.json"),
 }
 SCRIPTED = DEPLOYED | {

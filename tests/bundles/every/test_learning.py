@@ -11,10 +11,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from support.ada_sam.fake import use_tiny_sam
 from support.bundle.path import import_bundle
 from support.bundle.resumed import curves
-from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun, files_opened, scores
+from support.bundle.run import ADA, ADAPTERS, RRL, SEMISAM, WEAK, BundleRun, files_opened, scores
+from support.networks.tiny_sam import use_tiny_sam
 
 SIDE, TRAINING, TEST = 32, 4, 2
 # what a user would say of it: half of the scan about its middle, 16 ml
@@ -28,8 +28,10 @@ LEARNING = {
         {**WHOLE, "epochs": 8, "num_label_slices": 8, "unet_epochs": 6, "unet_length": 10, "unet_rate": 0.01},
     ),
     "weakmedsam": (WEAK, {**WHOLE, "epochs": 4, "appearance_epochs": 4, "prior": "box"}),
+    "sam_adapters": (ADAPTERS, {**WHOLE, "epochs": 4, "adapt_epochs": 4, "adapt_length": 10, "adapt_batch": 4}),
 }
-OPENED = {"rrl_medsam": 1, "semisam_plus": 2, "ada_sam": TRAINING, "weakmedsam": 0}  # labels of training cases
+# labels of training cases
+OPENED = {"rrl_medsam": 1, "semisam_plus": 2, "ada_sam": TRAINING, "weakmedsam": 0, "sam_adapters": 2}
 COMPARED = {"ada_sam": "masks of slices", "weakmedsam": "what it was taught"}  # the others: by labels
 PARAMETERS = [pytest.param(name, marks=() if name == "semisam_plus" else pytest.mark.slow) for name in LEARNING]
 
@@ -66,8 +68,8 @@ def ellipsoids(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_an_ellipsoid(name, ellipsoids, tmp_path, monkeypatch):
     run: BundleRun = LEARNING[name][0]
-    if run is ADA:
-        use_tiny_sam(monkeypatch, tmp_path / "weights")
+    if run in (ADA, ADAPTERS):
+        use_tiny_sam(monkeypatch, tmp_path / "weights", bundle=run.name)
     flow, _ = run.run(["train.json"], tmp_path, ellipsoids, **LEARNING[name][1])
     loss = [value for _, value in curves(flow)["train"]["loss"]]
     assert loss[-1] < 0.7 * loss[0], loss
@@ -78,8 +80,8 @@ def test_an_ellipsoid(name, ellipsoids, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_two_levels(name, ellipsoids, tmp_path, monkeypatch):
     run: BundleRun = LEARNING[name][0]
-    if run is ADA:
-        use_tiny_sam(monkeypatch, tmp_path / "weights")
+    if run in (ADA, ADAPTERS):
+        use_tiny_sam(monkeypatch, tmp_path / "weights", bundle=run.name)
     levels = {"max_voxels": 4096, "levels": 2, "fine_pixdim": 2.0, "fine_epochs": 6, "fine_rate": 0.01}
     with files_opened() as opened:
         flow, said = run.run(["train.json"], tmp_path, ellipsoids, **{**LEARNING[name][1], **levels})

@@ -12,19 +12,23 @@ from common.data.sample import LABELS, make_sample_cohort
 from support.bundle.path import import_bundle
 
 ROOT = Path(__file__).resolve().parents[3]
-BUNDLES = {name: ROOT / "bundles" / name for name in ("rrl_medsam", "semisam_plus", "weakmedsam", "ada_sam")}
+NAMES = ("rrl_medsam", "semisam_plus", "weakmedsam", "ada_sam", "sam_adapters")
+BUNDLES = {name: ROOT / "bundles" / name for name in NAMES}
 SCHEMA = ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"
 SMALL = {"rrl_medsam": {"channels": [4, 4, 8, 8]}}
-SMALL |= {name: {"channels": [4, 8], "strides": [2]} for name in ("semisam_plus", "weakmedsam", "ada_sam")}
+SMALL |= {name: {"channels": [4, 8], "strides": [2]} for name in NAMES[1:]}
 CARD = {
     "rrl_medsam": ("OASIS", "CT-lung", "tools/datasets.py oasis", "2504.20501"),
     "semisam_plus": ("cleaned", "SAM-Med3D", "published.json", "not been run", "2502.20749"),
     "weakmedsam": ("slice_labels", "not bits alone", "slice index alone", "has not been run", "2503.04106"),
     "ada_sam": ("label_slices", "num_label_slices", "own prompts", "sha256", "has not been run", "2507.01828"),
+    "sam_adapters": ("num_labeled", "plain UNet", "h_sam.json", "not been run", "2403.18271", "2309.08842"),
 }
 CONFIGS = {f"{name}.json" for name in ("train", "inference", "evaluate", "multi_gpu_train", "metadata")}
 CONFIGS |= {"paper.json", "paper_inference.json", "published.json", "published_inference.json", "sam_inference.json"}
 CONFIGS |= {"long.json"}
+CONFIGS |= {f"{name}.json" for name in ("h_sam", "ma_sam", "adapter_3d", "auto_sam", "esp_medsam", "self_prompt_sam")}
+CONFIGS |= {"db_sam.json", "med_sa.json"}
 
 
 @pytest.fixture(params=BUNDLES)

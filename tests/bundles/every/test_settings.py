@@ -20,9 +20,10 @@ BEGUN_WITH = ("train.json", "inference.json")
 CONFIGS = sorted(p for p in BUNDLES.glob("*/configs/*.json") if p.name != "metadata.json")
 COMPONENTS = {"network", "grid", "imports", "initialize", "run", "finalize", "handlers"}
 WITH_A_DEFAULT_COMPONENT = {"dataset_dir", "amp"}
+PROMPTS = "one of dense, patch_map, self where decoder is sam"
 ALONE = "multiples of 8, the product of strides, and not 8 alone"
 BELOW_A_FILE = f"{__file__}/below"
-TEXTS = {"ckpt_dir", "ckpt_path", "output_dir", "cache_dir", "datalist", "atlas", "labeled"}
+TEXTS = {"ckpt_dir", "ckpt_path", "output_dir", "cache_dir", "datalist", "atlas", "labeled", "published"}
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +81,7 @@ def test_what_the_configs_say_is_right(path, monkeypatch):
 @pytest.mark.parametrize("bundle", BUNDLE_NAMES)
 def test_a_bad_word_for_each_setting_is_a_line(bundle, name, word, monkeypatch):
     allowed = {"-1": {"min_gain", "atlas", "labeled"}, "two words!": TEXTS, "nan": TEXTS}.get(word, set())
-    allowed = allowed or ({"datalist", "atlas", "labeled"} if word.startswith("/") else set())
+    allowed = allowed or ({"datalist", "atlas", "labeled", "published"} if word.startswith("/") else set())
     keys = sorted(settings_of(bundle, name) - allowed)
     found = problems_of(monkeypatch, bundle, [name], *(f"--{key}={word}" for key in keys))
     assert {line.partition(" is ")[0].removeprefix("--") for line in found if "; wanted " in line} >= set(keys)
@@ -117,6 +118,7 @@ def test_what_does_not_fit_and_what_is_nested(bundle, flags, key, monkeypatch):
         ("ada_sam", ["--channels=8,16"], "divisor is 8", "2, for 2 channels, or strides"),
         ("rrl_medsam", ["--strides=2,2"], "strides is [2, 2]", "one fewer than channels, which is [16, 32, 64, 128]"),
         ("rrl_medsam", ["--strides=2,2,2", "--spatial_size=12"], "spatial_size is [12, 12, 12]", ALONE),
+        ("sam_adapters", ["--decoder=sam"], "prompts is null", PROMPTS),
         ("semisam_plus", ["--divisor=4"], "divisor is 4", "8, for 4 channels, or strides"),
         ("weakmedsam", ["--roi_size=8", "--strides=2,2,2"], "roi_size is [8, 8, 8]", ALONE),
     ],

@@ -180,8 +180,9 @@ def run(tmp_path, monkeypatch):
     return workflow
 
 
+UNETS = ("semisam_plus", "weakmedsam", "ada_sam", "sam_adapters")
 SMALL = {"rrl_medsam": {"channels": [4, 4, 8, 8]}}
-SMALL |= {name: {"channels": [4, 8], "strides": [2]} for name in ("semisam_plus", "weakmedsam", "ada_sam")}
+SMALL |= {name: {"channels": [4, 8], "strides": [2]} for name in UNETS}
 
 
 @pytest.mark.parametrize("bundle", SMALL)

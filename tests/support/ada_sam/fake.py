@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,34 +10,9 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from common.grid.grid import Grid
-from common.sam.build import SamModel
-from support.bundle.path import import_bundle
-from support.networks.tiny_sam import tiny_sam
 from support.weakmedsam.fake import LABELS, SIZE, SPACING, grid_image, one_hot, presence, structures
 
 LABELLED = {"case_0": [3, 5]}
-
-
-def use_tiny_sam(patch: Any, folder: Path, attention: bool = False) -> list[SamModel]:
-    """Let the bundle build tiny SAMs of whatever name, whose weights are said to be a file in `folder`.
-
-    Returns those that were built, in their order.
-    """
-    weights = folder / "tiny_sam.pt"
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_bytes(b"tiny")
-    built: list[SamModel] = []
-
-    def build(name: str, checkpoint: str | None = None, image_size: int | None = None, pretrained: bool = True) -> Any:
-        # random weights in place of the published ones are other weights
-        built.append(tiny_sam(image_size or 64, attention=attention, seed=0 if pretrained else 1))
-        return built[-1]
-
-    patch.setattr(import_bundle("ada_sam", "common.sam.build"), "build_sam", build)
-    for module in ("features.slice_features", "weights.known"):
-        found = import_bundle("ada_sam", f"common.sam.{module}")
-        patch.setattr(found, "find_weights", lambda name, checkpoint=None: weights)
-    return built
 
 
 def cohort(count: int = 2) -> SimpleNamespace:

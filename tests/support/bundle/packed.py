@@ -20,6 +20,7 @@ TINY = {
     "semisam_plus": SMALL,
     "weakmedsam": SMALL,
     "ada_sam": SMALL,
+    "sam_adapters": SMALL,
 }
 # neither the grid nor the labels of inference.json's default: what isn't read from the model shows
 GRID = {"spatial_size": [32, 32, 24], "pixdim": [3.1, 3.2, 3.5], "label_values": [0, 1, 2, 5, 7, 9]}

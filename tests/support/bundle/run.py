@@ -97,16 +97,19 @@ class BundleRun:
 
     def flags(self, **settings: Any) -> list[str]:
         """Return the tiny settings with changes as words of a command line; a SAM is not used unless named."""
-        without = {name: "null" if value is None else value for name, value in self.without_sam.items()}
-        return [f"--{name}={value}".replace(" ", "") for name, value in {**self.tiny, **without, **settings}.items()]
+        words = {**self.tiny, **self.without_sam, **settings}
+        return [f"--{name}={'null' if value is None else value}".replace(" ", "") for name, value in words.items()]
 
 
 RRL = BundleRun(
     "rrl_medsam",
     {
+        "atlas": "sample_001",
         "epoch_length": 4,
         "distill_epochs": 1,
         "register_epochs": 1,
+        "batch_size": 1,
+        "max_voxels": 8192,
         "epochs": 2,
         "instance_steps": 5,
         "levels": 1,
@@ -177,6 +180,27 @@ ADA = BundleRun(
         "unet_batch": 2,
         "labeled_batch": 2,
         "unlabeled_batch": 2,
+        "epochs": 2,
+        "epoch_length": 3,
+        "device": "cpu",
+    },
+    {},
+)
+
+ADAPTERS = BundleRun(
+    "sam_adapters",
+    {
+        "num_labeled": 2,
+        "max_voxels": 8192,
+        "levels": 1,
+        "channels": [4, 8],
+        "strides": [2],
+        "sam_image_size": 64,
+        "views": 1,
+        "adapt_epochs": 2,
+        "adapt_length": 2,
+        "adapt_batch": 2,
+        "labeled_batch": 1,
         "epochs": 2,
         "epoch_length": 3,
         "device": "cpu",

@@ -13,7 +13,7 @@ from support.bundle.path import BUNDLES
 from support.bundle.run import BundleRun
 from tools.pack import pack
 
-OWN_ROUNDS = ("epochs", "num_labeled")  # the job says how long, and each site how many
+OWN = ("epochs", "num_labeled", "atlas")  # the job says how long, and each site which labels
 
 
 def split(whole: Path, folder: Path, unlabelled: str, names: str = "AB") -> dict[str, Path]:
@@ -43,7 +43,7 @@ def strip(cases: list[dict]) -> list[dict]:
 
 def tiny(bundle: BundleRun, **changes) -> dict:
     settings = {**bundle.tiny, **bundle.without_sam, **changes}
-    return {key: value for key, value in settings.items() if key not in OWN_ROUNDS}
+    return {key: value for key, value in settings.items() if key not in OWN}
 
 
 def federate(

@@ -22,12 +22,12 @@ import torch
 
 from support.bundle.network import first_network
 from support.bundle.path import BUNDLES
-from support.bundle.run import ADA, RRL, SEMISAM, WEAK
+from support.bundle.run import ADA, ADAPTERS, RRL, SEMISAM, WEAK
 from support.bundle.sources import copy_sources
 from tools.pack import pack
 from tools.unpack import unpack
 
-RUNS = {run.name: run for run in (RRL, SEMISAM, WEAK, ADA)}
+RUNS = {run.name: run for run in (RRL, SEMISAM, WEAK, ADA, ADAPTERS)}
 GRID = {"spatial_size": [32, 32, 16], "pixdim": [2.0, 2.0, 4.0], "label_values": [0, 1, 2, 3, 4, 5]}
 # activation maps of a classifier, as where nobody has given a typical box
 FURTHER = {
@@ -42,7 +42,7 @@ def make_repository(folder: Path, *names: str) -> Path:
     for name in names:
         bundle = copy_sources(BUNDLES / name, folder / "bundles" / name)
         settings = {**RUNS[name].tiny, **RUNS[name].without_sam, **FURTHER.get(name, {})}
-        settings = {key: value for key, value in settings.items() if key not in ("device", "num_label_slices")}
+        settings = {key: value for key, value in settings.items() if key not in ("device", "num_label_slices", "atlas")}
         for config in (bundle / "configs" / "train.json", bundle / "configs" / "inference.json"):
             content = json.loads(config.read_text(encoding="utf-8"))
             content |= {key: value for key, value in settings.items() if key in content}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from common.sam.build import SamModel
 from common.sam.members.neck import make_neck
 from common.sam.members.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from common.sam.members.segment_anything_import import load_segment_anything
+from support.bundle.path import import_bundle
 
 
 class TinyEncoder(nn.Module):
@@ -77,3 +80,25 @@ def tiny_sam(
         }
     preprocessing = Preprocessing(image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     return SamModel("tiny_sam", preprocessing, stride, parts)
+
+
+def use_tiny_sam(patch: Any, folder: Path, attention: bool = False, bundle: str = "ada_sam") -> list[SamModel]:
+    """Let a bundle build tiny SAMs of whatever name, whose weights are said to be a file in `folder`.
+
+    Returns those that were built, in their order.
+    """
+    weights = folder / "tiny_sam.pt"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    weights.write_bytes(b"tiny")
+    built: list[SamModel] = []
+
+    def build(name: str, checkpoint: str | None = None, image_size: int | None = None, pretrained: bool = True) -> Any:
+        # random weights in place of the published ones are other weights
+        built.append(tiny_sam(image_size or 64, attention=attention, seed=0 if pretrained else 1))
+        return built[-1]
+
+    patch.setattr(import_bundle(bundle, "common.sam.build"), "build_sam", build)
+    for module in ("features.slice_features", "weights.known"):
+        found = import_bundle(bundle, f"common.sam.{module}")
+        patch.setattr(found, "find_weights", lambda name, checkpoint=None: weights)
+    return built

@@ -14,7 +14,7 @@ from tools.packing.bundle_files import read_metadata
 from tools.packing.sbom import FILE, LICENCES, named_weights, required_packages, write_sbom
 
 ROOT = Path(__file__).resolve().parents[3]
-NAMES = ("rrl_medsam", "semisam_plus", "weakmedsam", "ada_sam")
+NAMES = ("rrl_medsam", "semisam_plus", "weakmedsam", "ada_sam", "sam_adapters")
 SUMS = {"LICENSE": "0" * 64, "models/model.pt": "1" * 64}
 
 

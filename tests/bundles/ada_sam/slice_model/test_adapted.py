@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from support.ada_sam.fake import use_tiny_sam
 from support.ada_sam.volume import SIZE, VALUES, image, volume
 from support.bundle.path import import_bundle
+from support.networks.tiny_sam import use_tiny_sam
 from support.networks.toy_adapter import FOLDED, KEPT
 
 module = import_bundle("ada_sam", "slice_model.adapted")

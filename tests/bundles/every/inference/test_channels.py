@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from common.grid.grid import read_grid
-from support.ada_sam.fake import use_tiny_sam
 from support.bundle.problems import problems_of
-from support.bundle.run import ADA, RRL, SEMISAM, WEAK, BundleRun, assert_same_weights, scores, use_fake_sam
+from support.bundle.run import ADA, ADAPTERS, RRL, SEMISAM, WEAK, BundleRun, assert_same_weights, scores, use_fake_sam
+from support.networks.tiny_sam import use_tiny_sam
 
 AFFINE = np.diag([2.0, 2.0, 2.5, 1.0])
 LABELS = {"0": "background", "1": "organ"}
@@ -22,6 +22,7 @@ RUNS: dict[str, tuple[BundleRun, dict[str, Any]]] = {
     "rrl_medsam": (RRL, {"max_voxels": 8192, "sam": "mobile_sam", "atlas": "case_0"}),
     "semisam_plus": (SEMISAM, {}),
     "ada_sam": (ADA, {}),
+    "sam_adapters": (ADAPTERS, {}),
     "weakmedsam": (WEAK, {"prior": "box"}),
 }
 PARAMETERS = [pytest.param(name, marks=() if name == "semisam_plus" else pytest.mark.slow) for name in RUNS]
@@ -62,8 +63,8 @@ def cohorts(tmp_path_factory) -> dict[str, Path]:
 
 def train(name: str, cohort: Path, folder: Path, patch: pytest.MonkeyPatch, **settings: Any) -> str:
     run, own = RUNS[name]
-    if run is ADA:
-        use_tiny_sam(patch, folder.parent / "weights")
+    if run in (ADA, ADAPTERS):
+        use_tiny_sam(patch, folder.parent / "weights", bundle=name)
     if run is RRL:
         use_fake_sam(patch, folder.parent / "weights")
     return run.run(["train.json"], folder, cohort, **{**own, **settings})[1]

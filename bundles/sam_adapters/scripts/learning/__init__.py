@@ -1,0 +1,1 @@
+"""How the parts learn from slices of labelled volumes, and the light network from what they say."""

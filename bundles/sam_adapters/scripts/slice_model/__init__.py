@@ -1,0 +1,1 @@
+"""A frozen SAM with trained parts behind its features, which segments slices of all classes at once."""

@@ -1,0 +1,121 @@
+"""Whole runs of the SAM adapters: what they leave, what they open, and each preset."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+from monai.bundle import ConfigParser
+
+from support.bundle.path import import_bundle
+from support.bundle.predictions import assert_segmented
+from support.bundle.run import ADAPTERS, files_below, files_opened, scores, weights
+from support.networks.tiny_sam import use_tiny_sam
+
+PRESETS = sorted(
+    path.name for path in ADAPTERS.configs.glob("*.json")
+    if path.stem not in ("train", "inference", "evaluate", "multi_gpu_train", "metadata")
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_cohort, tmp_path_factory) -> dict:
+    """One run of train.json with a control: its folder, what it printed, and every file that it opened."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch, files_opened() as opened:
+        use_tiny_sam(patch, folder / "weights", bundle=ADAPTERS.name)
+        flow, said = ADAPTERS.run(["train.json"], folder, tiny_cohort, plain_control=True)
+    return {"folder": folder, "said": said, "opened": opened, "flow": flow}
+
+
+def test_training_leaves_model_scores_and_report(trained):
+    folder, said = trained["folder"], trained["said"]
+    found = {name for name in files_below(folder) if not name.startswith(("cache/", "weights/"))}
+    results = {f"output/{name}" for name in ("report.html", "run.json", "metrics.csv", "metrics.json")}
+    results |= {f"ckpt/{name}.checkpoint.pt" for name in ("adapt", "train", "control")}
+    assert found == results | {"ckpt/model.pt", "ckpt/control.pt", "output/events.out.tfevents"}
+    assert "mean of 2 cases never seen" in said
+    told = json.loads((folder / "output" / "run.json").read_text(encoding="utf-8"))
+    results = told["results"]
+    assert (results["labeled"], results["unlabeled"], results["trained_parameters"] > 0) == (2, 3, True)
+    assert set(results["dice"]["overall"]) == {"method", "itself", "plain"}
+    assert results["parts"]["decoder"] == "full" and results["parts"]["depth"] == "slab"
+    assert told["config"]["adapt"]["objective"]["trained"] == results["trained_parameters"]
+    rows = scores(folder / "output" / "metrics.json")
+    assert {row["case"] for row in rows} == {"sample_006", "sample_007"} and "itself dice" in rows[0]
+
+
+def test_monai_finds_all_properties_of_a_training(trained):
+    assert not trained["flow"].check_properties()
+
+
+def test_no_label_is_opened_but_those_learnt_from_and_those_to_score(trained, tiny_cohort):
+    dataset = json.loads((tiny_cohort / "dataset.json").read_text(encoding="utf-8"))
+    real = {
+        (group, key): {os.path.realpath(tiny_cohort / case[key]) for case in dataset[group]}
+        for group in ("training", "test")
+        for key in ("image", "label")
+    }
+    seen = set(trained["opened"])
+    assert real["training", "image"] <= seen and real["test", "label"] <= seen  # the spy does see what is opened
+    labeled = {case["label"] for case in trained["flow"].parser.get_parsed_content("cohort").labeled}
+    assert seen & real["training", "label"] == {os.path.realpath(path) for path in labeled} and len(labeled) == 2
+
+
+def test_the_model_holds_no_sam_and_fits_inference_json(trained):
+    path = trained["folder"] / "ckpt" / "model.pt"
+    tensors = weights(path)
+    assert not any("sam" in name or "decoder" in name for name in tensors)
+    parser = ConfigParser()
+    parser.read_config(ADAPTERS.configs / "inference.json")
+    parser.update({"bundle_root": str(ADAPTERS.folder), "ckpt_path": str(path)})
+    parser.update({key: ADAPTERS.tiny[key] for key in ("channels", "strides")})
+    import_bundle(ADAPTERS.name)
+    parser.get_parsed_content("network_def").load_state_dict(tensors, strict=True)
+
+
+def test_evaluation_needs_data_and_model_alone_and_gives_the_same_scores(trained, tiny_cohort, tmp_path):
+    (tmp_path / "ckpt").mkdir()
+    shutil.copy(trained["folder"] / "ckpt" / "model.pt", tmp_path / "ckpt")
+    with pytest.MonkeyPatch.context() as patch:
+        use_tiny_sam(patch, tmp_path / "weights", bundle=ADAPTERS.name)
+        ADAPTERS.run(["train.json", "evaluate.json"], tmp_path, tiny_cohort)
+    wanted = scores(trained["folder"] / "output" / "metrics.json")
+    for row, other in zip(scores(tmp_path / "output" / "metrics.json"), wanted, strict=True):
+        assert row["dice"] == pytest.approx(other["dice"], nan_ok=True) and "itself dice" not in row
+
+
+def test_inference_segments_a_folder_without_any_sam(trained, tiny_cohort, tmp_path):
+    settings = {"ckpt_path": str(trained["folder"] / "ckpt" / "model.pt"), "output_dir": str(tmp_path)}
+    settings |= {"bundle_root": str(ADAPTERS.folder), "channels": [4, 8], "strides": [2], "device": "cpu"}
+    scans = tiny_cohort / "imagesTs"
+    flow, said = ADAPTERS.run(["inference.json"], tmp_path / "none", scans, kind="inference", **settings)
+    assert not flow.check_properties()
+    assert_segmented(tiny_cohort / "imagesTs", tmp_path, range(6), said)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_trains_what_its_paper_adds(name, tiny_cohort, tmp_path, monkeypatch):
+    preset = json.loads((ADAPTERS.configs / name).read_text(encoding="utf-8"))
+    attention = preset.get("encoder_adapter") is not None
+    use_tiny_sam(monkeypatch, tmp_path / "weights", attention=attention, bundle=ADAPTERS.name)
+    own = {key: preset[key] for key in ADAPTERS.tiny if key in preset} | ({"adapter_rank": 4} if attention else {})
+    flow, _ = ADAPTERS.run(["train.json", name], tmp_path, tiny_cohort, epochs=1, **own)
+    network = flow.parser.get_parsed_content("adapted")
+    for key in ("decoder", "prompts", "depth", "encoder_adapter"):
+        wanted = preset.get(key, flow.parser.get(key))
+        assert network.names[key] == wanted, key
+    assert (network.branch is not None) == preset.get("side_branch", False)
+    assert (tmp_path / "ckpt" / "model.pt").is_file()
+    assert "not run here" in preset["published"] or "not built here" in preset["_published_"]
+
+
+def test_without_unlabelled_volumes_the_light_network_learns_from_labels_alone(tiny_cohort, tmp_path, monkeypatch):
+    use_tiny_sam(monkeypatch, tmp_path / "weights", bundle=ADAPTERS.name)
+    ADAPTERS.run(["train.json"], tmp_path, tiny_cohort, num_labeled=None, epochs=1)
+    results = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))["results"]
+    assert (results["labeled"], results["unlabeled"]) == (5, 0)
+    page = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
+    assert "learnt from the true labels alone" in page
