@@ -13,7 +13,7 @@ from ..data.selection import require_scored, scored_cases
 from ..errors import InputError
 from ..grid.grid import Grid, Range
 from ..grid.plan import plan_grid
-from ..grid.plan_summary import describe_grid, describe_kept, describe_ranges, kept_by_levels
+from ..grid.plan_summary import describe_clipped, describe_grid, describe_kept, describe_ranges, kept_by_levels
 from ..grid.ranges import RangeSamples
 from ..launch.words import number, optional, optional_number, per_axis, ranges
 from ..volumes.read import count_channels
@@ -158,7 +158,7 @@ class Cohort:
 
     def describe_plan(self) -> list[str]:
         """Return what the grid means for this data set, a line each, and remember what labels keep on it (`kept`)."""
-        lines = [*describe_grid(self.grid, self.cases), self.describe_intensities()]
+        lines = [*describe_grid(self.grid, self.cases), self.describe_intensities(), *self.describe_clipping()]
         labels = [case["label"] for case in self.whole_cases if "label" in case]
         self.kept = kept_by_levels(self.grid, labels[:LOOKED_AT])
         return [*lines, *describe_kept(self.kept, self.labels)]
@@ -168,6 +168,14 @@ class Cohort:
         where = "as given" if self.intensity_range is not None else "as in the model"
         where = where if self.samples is None else self.samples.describe()
         return describe_ranges(self.grid.intensity_range, self.channels, where)
+
+    def describe_clipping(self) -> list[str]:
+        """Return a line for each range that was measured: how much of the scans it cuts off."""
+        if self.samples is None:
+            return []
+        ranges = [(i, found) for i, found in enumerate(self.grid.intensity_range) if found is not None]
+        shares = [(self.channels[i], self.samples.clipped(i, found)) for i, found in ranges]
+        return [describe_clipped(name, *share) for name, share in shares if share is not None]
 
     def require_scored(self) -> None:
         """Raise an InputError where there is no case to score by."""

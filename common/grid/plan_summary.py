@@ -17,6 +17,7 @@ from .plan import ras_geometry
 from .to_grid import LabelToGridd, WayToGrid
 
 SLAB = 8  # planes of a scan that are counted at once
+MUCH = 0.2  # of what is no air beyond a range of intensities, from which on that is a mistake
 LARGER = 1.02  # times the window's extent, from which on a scan is worth a word
 
 
@@ -45,6 +46,15 @@ def describe_ranges(ranges: Sequence[Range | None], channels: Sequence[str], whe
         for name, pair in zip(channels, ranges, strict=True)
     ]
     return f"intensities from 0 to 1: {', '.join(said)}"
+
+
+def describe_clipped(name: str, below: float, above: float) -> str:
+    """Return a line on which shares of what is no air lie beyond a channel's range; a warning where they are large."""
+    said = f"{name}: of what is no air {below:.0%} lies below that range and {above:.0%} above it"
+    if max(below, above) <= MUCH:
+        return said
+    lost = "is as dark as air" if below >= above else "is all alike"
+    return f"warning: {said}: what does {lost} to the networks; --intensity_range LOW,HIGH gives another"
 
 
 def kept_by_levels(grid: Grid, labels: Sequence[str]) -> dict[int, dict[int, float]]:

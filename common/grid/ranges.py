@@ -66,6 +66,20 @@ class RangeSamples:
         low, high = (min(e[0] for e in ends), max(e[1] for e in ends)) if ends else (0.0, 0.0)
         return (float(low), float(high)) if low < high else None
 
+    def clipped(self, channel: int, found: Range) -> tuple[float, float] | None:
+        """Return which shares of what is no air, over all scans, lie below a channel's range and above it.
+
+        No air is what is brighter than `LUNG`, and in numbers that were cut to a window what is brighter than its lower
+        end: nothing that the range itself was measured by, so that a mistake of that shows. None: of numbers that begin
+        elsewhere nobody knows.
+        """
+        scanned = np.concatenate([scan[channel] for scan in self.scanned] or [np.zeros(0, np.float32)])
+        least = float(scanned.min()) if scanned.size else 0.0
+        tissue = scanned[scanned > max(least, LUNG)]
+        if not tissue.size or (least > LUNG and (scanned == least).mean() < SATURATED):
+            return None
+        return float((tissue < found[0]).mean()), float((tissue > found[1]).mean())
+
     def describe(self) -> str:
         """Return in words where a range was measured."""
         inside = f"inside labels of {len(self.labelled)} scans and " if self.labelled else ""

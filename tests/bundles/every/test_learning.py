@@ -28,7 +28,10 @@ LEARNING = {
         {**WHOLE, "epochs": 8, "num_label_slices": 8, "unet_epochs": 6, "unet_length": 10, "unet_rate": 0.01},
     ),
     "weakmedsam": (WEAK, {**WHOLE, "epochs": 4, "appearance_epochs": 4, "prior": "box"}),
-    "sam_adapters": (ADAPTERS, {**WHOLE, "epochs": 4, "adapt_epochs": 4, "adapt_length": 10, "adapt_batch": 4}),
+    "sam_adapters": (
+        ADAPTERS,
+        {**WHOLE, "epochs": 8, "adapt_epochs": 6, "adapt_length": 10, "adapt_batch": 4, "adapt_rate": 0.005},
+    ),
 }
 # labels of training cases
 OPENED = {"rrl_medsam": 1, "semisam_plus": 2, "ada_sam": TRAINING, "weakmedsam": 0, "sam_adapters": 2}

@@ -44,7 +44,9 @@ def test_a_ct_has_one_range_measured_on_what_the_regime_opens(tmp_path):
     ((low, high),) = found.grid.intensity_range
     assert low == pytest.approx(-105, abs=1) and high == pytest.approx(65, abs=1), "the test case has no say"
     line = f"intensities from 0 to 1: CT {low:g} to {high:g} (measured inside labels of 1 scans and in the body of 3)"
-    assert line in found.describe_plan()
+    lines = found.describe_plan()
+    assert line in lines
+    assert any(one.startswith("CT: of what is no air ") and "below that range" in one for one in lines)
 
 
 def test_a_ct_that_random_contrasts_are_made_of_has_percentiles_unless_a_range_is_given(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from common.grid.grid import Level
 from common.grid.plan import plan_grid, plan_strides, robust_extent
-from common.grid.plan_summary import describe_grid, describe_kept, kept_by_levels
+from common.grid.plan_summary import describe_clipped, describe_grid, describe_kept, kept_by_levels
 
 
 def scans(folder, *kinds: tuple[tuple[int, ...], tuple[float, ...]]) -> list[dict]:
@@ -82,3 +82,10 @@ def test_the_lines_say_what_is_seen_and_what_a_label_loses(tmp_path):
 def test_a_level_refuses_what_is_none():
     with pytest.raises(ValueError, match="strides"):
         Level((8, 8, 8), (1, 1, 1), ((0, 1, 1),)).check()
+
+
+def test_a_range_that_cuts_off_much_is_a_warning_that_says_what_that_does():
+    assert describe_clipped("CT", 0.03, 0.1) == "CT: of what is no air 3% lies below that range and 10% above it"
+    for shares, what in (((0.4, 0.0), "is as dark as air"), ((0.0, 0.3), "is all alike")):
+        line = describe_clipped("CT", *shares)
+        assert line.startswith("warning: CT: ") and what in line and "--intensity_range LOW,HIGH" in line

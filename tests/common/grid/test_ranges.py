@@ -55,6 +55,21 @@ def test_of_numbers_that_were_windowed_before_fat_is_a_part_of_the_body(scale, o
         assert FAT - 40 < low < FAT
 
 
+def test_what_a_range_cuts_off_is_told_by_nothing_that_it_was_measured_by():
+    samples = measured(*[(scan(seed)[0], None) for seed in range(2)])
+    assert max(samples.clipped(0, samples.measure(0))) < 0.03
+    below, above = samples.clipped(0, (0, 200))  # fat is cut off
+    fat = 36 * 28 * 44 - 10 * 20 * 20 - 16 * 20 * 14 - 4 * 4 * 44
+    assert below == pytest.approx(fat / (fat + 16 * 20 * 14 + 4 * 4 * 44), abs=0.05) and above < 0.05
+
+    def windowed(seed):
+        return (np.clip(scan(seed)[0], -160, 240) + 160) * (255 / 400)
+
+    samples = measured(*[(windowed(seed), None) for seed in range(2)])
+    assert samples.clipped(0, (83, 255))[0] > 0.8 and samples.clipped(0, (1, 255))[0] < 0.01
+    assert measured((scan(0, 1024)[0], None)).clipped(0, (800, 1300)) is None  # is it air that is at 24?
+
+
 @pytest.mark.parametrize("offset", [0, 1024])
 def test_numbers_may_begin_anywhere(offset):
     low, high = measured(scan(0, offset)).measure(0)
