@@ -131,7 +131,7 @@ class Benchmark:
 
         def segment(item: Mapping[str, Any]) -> dict[str, float]:
             seen = self.preprocessing({"image": str(item["image"].meta["filename_or_obj"])})["image"]
-            found: Tensor = plan.labeller.segment(f"{item['case']}~scored", seen)
+            found: Tensor = plan.labeller.segment("scored", seen)
             return native_scores({**item, "image": seen}, found, self.values)
 
         return segment

@@ -39,4 +39,4 @@ class AddAdaptedSamd(AddComparedd):
     def opinions(self, data: Mapping[str, Any]) -> dict[Compared | str, Tensor]:
         if self.labeller is None:
             return {}
-        return {ITSELF: self.labeller.segment(f"{data['case']}~scored", data["image"])}
+        return {ITSELF: self.labeller.segment("scored", data["image"])}

@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from support.bundle.path import import_bundle
 from support.bundle.predictions import assert_segmented
-from support.bundle.run import ADAPTERS, files_below, files_opened, scores, weights
+from support.bundle.run import ADAPTERS, command, errors_of, files_below, files_opened, scores, weights
 from support.networks.tiny_sam import use_tiny_sam
 
 PRESETS = sorted(
@@ -119,3 +119,42 @@ def test_without_unlabelled_volumes_the_light_network_learns_from_labels_alone(t
     assert (results["labeled"], results["unlabeled"]) == (5, 0)
     page = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
     assert "learnt from the true labels alone" in page
+
+
+# --- as a command
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tiny_cohort, tmp_path):
+    bundle = ADAPTERS.copy(tmp_path / "bundle")
+    configs = ["configs/train.json", "configs/multi_gpu_train.json"]
+    flags = ADAPTERS.flags(dataset_dir=tiny_cohort, prompts="self", decoder="sam", epoch_length=4)
+    process = command(configs, *flags, cwd=bundle, processes=2)
+    said, complaints = process.communicate(timeout=600)
+    if "found no weights" in complaints:
+        pytest.skip("needs the weights of mobile_sam")
+    assert process.returncode == 0, complaints + said
+    for line, wanted in (("epoch 2/2", 2), ("mean of 2 cases", 1), ("pseudo labels  2 of 2", 1), ("model:  ", 1)):
+        assert sum(line in printed for printed in said.splitlines()) == wanted, (line, said)
+    config = json.loads((bundle / "eval" / "run.json").read_text(encoding="utf-8"))["config"]
+    assert config["run"]["world_size"] == 2 and config["train"]["epoch_length"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"decoder": "unet"}, "--decoder is 'unet'; wanted one of tokens, full, hierarchical, sam, frozen"),
+        ({"sam": "sam2"}, "--sam is 'sam2'; wanted one of"),
+        ({"prompts": "dense"}, "prompts is 'dense'; wanted null where decoder is full"),
+        ({"slices": "oblique"}, "--slices is 'oblique'; wanted one of sagittal, coronal, axial, auto"),
+        ({"num_labeled": 9}, "num_labeled is 9"),
+        ({"sam": "efficient_sam_ti", "decoder": "tokens"}, "found no weights"),
+    ],
+)
+def test_nonsense_ends_in_one_line_before_anything_is_written(settings, text, tiny_cohort, tmp_path):
+    options = ["--bundle_root", str(ADAPTERS.folder), *ADAPTERS.flags(dataset_dir=tiny_cohort, **settings)]
+    options += [f"--{name}_dir={tmp_path / name}" for name in ("output", "ckpt", "cache")]
+    lines = errors_of(command([ADAPTERS.configs / "train.json"], *options, cwd=tmp_path))
+    assert len(lines) == 1 and text in lines[0], lines
+    assert not files_below(tmp_path)
