@@ -18,7 +18,7 @@ from .depth import ChannelNorm
 class TokenDecoder(nn.Module):
     """Two-way transformer, upscaling and kernels of a SAM, asked by K learnt tokens; all of it learns.
 
-    Each token and each kernel begins as those of SAM's single mask.
+    Each token and each kernel begins as those of SAM's single mask, the tokens a little apart.
 
     Args:
         sam: has the mask decoder of `segment_anything`.
@@ -46,8 +46,12 @@ class TokenDecoder(nn.Module):
         self.kernels = nn.ModuleList(copy.deepcopy(kernels) for _ in range(classes))
         self.register_buffer("no_mask", sam.prompt_encoder.no_mask_embed.weight.detach().clone()[..., None, None])
         width = first.shape[1] // 8
-        self.further = nn.Sequential(*further_steps(width, int(log2(sam.stride)) - 2 if full else 0))
-        self.narrow = nn.Linear(width, width // 2) if len(self.further) else nn.Identity()
+        further = int(log2(sam.stride)) - 2 if full else 0
+        self.further = nn.Sequential(*further_steps(width, further))
+        # SAM's kernels are too large for pixels that it never saw: their products would soon be saturated, and stay so
+        self.narrow = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width // 2)) for _ in range(classes if further else 0)
+        )
         self.requires_grad_(True)
 
     def attend(self, features: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +70,11 @@ class TokenDecoder(nn.Module):
         upscaled = self.upscaling(image)  # [N, C / 8, 4h, 4w]
         if detail is not None:
             upscaled = upscaled + detail
-        return Answer(by_kernels(self.narrow(self.kernel(tokens)), self.further(upscaled)))
+        kernels = self.kernel(tokens)
+        if len(self.narrow):
+            kernels = torch.stack([narrow(kernels[:, index]) for index, narrow in enumerate(self.narrow)], dim=1)
+            kernels = kernels / kernels.shape[-1] ** 0.5
+        return Answer(by_kernels(kernels, self.further(upscaled)))
 
 
 def further_steps(width: int, count: int) -> list[nn.Module]:
@@ -74,7 +82,10 @@ def further_steps(width: int, count: int) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for number in range(count):
         inputs = width if number == 0 else width // 2
-        layers += [nn.ConvTranspose2d(inputs, width // 2, 2, 2), ChannelNorm(width // 2), nn.GELU()]
+        step = nn.ConvTranspose2d(inputs, width // 2, 2, 2)
+        # the four pixels that one becomes begin alike: drawn apart they are a pattern, which has to be unlearnt
+        step.weight.data.copy_(step.weight.data[..., :1, :1].expand_as(step.weight))
+        layers += [step, ChannelNorm(width // 2), nn.GELU()]
     return layers
 
 

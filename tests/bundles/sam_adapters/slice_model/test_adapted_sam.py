@@ -142,3 +142,15 @@ def test_a_sam_with_a_decoder_of_another_kind_has_no_tokens_to_learn():
     sam.mask_decoder = torch.nn.Identity()
     with pytest.raises(InputError, match="its mask decoder is Identity; wanted one of segment_anything"):
         module.AdaptedSam(sam, CLASSES)
+
+
+@pytest.mark.parametrize("name", ["ma_sam", "h_sam", "db_sam"])
+def test_a_form_with_pixels_of_its_own_begins_undecided_however_large_sams_kernels_are(name):
+    torch.manual_seed(0)
+    sam = tiny_sam()
+    sam.mask_decoder.output_hypernetworks_mlps[0].layers[-1].bias.data += 30
+    network = module.AdaptedSam(sam, CLASSES, **FORMS[name])
+    with torch.no_grad():
+        logits = network(*seen(network)).logits
+    # of products of a hundred, MobileSAM's, a first step makes masks that are sure and wrong, without any gradient
+    assert logits.abs().mean() < 2, float(logits.abs().mean())
