@@ -109,7 +109,7 @@ def test_a_preset_trains_what_its_paper_adds(name, tiny_cohort, tmp_path, monkey
         assert network.names[key] == wanted, key
     assert (network.branch is not None) == preset.get("side_branch", False)
     assert (tmp_path / "ckpt" / "model.pt").is_file()
-    assert "not run here" in preset["published"] or "not built here" in preset["_published_"]
+    assert "not run here" in preset["published"] or "not built here" in preset["published"]
 
 
 def test_without_unlabelled_volumes_the_light_network_learns_from_labels_alone(tiny_cohort, tmp_path, monkeypatch):
