@@ -83,6 +83,11 @@ class FineCases:
         other.network, other.folder, other.cases = network, f"{self.folder}_{name}", []
         return other
 
+    def labels_alone(self, network: nn.Module, name: str) -> FineCases:
+        """Return the labels that are the truth alone, for a plain control's coarse network; nothing is made yet."""
+        folder = f"{self.folder}_{name}"
+        return FineCases(self.cohort, self.preprocessing, network, folder, False, self.device, self.resume)
+
     def wanted(self) -> list[Mapping[str, Any]]:
         """Return the cases that are learnt from, as far as is known before they are seen; the labelled ones first."""
         cases = [case for case in self.cohort.whole_cases if self.unlabeled or "label" in case]

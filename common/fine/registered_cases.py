@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..levels.regions import Box
 from ..pseudo_labels.opinions import agreement
@@ -29,10 +29,7 @@ class RegisteredFineCases(FineCases):
         if self.unlabeled:
             self.fewest = 1  # registration takes a label's pieces for everybody's
 
-    def of(self, network: nn.Module, name: str) -> FineCases:
-        """Return the labels that are the truth alone, for a plain control's coarse network; nothing is made yet."""
-        folder = f"{self.folder}_{name}"
-        return FineCases(self.cohort, self.preprocessing, network, folder, False, self.device, self.resume)
+    of = FineCases.labels_alone  # a plain control has no pseudo labels
 
     def teach(self, case: Mapping[str, Any], image: MetaTensor) -> tuple[Tensor, Box | None]:
         if "label" in case:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from monai.data import MetaTensor
-from torch import Tensor, nn
+from torch import Tensor
 
 from .common.fine.cases import FineCases
 from .common.levels.regions import Box
@@ -23,10 +23,7 @@ class SlicedFineCases(FineCases):
         super().__init__(**options)
         self.labeller = labeller
 
-    def of(self, network: nn.Module, name: str) -> FineCases:
-        """Return the labels that are the truth alone, for a plain control's coarse network; nothing is made yet."""
-        folder = f"{self.folder}_{name}"
-        return FineCases(self.cohort, self.preprocessing, network, folder, False, self.device, self.resume)
+    of = FineCases.labels_alone  # a plain control has no pseudo labels
 
     def teach(self, case: Mapping[str, Any], image: MetaTensor) -> tuple[Tensor, Box | None]:
         if "label" in case:
