@@ -182,7 +182,7 @@ def test_two_processes_train_one_model_on_an_odd_number_of_cases(tiny_cohort, tm
     assert process.returncode == 0, complaints + said
     found = {name for name in files_below(bundle) if name.startswith(("models/", "eval/")) and ".gitkeep" not in name}
     assert found == (MAKES | {"models/train.checkpoint.pt.previous"}) - {"cache/run_id"}
-    for line in ("atlas: ", "sam is null", "epoch 2/2", "mean of 1 cases", "model:  ", "report: "):
+    for line in ("atlas: sample_", "sam is null", "epoch 2/2", "mean of 1 cases", "model:  ", "report: "):
         assert sum(line in printed for printed in said.splitlines()) == 1, (line, said)
     assert {row["case"] for row in scores(bundle / "eval" / "metrics.json")} == {"sample_006"}
     assert len(scores(bundle / "eval" / "metrics.json")) == 5
