@@ -33,7 +33,7 @@ OTHER = "semisam_plus_next"  # SemiSAM+ once more, of another version, with anot
 UNTRAINED = "semisam_plus_own"  # and without a model, with names of a site's own
 OWN_NAMES = ["Lobe", "vessel", "pouch", "pulp", "filter"]
 SCANS = [f"scan_{number}" for number in range(6)]
-LEARNS_WITHOUT_LABELS = ("rrl_medsam", "semisam_plus")
+LEARNS_WITHOUT_LABELS = ("rrl_medsam", "semisam_plus", "sam_adapters")
 MARK = 5
 # the change in the second version's `common`: every voxel of a label map has one value
 MARKED = f"""
