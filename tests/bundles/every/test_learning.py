@@ -21,7 +21,7 @@ SIDE, TRAINING, TEST = 32, 4, 2
 LOCATIONS = {"1": {"box": [[0.2, 0.8]] * 3, "volume_ml": 16.0}}
 WHOLE = {"epoch_length": 10, "learning_rate": 0.01}
 LEARNING = {
-    "rrl_medsam": (RRL, {**WHOLE, "max_voxels": 8192, "epochs": 6, "register_epochs": 2, "rounds": 1}),
+    "rrl_medsam": (RRL, {**WHOLE, "atlas": None, "epochs": 6, "register_epochs": 2, "rounds": 1}),
     "semisam_plus": (SEMISAM, {**WHOLE, "epochs": 4}),
     "ada_sam": (
         ADA,
