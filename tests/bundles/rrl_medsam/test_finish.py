@@ -23,7 +23,7 @@ class Page:
 
 
 def finish(data: Path, folder: Path, **options) -> tuple[dict, Page, str]:
-    quick = {"epochs": 1, "rounds": 1, "epoch_length": 2, "instance_steps": 1, "coarse_steps": 1}
+    quick = {"atlas": None, "epochs": 1, "rounds": 1, "epoch_length": 2, "instance_steps": 1, "coarse_steps": 1}
     _, said = RRL.run(["train.json"], folder, data, **{**quick, **options})
     return (
         json.loads((folder / "output" / "run.json").read_text(encoding="utf-8")),
