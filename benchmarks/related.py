@@ -88,7 +88,9 @@ class Benchmark:
         result["against"] = UNET if name.endswith(TAUGHT) else ROWS[name][1] if name in ROWS else None
         clock, cost = time.process_time(), {}
         if name == UNET:
-            segment = self.by_network(parser, self.train_plain(parser))
+            control = parser.get_parsed_content("control")
+            control.run(plan, parser.get_parsed_content("fine_training"))
+            segment = self.by_network(parser, control.network)
         else:
             plan.encode()
             cost["features"], clock = time.process_time() - clock, time.process_time()
@@ -105,16 +107,6 @@ class Benchmark:
         result["cases"] = [{"case": item["case"], **segment(item)} for item in self.test]
         result["cost"] = {stage: round(seconds, 1) for stage, seconds in cost.items()}
         return result
-
-    def train_plain(self, parser: ConfigParser) -> nn.Module:
-        """Train the bundle's plain control and return it."""
-        control = parser.get_parsed_content("control")
-        stage = type(parser.get_parsed_content("train::trainer"))(
-            control.training_run, "control", control.epochs, control.loader(), control.network,
-            control.objective(control.network), control.optimizer, control.lr_scheduler, control.amp,
-        )  # fmt: skip
-        stage.run()
-        return control.network
 
     def by_network(self, parser: ConfigParser, network: nn.Module) -> Callable[[Mapping[str, Any]], dict[str, float]]:
         """Return the scores of a 3D network on a test case."""

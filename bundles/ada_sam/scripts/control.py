@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from .common.control.training import PlainControl as CommonControl
 from .common.grid.field_of_view import inside_scan
 from .common.pseudo_labels.objective import SegmentObjective
+from .common.pseudo_labels.preprocessing import TaughtPreprocessing
 from .common.tensors import plain
 from .common.training.loaders import stream_loader
-from .learning.transforms import TrainPreprocessing
 
 
 class PlainControl(CommonControl):
@@ -26,7 +26,7 @@ class PlainControl(CommonControl):
 
     def loader(self) -> DataLoader:
         own, batch = self.dataloader.dataset, self.dataloader.batch_size
-        transform = TrainPreprocessing(OnlyMasks(own.data, self.network.classes), own.transform.augmentation)
+        transform = TaughtPreprocessing(OnlyMasks(own.data, self.network.classes), own.transform.augmentation)
         return stream_loader(
             self.training_run, Dataset(own.data, transform), self.epoch_length * batch, batch, stream=3
         )

@@ -32,6 +32,8 @@ class AddAdaptedSamd(AddComparedd):
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         if self.labeller is None or self.preprocessing is None:
             return super().__call__(data)
+        if tuple(data["image"].shape[1:]) == self.labeller.cohort.slice_grid.spatial_size:  # the same voxels
+            return super().__call__(data)
         seen = self.preprocessing({"image": str(data["image"].meta["filename_or_obj"])})["image"]
         return {**super().__call__({**data, "image": seen}), "image": data["image"]}
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .cohort import SlicedCohort
 from .common.grid.field_of_view import inside_scan
@@ -16,8 +15,7 @@ from .common.pseudo_labels.grids import on_grid
 from .common.pseudo_labels.store import PseudoLabelBank
 from .common.pseudo_labels.work import CaseWork, settings_digest
 from .common.sam.features.slice_features import SliceFeatures
-from .common.tensors import plain
-from .learning.images import UNKNOWN
+from .common.tensors import known_share, plain
 from .slice_model.adapted_sam import AdaptedSam
 
 
@@ -89,10 +87,8 @@ class SliceLabeller:
         if "label" not in item:
             found = self._made().load(case)
             return {"target": found["target"], "weight": self.pseudo_weight * found["weight"]}
-        classes = plain(item["label"])[0].long()
-        known = (classes != UNKNOWN)[None].float()
-        target = F.one_hot(classes.masked_fill(classes == UNKNOWN, 0), len(self.cohort.grid.label_values))
-        return {"target": target.movedim(-1, 0) * known, "weight": known}
+        label = plain(item["label"])
+        return {"target": label, "weight": known_share(label, 0)}
 
     def on_slices(self, case: str) -> tuple[Tensor, Tensor]:
         """Return the `target` [K, H, W, D] of an unlabelled case on the grid of the slices, and the image there."""

@@ -1,17 +1,15 @@
-"""What training is given beside the image: the classifier features and sub-classes, the segmenter pseudo labels."""
+"""What the classifier is given beside the image: features and sub-classes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from monai.transforms import Compose, DeleteItemsd, EnsureTyped, MapTransform
+from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
 
 from .classifier.clusters import SubClasses
-from .common.pseudo_labels.objective import AddPseudoLabeld
 from .common.sam.features.slice_features import SliceFeatures
-from .labeller import PseudoLabeller
 
 
 class AddFeaturesd(MapTransform, RandomizableTrait):
@@ -36,15 +34,3 @@ class AddChildd(MapTransform, RandomizableTrait):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         return {**data, "child": self.clusters.child(data["case"])}
-
-
-class TrainPreprocessing(Compose):
-    """A case and its pseudo label, `image`, `target` and `weight`, changed at random; the bits are left out.
-
-    Args:
-        augmentation: of the three.
-    """
-
-    def __init__(self, labeller: PseudoLabeller, augmentation: Compose) -> None:
-        ready = EnsureTyped(["image", "target", "weight"], track_meta=False)
-        super().__init__([AddPseudoLabeld(labeller), DeleteItemsd("presence"), augmentation, ready])

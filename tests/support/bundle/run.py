@@ -108,7 +108,6 @@ RRL = BundleRun(
         "epoch_length": 4,
         "distill_epochs": 1,
         "register_epochs": 1,
-        "batch_size": 1,
         "max_voxels": 8192,
         "epochs": 2,
         "instance_steps": 5,

@@ -16,7 +16,7 @@ from ..common.processes import own_share, together
 from ..common.sam.features.slice_features import SliceFeatures
 from ..common.tensors import plain
 from ..common.training.augmentation import Augmentation
-from .images import UNKNOWN
+from .images import UNKNOWN, to_classes
 
 NOT_KNOWN = -1  # of a mask, where the scan has no voxel
 
@@ -66,9 +66,14 @@ class SlabDataset(Dataset):
         return self.features.slice_axis
 
     def prepare(self, images: Sequence[Mapping[str, Any]]) -> None:
-        """Make the copies of the volumes {"case", "image", "label"} and encode what is not cached yet."""
+        """Make the copies of the volumes {"case", "image", "label"} and encode what is not cached yet.
+
+        `label` as in `GridImages`, in either form.
+        """
         self.copies, self.data = [], []
         for item in images:
+            label = plain(item["label"])
+            item = {**item, "label": label if label.dtype == torch.uint8 else to_classes(label)}
             for number in range(self.views + 1):
                 self._add(f"{item['case']}~{number}", self._changed(item, number) if number else item)
         if not any(self.with_structures()):

@@ -140,7 +140,8 @@ class SemiSupervisedObjective(nn.Module):
         """What the method was built with, for run.json."""
         own = {name: value for name, value in sorted(vars(self).items()) if name in self.options()}
         answers = {} if self.generalist_loss is None else settings_of(self.generalist_loss)
-        return {**own, "generalist_loss": answers}
+        contrast = None if self.contrast is None else self.contrast.sampling
+        return {**own, "contrast": contrast, "generalist_loss": answers}
 
     @staticmethod
     def body_channels(classes: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,11 +47,6 @@ class VoxelContrast(nn.Module):
         self.register_buffer("memory", torch.zeros(self.classes, MEMORY, WIDTH))
         self.register_buffer("remembered", torch.zeros(self.classes, dtype=torch.long))
         self._seen: tuple[Tensor, ...] = ()  # of the last watched forward; in a tuple no part of the module
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """For run.json."""
-        return {"sampling": self.sampling}
 
     @contextmanager
     def watching(self, network: Specialist) -> Iterator[None]:

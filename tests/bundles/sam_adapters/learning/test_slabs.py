@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.data import MetaTensor
 
 from support.bundle.path import import_bundle
 from support.networks.tiny_sam import tiny_sam
@@ -96,8 +95,12 @@ def test_labels_without_any_structure_are_refused(monkeypatch, tmp_path):
         dataset(monkeypatch, tmp_path, views=-1)
 
 
-def test_shares_become_classes_and_what_nobody_scanned_none():
+def test_shares_become_classes_and_what_nobody_scanned_none(monkeypatch, tmp_path):
     shares = torch.tensor([[0.9, 0.2, 0.0], [0.1, 0.8, 0.0]]).view(2, 3, 1, 1)
-    found = images.ToClassesd()({"label": MetaTensor(shares)})["label"]
+    found = images.to_classes(shares)
     assert found.flatten().tolist() == [0, 1, images.UNKNOWN] and found.dtype == torch.uint8
-    assert "label" not in images.ToClassesd()({"image": shares})
+    data, item = dataset(monkeypatch, tmp_path), case("a", beyond=1)
+    known = item["label"] != images.UNKNOWN
+    soft = torch.cat([item["label"] == 0, item["label"] == 1]) * known * 0.9
+    data.prepare([{**item, "label": soft}])  # as on the common grid
+    assert data.copies[0].label.equal(item["label"][0])

@@ -58,6 +58,8 @@ def test_without_it_and_in_evaluation_nothing_is_watched():
     batch = make_batch(answers=False)
     assert build(contrast=None).contrast is None and "contrast" not in build(contrast=None)(batch)
     assert build(contrast_weight=0).contrast is None
+    # in run.json, so that a run isn't gone on with by another one
+    assert [build(contrast=word).settings["contrast"] for word in (None, "uniform")] == [None, "uniform"]
     assert "contrast" not in build().eval()(batch)
 
 
