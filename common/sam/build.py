@@ -63,6 +63,7 @@ class SamModel(nn.Module):
         boxes: Tensor | None = None,
         masks: Tensor | None = None,
         amp: bool | None = None,
+        tokens: Tensor | None = None,
     ) -> Tensor:
         """Answer P prompts with low-resolution logits [P, 1, m, m] float32 of the single-mask token.
 
@@ -72,9 +73,12 @@ class SamModel(nn.Module):
             boxes: [P, 4] x0, y0, x1, y1 in encoder pixels.
             masks: logits [P, 1, m, m].
             amp: bfloat16 autocast of the decoder; None follows `bf16_supported`.
+            tokens: [P, T, C], embedded prompts beside those of points and boxes.
         """
         # bfloat16 would move positions by pixels
         sparse, dense = self.prompt_encoder(points, boxes, masks)
+        if tokens is not None:
+            sparse = torch.cat([sparse.expand(len(tokens), -1, -1), tokens.to(sparse)], 1)
         position = self.prompt_encoder.get_dense_pe()
         with bf16_autocast(embedding.device, amp):
             # the decoder repeats one image for all prompts; the images of several come in by the sum it makes first

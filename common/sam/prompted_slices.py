@@ -22,6 +22,7 @@ class SlicePrompts:
     boxes: [P, 4] first row, first column, last row, last column.
     points: [P, M, 2] rows and columns, with labels [P, M]: 1 inside, 0 outside, -1 fills up where a prompt has fewer.
     masks: [P, H, W] logits on the slice's grid.
+    tokens: [P, T, C], prompts that are embedded already; beside a mask alone they need no position.
     """
 
     slices: Tensor
@@ -29,6 +30,7 @@ class SlicePrompts:
     points: Tensor | None = None
     labels: Tensor | None = None
     masks: Tensor | None = None
+    tokens: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -88,17 +90,19 @@ class PromptedSlices:
         size = (int(spatial_size[0]), int(spatial_size[1]))
         starts = range(0, len(prompts), self.batch_size)
         parts = [prompts.part(slice(start, start + self.batch_size)) for start in starts]
-        answers = [self._decode(embedding, part, size) for part in parts]
+        answers = [self.answer(embedding, part, size) for part in parts]
         return torch.cat(answers) if answers else embedding.new_zeros((0, *size))
 
-    def _decode(self, embedding: Tensor, prompts: SlicePrompts, size: tuple[int, int]) -> Tensor:
+    def answer(self, embedding: Tensor, prompts: SlicePrompts, size: tuple[int, int]) -> Tensor:
+        """Return the same at once, with the gradient of what the prompts were made from."""
         points = None
         if prompts.points is not None:
             points = (self.to_pixels(prompts.points, size), prompts.labels.to(self.device).float())
         boxes = None if prompts.boxes is None else self.to_pixels(prompts.boxes.unflatten(-1, (2, 2)), size).flatten(-2)
         masks = None if prompts.masks is None else self._to_mask_input(prompts.masks.to(self.device).float())
         own = embedding[prompts.slices.to(embedding.device)].to(self.device)
-        logits = self.sam.decode(own, points, boxes, masks, self.amp)
+        tokens = None if prompts.tokens is None else prompts.tokens.to(self.device)
+        logits = self.sam.decode(own, points, boxes, masks, self.amp, tokens)
         return self._to_slice(logits, size)[:, 0]
 
     def to_pixels(self, positions: Tensor, size: tuple[int, int]) -> Tensor:

@@ -22,10 +22,11 @@ from .common.launch.settings import SHARED, check_settings, unet_fits
 from .common.sam.members.family import FAMILY
 from .generalists import slice_generalist, volume_generalist
 from .generalists.generalist_loss import FORMS, WEIGHTS
+from .generalists.learned_prompt import LEARNED
 from .methods.registry import METHODS
 from .methods.sampling import SAMPLINGS
 
-_PROMPTS = dict.fromkeys((*slice_generalist.PROMPTS, *volume_generalist.PROMPTS))
+_PROMPTS = dict.fromkeys((*slice_generalist.PROMPTS, LEARNED, *volume_generalist.PROMPTS))
 _SIZE = whole(1, 4096) | NULL
 
 

@@ -52,7 +52,9 @@ class Prompts:
         return "boxes, points and masks" if self.masks else "boxes and points only"
 
     def understood(self, kind: str) -> str:
-        """Return what to ask by in place of a kind of prompt: "box", "point" and "mask", joined by +."""
+        """Return what to ask by in place of a kind of prompt: "box", "point" and "mask", joined by +, or "learned"."""
+        if kind == "learned":
+            return kind if self.points and self.masks else "box"
         parts = [
             part for part in kind.split("+") if (self.points or part != "point") and (self.masks or part != "mask")
         ]

@@ -211,6 +211,26 @@ def test_two_generalists_in_rounds_and_online(cohort, tmp_path, monkeypatch, ans
     assert history[2] > 0 and bool(list(tmp_path.rglob("round_*"))) == (answer_every == 1)
 
 
+def test_the_preset_of_knowsam_learns_prompts_and_from_mixes(cohort, tmp_path, monkeypatch):
+    use_fake_sams(monkeypatch, tmp_path)
+    flow, _ = SEMISAM.run(["train.json", "knowsam.json"], tmp_path, cohort, **ASKED, prompt="learned", trial_cases=0)
+    losses = flow.parser.get_parsed_content("train#trainer").state.losses
+    assert {"second", "fused", "entropy", "mixed", "consistency", "generalist"} <= set(losses)
+    panel = flow.parser.get_parsed_content("panel")
+    assert panel.generalists[0].learned.told[0][0].in_features == 64
+    noted = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))
+    assert noted["results"]["method"] == "KnowSAM"
+    learnt = noted["config"]["train"]["objective"]
+    assert learnt["generalist_loss"]["form"] == "distillation" and learnt["mix_from"] == 0.24
+    # another process knows nothing of the prompts, and scores the specialist all the same
+    overrides = {**ASKED, "prompt": "learned", "trial_cases": 0, "ckpt_path": str(tmp_path / "ckpt" / "model.pt")}
+    configs = ["train.json", "knowsam.json", "evaluate.json"]
+    SEMISAM.run(configs, tmp_path / "again", cohort, **overrides, output_dir=str(tmp_path / "scored"))
+    rows, again = (scores(tmp_path / name / "metrics.json") for name in ("output", "scored"))
+    assert "mobile_sam learned dice" in rows[0] and "mobile_sam learned dice" not in again[0]
+    assert [row["dice"] for row in again] == pytest.approx([row["dice"] for row in rows])
+
+
 # --- interrupted runs
 
 KILLS = {"in round 2": ("round_2", 2, ""), "before round 4": ("train", 3, "after"), "the end": ("train", 4, "before")}

@@ -20,6 +20,8 @@ class FakePromptEncoder(nn.Module):
     mask_input_size = (16, 16)
 
     def forward(self, points, boxes, masks) -> tuple[Tensor, Tensor]:
+        if boxes is None and points is None:  # a mask alone, beside tokens
+            return torch.zeros(len(masks), 0, 256), torch.zeros(len(masks), 256, 4, 4)
         if boxes is None:
             centre = points[0][:, 0]
             boxes = torch.cat([centre - 6, centre + 6], -1)
@@ -30,7 +32,7 @@ class FakePromptEncoder(nn.Module):
 
 
 class FakeMaskDecoder(nn.Module):
-    """Fills the box that it is given."""
+    """Fills the box that it is given; learnt tokens are one, and get a gradient of nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,9 +40,9 @@ class FakeMaskDecoder(nn.Module):
 
     def forward(self, image, position, sparse: Tensor, dense: Tensor, multimask_output: bool) -> tuple[Tensor, None]:
         y, x = torch.meshgrid(*[torch.arange(64) + 0.0] * 2, indexing="ij")
-        left, top, right, bottom = (side[:, None, None] for side in sparse[:, 0].T)
+        left, top, right, bottom = (side[:, None, None] for side in sparse[:, 0, :4].T)
         inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
-        return (self.weight * (inside.float() * 12 - 6))[:, None], None
+        return (self.weight * (inside.float() * 12 - 6) + 0 * sparse.mean((1, 2))[:, None, None])[:, None], None
 
 
 class FakePromptedSam(FakeSam):

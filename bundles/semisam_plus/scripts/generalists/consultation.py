@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..common.pseudo_labels.opinions import agreement
+from .learned_prompt import Lesson
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,20 @@ class Generalist(ABC):
 
         The same inputs give the same answer, whatever was asked before.
         """
+
+    @property
+    def learns(self) -> bool:
+        """Whether it has prompts that are learnt."""
+        return False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has learnt what it is to be asked by."""
+        return True
+
+    def learn(self, lessons: Sequence[Lesson]) -> None:
+        """Learn the prompts anew from labelled volumes; only for one that `learns`."""
+        raise NotImplementedError
 
 
 def combine(answers: Sequence[Answer], specialist: Tensor, specialist_share: float = 0.0) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from ..common.errors import InputError
 from ..common.launch.words import truth
 
-FORMS = ("squared", "dice_ce")
+FORMS = ("squared", "dice_ce", "distillation")
+TEMPERATURE = 10.0  # of the distillation, KnowSAM's
 WEIGHTS = ("exp", "inverse", "none")
 
 
@@ -19,17 +20,19 @@ class GeneralistLoss(nn.Module):
     L = sum(d w) / sum(w) over the voxels of an item, with d the mean over classes of (p - answer)^2 and w falling with
     the variance U of the generalists' masks. With "dice_ce", d is the cross entropy, and 1 - Dice of the foreground,
     its sums over voxels weighted by w, is added: beside a supervised Dice the squared distance of the few voxels in
-    doubt weighs next to nothing. SemiSAM+ (arXiv 2502.20749) weights voxels down where masks disagree; the
-    authors' release divides the loss by itself, which leaves no gradient, so the form here is its intent, with the
-    exponential of URPC. Answers and disagreement never get a gradient.
+    doubt weighs next to nothing. With "distillation", d is the Kullback-Leibler divergence from the answer, both
+    softened at a temperature T of 10, times T^2 (Hinton et al. 2015; KnowSAM, 2412.13742). SemiSAM+ (arXiv 2502.20749)
+    weights voxels down where masks disagree; the authors' release divides the loss by itself, which leaves no gradient,
+    so the form here is its intent, with the exponential of URPC. Answers and disagreement never get a gradient.
 
     Args:
         weight: "exp" (exp(-U / tau)), "inverse" (1 - U / max U of the item) or "none".
         tau: scale of U. U of numbers in [0, 1] is at most about 0.27, so the literal tau of 1 hardly weights.
-        hard: learn the most probable class of the answer (the release) instead of its probabilities.
+        hard: learn the most probable class of the answer (the release) instead of its probabilities; a distillation is
+            of these always.
         attach: weight of a second term, the plain squared distance to the answer's probabilities: the specialist's own
             share in the variance, which URPC minimises. 0 leaves it out.
-        form: "squared" (the paper's) or "dice_ce".
+        form: "squared" (the paper's), "dice_ce" or "distillation".
 
     forward: probabilities [N, K, H, W, D] of the specialist, with gradient; answer [N, K, H, W, D]; disagreement
     [N, 1, H, W, D]; answer_weight [N], 0 for an item without an answer; inside [N, 1, H, W, D], 0 for voxels that don't
@@ -83,6 +86,8 @@ class GeneralistLoss(nn.Module):
         own = probabilities[asked]
         if self.form == "squared":
             distance = (own - target).square().mean(1, keepdim=True)
+        elif self.form == "distillation":
+            distance = softened_divergence(own, answer)
         else:
             distance = -(target * own.clamp_min(1e-6).log()).sum(1, keepdim=True)
         loss = (distance * weight).flatten(1).sum(1) / (weight.flatten(1).sum(1) + 1e-8)
@@ -92,6 +97,15 @@ class GeneralistLoss(nn.Module):
             distance = ((own - answer).square() * inside).flatten(1).mean(1)
             loss = loss + self.attach * distance / inside.flatten(1).mean(1).clamp_min(1e-6)
         return (loss * item_weight).sum() / probabilities.shape[0]
+
+
+def softened_divergence(own: Tensor, answer: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """Return T^2 KL(answer || own) of probabilities [N, K, H, W, D] that a temperature T has softened, [N, 1, H, W, D].
+
+    A power of 1/T of probabilities, made to sum to 1, is the softmax of their logits over T.
+    """
+    soft, wanted = ((p.clamp_min(1e-6).log() / temperature).log_softmax(1) for p in (own, answer))
+    return temperature**2 * (wanted.exp() * (wanted - soft)).sum(1, keepdim=True)
 
 
 def weighted_dice(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:

@@ -120,9 +120,18 @@ class GeneralistPanel:
         return [self.names[number] for number in self.teaching]
 
     @property
+    def learning(self) -> list[int]:
+        """Numbers of those that are learnt from and have prompts to learn."""
+        return [number for number in self.teaching if self.generalists[number].learns]
+
+    @property
     def compared(self) -> dict[str, tuple[int, Generalist]]:
-        """Whose answers stand beside the prediction, title -> number and generalist: of those that are learnt from."""
-        return {title: found for title, found in self._titles.items() if found[0] in self.teaching}
+        """Whose answers stand beside the prediction, title -> number and generalist: of those that are learnt from.
+
+        Prompts that were not learnt in this process, as where a model is only scored, stand there no more.
+        """
+        titles = {title: found for title, found in self._titles.items() if found[0] in self.teaching}
+        return {title: found for title, found in titles.items() if found[1].ready}
 
     @property
     def identity(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ..common.sam.build import SamModel, build_sam
 from ..common.sam.prompted_slices import PromptedSlices, SlicePrompts
 from ..common.sam.weights.known import file_sha256, find_weights
 from .consultation import Answer, Generalist
+from .learned_prompt import LEARNED, LearnedPrompt, Lesson, learn_prompt
 
 PROMPTS = ("box", "point", "mask", "box+point", "box+mask")
 
@@ -37,9 +39,10 @@ class SliceGeneralist(Generalist):
 
     Args:
         sam: name of a SAM family member, or a `SamModel`.
-        prompt: of `PROMPTS`, or several with commas, which the members take in turn.
+        prompt: of `PROMPTS` or "learned" (a mask and what `learn` has found), or several with commas, which the members
+            take in turn.
         members: how many masks of differing prompts: after one of each kind come jittered boxes and other points. A
-            mask alone has one.
+            mask alone has one, as what is learnt has.
         jitter: largest move of a box's edge, as a share of the box's side.
         component_share, min_size: of boxes, see `component_boxes`.
         padding: of boxes; None takes what suits the weights.
@@ -79,8 +82,8 @@ class SliceGeneralist(Generalist):
     ) -> None:
         kinds = [kind.strip() for kind in prompt.split(",")]
         for kind in kinds:
-            if kind not in PROMPTS:
-                raise InputError(f"prompt: found {kind!r}, wanted one of {', '.join(PROMPTS)}")
+            if kind not in (*PROMPTS, LEARNED):
+                raise InputError(f"prompt: found {kind!r}, wanted one of {', '.join((*PROMPTS, LEARNED))}")
         if members < 1:
             raise InputError(f"members: found {members}, wanted at least 1")
         self.sha256 = "given"
@@ -94,7 +97,8 @@ class SliceGeneralist(Generalist):
         self.prompt = ", ".join(self.kinds)
         if understood != kinds:
             _say_once(f"{model.name} understands {model.prompts}: prompt {prompt!r} becomes {self.prompt!r}")
-        self.members = 1 if self.kinds == ["mask"] else max(members, len(self.kinds))
+        self.members = 1 if self.kinds in (["mask"], [LEARNED]) else max(members, len(self.kinds))
+        self.learned: LearnedPrompt | None = None
         self.padding = model.prompts.box_margin if padding is None else padding
         self.max_components = max_components
         self.jitter, self.component_share, self.min_size = jitter, component_share, min_size
@@ -118,9 +122,23 @@ class SliceGeneralist(Generalist):
         """Encode all slices of [1, 1, H, W, D] in [0, 1] -> [slices, C, s, s] float32."""
         return self.slices.encode(image)
 
+    @property
+    def learns(self) -> bool:
+        return LEARNED in self.kinds
+
+    @property
+    def ready(self) -> bool:
+        return not self.learns or self.learned is not None
+
+    def learn(self, lessons: Sequence[Lesson]) -> None:
+        """Learn the prompts anew from labelled volumes; see `learn_prompt`."""
+        self.learned = learn_prompt(self.slices, lessons, self.seed)
+
     @torch.no_grad()
     def answer(self, embedding: Tensor, probabilities: Tensor) -> Answer:
-        """Answer prompts made from the specialist's probabilities [K, H, W, D]."""
+        """Answer prompts made from the specialist's probabilities [K, H, W, D]; raise InputError unless `ready`."""
+        if not self.ready:
+            raise InputError(f"prompt: {self.prompt}: nothing was learnt yet; wanted `learn` before `answer`")
         # [K-1, slices, rows, columns]
         maps = probabilities[1:].as_subclass(Tensor).detach().float().movedim(self.slices.slice_axis, 1)
         members = maps.new_zeros((self.members, *maps.shape))
@@ -134,11 +152,15 @@ class SliceGeneralist(Generalist):
             for place in (filled > FOREGROUND).flatten(1).any(1).nonzero()[:, 0].tolist():
                 for member, parts in enumerate(self._slice_prompts(filled[place], generator)):
                     prompts[self._kind(member)] += [((member, index, place), part) for part in parts]
-        for made in prompts.values():
+        for kind, made in prompts.items():
             if not made:
                 continue
             stacked = {name: torch.stack([part[name] for _, part in made]) for name in made[0][1]}
-            wanted = SlicePrompts(torch.tensor([place for (_, _, place), _ in made]), **stacked)
+            places = torch.tensor([place for (_, _, place), _ in made])
+            if kind == LEARNED:
+                classes = torch.tensor([index for (_, index, _), _ in made])
+                stacked["tokens"] = self.learned(embedding[places].to(self.slices.device), classes)
+            wanted = SlicePrompts(places, **stacked)
             masks = self.slices.decode(embedding, wanted, maps.shape[-2:]).to(maps)
             for (unit, _), mask in zip(made, masks, strict=True):
                 members[unit] = torch.maximum(members[unit], mask)
@@ -162,6 +184,10 @@ class SliceGeneralist(Generalist):
             own = q * ~others.any(0)
             for member, found in enumerate(prompts):
                 part, kind = {}, self._kind(member).split("+")
+                if LEARNED in kind and index == 0:  # once for the slice: the class is told, not the piece
+                    found.append({"masks": mask_logits(q)})
+                if LEARNED in kind:
+                    continue
                 if "box" in kind:
                     part["boxes"] = boxes[member, index]
                 if "point" in kind:

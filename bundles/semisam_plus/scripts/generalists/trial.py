@@ -15,9 +15,11 @@ from ..common.launch import words
 from ..common.pseudo_labels.opinions import agreement
 from ..common.tensors import background_beyond, known_share, plain
 from .consultation import combine
+from .learned_prompt import Lesson
 from .panel import GeneralistPanel
 
 LEVELS = (0.6, 0.7, 0.8)  # Dice of specialists that have learnt from a few labels
+SHOWN = 4  # labelled volumes that prompts are learnt from, at most
 COARSENESS = 3.0  # voxels; errors of a specialist are regions, not single voxels
 
 
@@ -54,12 +56,13 @@ class GeneralistTrial:
         self.rows: list[dict[str, Any]] = []
 
     def run(self) -> None:
-        """Try every generalist, silence those that fail, and say so."""
+        """Let those learn that have prompts to learn, try every generalist, silence those that fail, and say so."""
         count = min(self.cases, len(self.cohort.labeled))
+        self.teach(count)
         if not self.panel.names or count < 1:
             return
         for index in range(count):
-            self._try(self.images[index], index)
+            self._try(index)
         for number, name in enumerate(self.panel.names):
             if self.gain(number) < self.min_gain:
                 self.panel.silence(number)
@@ -68,6 +71,25 @@ class GeneralistTrial:
                     f"their Dice by {self.gain(number):+.3f}, wanted {self.min_gain:+.3f} or more (min_gain)",
                     highlight=False,
                 )
+
+    def teach(self, tried: int) -> None:
+        """Let generalists whose prompts are learnt learn them, from labelled volumes that are not tried, if there are
+        any: damaged masks as a specialist's, and the labels."""
+        learning = self.panel.learning
+        if not learning:
+            return
+        count = len(self.cohort.labeled)
+        shown = list(range(tried, count) if tried < count else range(count))[:SHOWN]
+        lessons: dict[int, list[Lesson]] = {number: [] for number in learning}
+        for index in shown:
+            image, label = self._labelled(index)
+            embeddings = self.panel.embed(image)
+            for level in LEVELS:
+                prompt = damage(label, level, self.seed + count + index)
+                for number in learning:
+                    lessons[number].append(Lesson(embeddings[number], prompt, label))
+        for number in learning:
+            self.panel.generalists[number].learn(lessons[number])
 
     def gain(self, number: int) -> float:
         """Return the mean gain in Dice of a generalist over all that it was asked."""
@@ -85,11 +107,16 @@ class GeneralistTrial:
             lines.append(line | {"mean gain": self.gain(number), "teaches": number in self.panel.teaching})
         return lines
 
-    @torch.no_grad()
-    def _try(self, item: Mapping[str, Any], index: int) -> None:
-        image, label = plain(item["image"]).float(), plain(item["label"]).float()
+    def _labelled(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return image [C, H, W, D] and label [K, H, W, D] of a labelled case, by its number."""
+        item = self.images[index]
+        label = plain(item["label"]).float()
         # damaged at random, what is of no class would become foreground
-        label = background_beyond(label[None], known_share(label[None]))[0]
+        return plain(item["image"]).float(), background_beyond(label[None], known_share(label[None]))[0]
+
+    @torch.no_grad()
+    def _try(self, index: int) -> None:
+        image, label = self._labelled(index)
         embeddings = self.panel.embed(image)
         for level in LEVELS:
             prompt = damage(label, level, self.seed + index)
@@ -97,7 +124,7 @@ class GeneralistTrial:
                 said = self.panel.generalists[number].answer(embedding, prompt.to(self.panel.device))
                 answer = combine([said], prompt)[0]
                 found = {"damaged": agreement(prompt, label), "answer": agreement(answer.to(label), label)}
-                self.rows.append({"number": number, "case": item["case"], "level": level, **found})
+                self.rows.append({"number": number, "case": self.images[index]["case"], "level": level, **found})
 
 
 def damage(label: Tensor, dice: float, seed: int, coarseness: float = COARSENESS) -> Tensor:

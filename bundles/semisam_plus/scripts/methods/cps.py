@@ -33,7 +33,14 @@ class CrossPseudoSupervision(SemiSupervisedObjective):
         return [*super().param_groups(lr), {"params": list(self.second.parameters()), "lr": lr}]
 
     def method_losses(self, batch: dict[str, Tensor], output: Tensor, progress: float) -> dict[str, Tensor]:
-        levels = self.levels(self.second, batch["image"])
+        return self.losses_of_both(batch, output, self.levels(self.second, batch["image"]))
+
+    def losses_of_both(self, batch: dict[str, Tensor], output: Tensor, levels: list[Tensor]) -> dict[str, Tensor]:
+        """Return what the second network learns from labels, and both from each other.
+
+        Args:
+            levels: the second network's maps with all channels, the finest first.
+        """
         losses = {"second": self.supervised_weight * self.supervised(levels, batch), "consistency": no_loss(output)}
         if self.registration_weight > 0:
             weight = self.registration_weight_at(int(self.step))

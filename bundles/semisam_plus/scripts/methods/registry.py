@@ -14,6 +14,7 @@ from .base import SemiSupervisedObjective
 from .cps import CrossPseudoSupervision
 from .dan import DeepAdversarialNetwork
 from .dtc import DualTaskConsistency
+from .knowsam.objective import KnowSAM
 from .mean_teacher import MeanTeacher
 from .ua_mt import UncertaintyAwareMeanTeacher
 
@@ -24,6 +25,7 @@ METHODS: dict[str, type[SemiSupervisedObjective]] = {
     "dan": DeepAdversarialNetwork,
     "dtc": DualTaskConsistency,
     "cps": CrossPseudoSupervision,
+    "knowsam": KnowSAM,
 }
 
 

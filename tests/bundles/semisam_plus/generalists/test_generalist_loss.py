@@ -130,3 +130,14 @@ def test_dice_and_cross_entropy_by_hand():
 def test_an_unknown_form_is_refused():
     with pytest.raises(InputError, match="squared, dice_ce"):
         GeneralistLoss(form="l1")
+
+
+def test_a_distillation_softens_both_alike():
+    own = torch.tensor([[0.6, 0.1], [0.4, 0.9]]).view(1, 2, 2, 1, 1)
+    answer = torch.tensor([[0.8, 0.3], [0.2, 0.7]]).view(1, 2, 2, 1, 1)
+    u, one = torch.zeros(1, 1, 2, 1, 1), torch.ones(1)
+    soft, wanted = ((p.log() / 10).softmax(1) for p in (own, answer))
+    by_hand = 100 * (wanted * (wanted / soft).log()).sum(1).mean()
+    loss = GeneralistLoss("none", form="distillation")
+    assert float(loss(own, answer, u, one)) == pytest.approx(float(by_hand), rel=1e-4)
+    assert float(loss(answer, answer, u, one)) == pytest.approx(0, abs=1e-6)

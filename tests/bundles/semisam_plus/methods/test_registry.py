@@ -125,10 +125,10 @@ def test_the_optimizer_gets_all_that_learns_and_no_teacher(method):
     given = [p for group in it.param_groups(0.1) for p in group["params"]]
     assert {id(p) for p in given} == {id(p) for p in it.parameters() if p.requires_grad}
     assert len(given) == len({id(p) for p in given})
-    assert (it.teacher is not None) == (method in TEACHERS)
+    assert (it.teacher is not None) == (method in [*TEACHERS, "knowsam"])  # that one's is both specialists in one
 
 
-@pytest.mark.parametrize("method", ["mean_teacher", "ua_mt", "dan", "dtc", "cps"])
+@pytest.mark.parametrize("method", ["mean_teacher", "ua_mt", "dan", "dtc", "cps", "knowsam"])
 def test_the_consistency_reaches_the_specialist_from_unlabelled_items(method):
     it = make(method, noise=2.0)
     value, grads = gradients(it, make_batch((False, False)), "consistency")
