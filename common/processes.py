@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ignite.distributed as idist
 import torch
 from torch import distributed
+
+from .threads import side_by_side
 
 T = TypeVar("T")
 
@@ -51,6 +53,24 @@ def together(own: Iterable[T], description: str | None = None) -> Iterator[T]:
         description: of a progress line, which the first process shows; None for no line.
     """
     yield from own if description is None else followed(list(own), description)
+    idist.barrier()
+
+
+def all_done(
+    own: Sequence[T],
+    do: Callable[[Any], Any],
+    description: str | None = None,
+    read: Callable[[T], Any] | None = None,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Do this process's part of the work, several pieces at once on a CPU (`side_by_side`); see `together`.
+
+    Args:
+        read: makes of a piece what is given to `do`, one after the other, as they are wanted; None: nothing is made.
+    """
+    pieces = iter(own) if description is None else followed(own, description)
+    for _ in side_by_side(do, pieces if read is None else map(read, pieces), device):
+        pass
     idist.barrier()
 
 

@@ -42,14 +42,21 @@ class FinerLabels:
         Args:
             cases: {"case", "image" [C, H, W, D] on the common grid}; what of them is there is left.
         """
-        for item in self.work.each(cases, self.bank, "registration on finer voxels"):
-            scan = self.scans.scan(item["image"])
+
+        def read(item: Mapping[str, Any]) -> tuple[Mapping[str, Any], FinerScan]:
+            return item, self.scans.scan(item["image"])  # of large scans one is in memory at a time
+
+        def go_on(found: tuple[Mapping[str, Any], FinerScan]) -> None:
+            item, scan = found
             near = nearest([one.similarity(item["case"]) for one in self.registered])
             fields = {number: self.registered[number].go_on(item["case"], scan) for number in near}
             label, folding = self.sharpened(scan, fields)
             seen = between_grids(label.cpu(), scan.affine, scan.common, item["image"].shape[1:])
             kept = {f"{name}_{number}": one[name] for number, one in fields.items() for name in one}
             self.bank.save(item["case"], {"label": seen.half(), **kept}, folding_percent=folding)
+
+        device = self.registered[0].device
+        self.work.do_each(cases, self.bank, go_on, "registration on finer voxels", read, device)
 
     def on_common(self, case: str) -> tuple[Tensor, float]:
         """Return the label [K, H, W, D] of a case on the common grid, and the folding of the fields, per cent."""
@@ -68,7 +75,7 @@ class FinerLabels:
         Args:
             fields: number of the atlas -> `affine` and `velocity`, see `FinerAtlas.go_on`.
         """
-        device = self.registered[0].atlas.image.device
+        device = self.registered[0].device
         image, inside = scan.view(device)
         labels, similarity, folding = [], [], []
         for number, found in fields.items():

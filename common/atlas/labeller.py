@@ -99,9 +99,7 @@ class AtlasLabeller:
         self.atlas_share = number("atlas_share", atlas_share, least=0)
         self.min_agreement, self.refine_intensity = min_agreement, refine_intensity
         self.device, self.resume, self.force = torch.device(device), resume, truth("force", force)
-        self.root = Path(folder).expanduser()
-        self.finer_scans = finer
-        self.round = 0
+        self.root, self.finer_scans, self.round = Path(folder).expanduser(), finer, 0
         self.selected: list[str] = []
 
     @cached_property
@@ -128,7 +126,7 @@ class AtlasLabeller:
     @property
     def atlas(self) -> Atlas:
         """The first of them."""
-        return self.registered[0].atlas
+        return self.atlases[0]
 
     @cached_property
     def finer(self) -> FinerLabels | None:
@@ -242,14 +240,16 @@ class AtlasLabeller:
     def hand_on(self) -> None:
         """Let the bridges vote on every other case; `handed` keeps the mean of their labels and how far they agree."""
         bridges = self.bridge_volumes()
-        for item in self.work.each(self._unlabeled(), self.handed, "bridges" if bridges else None):
+
+        def hand_on_to(item: Mapping[str, Any]) -> None:
             case, (fixed, inside) = item["case"], self.view(item)
-            others = [bridge for bridge in bridges if bridge[0] != case]
-            if not others:
-                continue
-            handed = [hand_on(self.grey(fixed), image, label, self.bridge_steps, inside) for _, image, label in others]
-            _, agreed = vote([self.direct(case, fixed, inside).label, *handed], self.present)
-            self.handed.save(case, {"label": fuse(handed).half()}, voters=len(handed), by_label=agreed)
+            grey, steps = self.grey(fixed), self.bridge_steps
+            if said := [hand_on(grey, image, own, steps, inside) for name, image, own in bridges if name != case]:
+                agreed = vote([self.direct(case, fixed, inside).label, *said], self.present)[1]
+                self.handed.save(case, {"label": fuse(said).half()}, voters=len(said), by_label=agreed)
+
+        title = "bridges" if bridges else None
+        self.work.do_each(self._unlabeled(), self.handed, hand_on_to, title, device=self.device)
 
     def bridge_volumes(self) -> list[tuple[str, Tensor, Tensor]]:
         """Return (case, image [1, 1, H, W, D], label [1, K, H, W, D] from the atlases) of each bridge."""

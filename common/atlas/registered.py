@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import printable
-from ..processes import own_share, together
+from ..processes import all_done, own_share
 from ..pseudo_labels.work import CaseWork
 from ..registration.fields import folding_percent
 from .atlas import Atlas, trusted
@@ -56,22 +56,33 @@ class RegisteredAtlas:
         self.atlas, self.work, self.bank = atlas, work, work.bank("registration")
         self.fuse_network, self.guided_steps, self.finer = fuse_network, guided_steps, finer
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is registered."""
+        return self.atlas.image.device
+
     def align(self, cases: Iterable[Mapping[str, Any]], view: View) -> None:
         """Find the affine to each case."""
         self.work.remove_stale()
-        for item in self.work.each(cases, self.bank, f"affine of {printable(self.atlas.case)}"):
+
+        def align(item: Mapping[str, Any]) -> None:
             self.bank.save(item["case"], {"affine": self.atlas.find_affine(*view(item))[0]})
+
+        self.work.do_each(cases, self.bank, align, f"affine of {printable(self.atlas.case)}", device=self.device)
 
     def register(self, cases: Iterable[Mapping[str, Any]], view: View) -> None:
         """Find the velocities to each case, from its affine on."""
         missing = [item for item in own_share(cases) if not self._is_registered(item["case"])]
-        for item in together(missing, f"registration of {printable(self.atlas.case)}"):
+
+        def register(item: Mapping[str, Any]) -> None:
             case, (fixed, inside) = item["case"], view(item)
             known = self.bank.load(case)
             affine = known["affine"][None].to(fixed.device)
             found = self.atlas.velocities(fixed, affine, inside)
             similarity = self.atlas.similarity(fixed, affine, trusted(found), inside).nanmean()
             self.bank.save(case, {**known, **found}, similarity=float(similarity))
+
+        all_done(missing, register, f"registration of {printable(self.atlas.case)}", device=self.device)
 
     def go_on(self, case: str, scan: FinerScan) -> dict[str, Tensor]:
         """Return the fields to a registered case on finer voxels, see `FinerAtlas.go_on`."""
@@ -91,16 +102,15 @@ class RegisteredAtlas:
 
     def affine(self, case: str) -> Tensor:
         """Return the affine [1, 3, 4] to a case; none was found to an atlas, whose is the identity."""
-        device = self.atlas.image.device
         if case not in self.bank:
-            return torch.eye(3, 4, device=device)[None]
-        return self.bank.load(case)["affine"][None].to(device)
+            return torch.eye(3, 4, device=self.device)[None]
+        return self.bank.load(case)["affine"][None].to(self.device)
 
     def velocity(self, case: str | None) -> Tensor | None:
         """Return the velocity [3, h, w, d] that labels of a case go by; None for an atlas, or for no case."""
         if case is None or case not in self.bank:
             return None
-        return trusted(self.bank.load(case)).to(self.atlas.image.device)
+        return trusted(self.bank.load(case)).to(self.device)
 
     def aligned(self, case: str) -> tuple[Tensor, Tensor]:
         """Return image [C, H, W, D] and label [K, H, W, D] under the affine to a case."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch
 from torch import Tensor
 
 from ..files.tensor_files import listed
 from ..launch.words import truth
-from ..processes import own_share, together
+from ..processes import all_done, own_share, together
 from ..run.run import Run
 from .store import PseudoLabelBank
 
@@ -89,3 +90,15 @@ class CaseWork:
     def each(self, cases: Iterable[Item], bank: PseudoLabelBank, description: str | None = None) -> Iterator[Item]:
         """Yield what is `missing`, under a progress line if it has a description, and wait for the other processes."""
         yield from together(self.missing(cases, bank), description)
+
+    def do_each(
+        self,
+        cases: Iterable[Item],
+        bank: PseudoLabelBank,
+        do: Callable[[Any], Any],
+        description: str | None = None,
+        read: Callable[[Item], Any] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Do with each of these what makes no difference to the others, on a CPU several at once; see `all_done`."""
+        all_done(self.missing(cases, bank), do, description, read, device)

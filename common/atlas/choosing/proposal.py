@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
+from ...threads import side_by_side
 from .reach import Reached, ScanReach
 
 TARGETS = 8  # scans that every other one is registered to
@@ -110,8 +111,13 @@ def measure(
 ) -> list[list[Reached | None]]:
     """Return what each candidate's registration to each target comes to; None of a scan to itself."""
     table: dict[tuple[str, str], Reached | None] = {}
-    for moving, fixed in follow(list(product(candidates, targets))):
-        table[moving, fixed] = None if moving == fixed else scans.reach(moving, fixed, deform)
+
+    def reach(pair: tuple[str, str]) -> None:
+        moving, fixed = pair
+        table[pair] = None if moving == fixed else scans.reach(moving, fixed, deform)
+
+    for _ in side_by_side(reach, follow(list(product(candidates, targets))), scans.device):
+        pass
     return [[table[moving, fixed] for fixed in targets] for moving in candidates]
 
 

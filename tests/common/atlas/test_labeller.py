@@ -101,6 +101,21 @@ def test_another_grid_does_not_go_on_with_these_registrations(done, images, tmp_
     assert other.work.folder != done.work.folder and other.work.folder.parent == done.work.folder.parent
 
 
+def test_several_cases_at_once_get_the_same_labels(done, images, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        labeller = make(images, tmp_path)
+        labeller.align()
+        labeller.register()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    for item in images:
+        first, second = (one.labels.load(item["case"])["label"] for one in (labeller, done))
+        torch.testing.assert_close(first, second, rtol=0, atol=2e-3)  # fp16
+
+
 def test_resume_makes_what_is_missing_and_only_that(done, images, tmp_path, monkeypatch):
     labeller = make(images, tmp_path)
     labeller.align()

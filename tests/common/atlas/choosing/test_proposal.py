@@ -74,6 +74,7 @@ def test_many_candidates_are_looked_at_quickly_first():
 
     class Fake:
         index: ClassVar = {f"c{n:02d}": n for n in range(40)}
+        device = "cpu"
 
         def reach(self, moving, fixed, deform):
             asked.append(deform)
