@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..common.launch.words import optional, optional_number
 from ..common.learning.distillation import FeatureDistillation
-from ..common.processes import own_share, together
+from ..common.processes import all_done, own_share
 from ..common.sam.build import build_sam
 from ..common.sam.features.feature_cache import FeatureCache
 from ..common.sam.features.volume import encode_volume
@@ -77,8 +77,7 @@ class SamTeacher:
             if idist.get_rank() == 0:
                 print("sam is null: no distillation; the report says so")
             return
-        for item in together(own_share(images), "SAM features"):
-            self.encode(item["image"])
+        all_done(own_share(images), lambda item: self.encode(item["image"]), "SAM features", device=self.device)
         for item in images:
             self._features[item["case"]] = match_grid(self.encode(item["image"])[None], tuple(spatial_size))[0]
         distillation.standardise_by(list(self._features.values()))
