@@ -13,10 +13,11 @@ from ..common.launch.words import number, truth
 from ..slice_model.adapted_sam import AdaptedSam
 from .objective import SliceObjective
 
+LOSSES = ("mask", "prompted", "cross", "consistency")
 PSEUDO_DICE = 0.5  # of the Dice where a pseudo label teaches; the cross entropy has the rest
 
 
-@dataclass(frozen=True)
+@dataclass
 class CrossPrompting:
     """Whether and how much two decoders teach each other on unlabelled slices.
 
@@ -38,15 +39,11 @@ class CrossPrompting:
     batch: int = 4
 
     def __post_init__(self) -> None:
-        read = {
-            "wanted": truth("cross_prompting", self.wanted),
-            "weight": number("cross_weight", self.weight, least=0),
-            "consistency": number("prompt_consistency", self.consistency, least=0),
-            "start": number("cross_from", self.start, least=0),
-            "batch": number("cross_batch", self.batch, whole=True, least=1),
-        }
-        for name, value in read.items():
-            object.__setattr__(self, name, value)
+        self.wanted = truth("cross_prompting", self.wanted)
+        self.weight = number("cross_weight", self.weight, least=0)
+        self.consistency = number("prompt_consistency", self.consistency, least=0)
+        self.start = number("cross_from", self.start, least=0)
+        self.batch = int(number("cross_batch", self.batch, whole=True, least=1))
 
 
 class CrossObjective(SliceObjective):
@@ -89,7 +86,7 @@ class CrossObjective(SliceObjective):
         others = ~labeled
         features, detail = self.network.prepare(self.embedding(batch), batch["planes"])
         plain = [self.network.ask(which, features, detail) for which in range(2)]
-        losses = {name: mask.new_zeros((), dtype=torch.float32) for name in ("mask", "prompted", "cross", "consistency")}
+        losses = {name: mask.new_zeros((), dtype=torch.float32) for name in LOSSES}
         for which, other in ((0, 1), (1, 0)):
             centre, drawn = self.network.decoder.places(self.found(plain[other], mask))
             either = (torch.rand(len(mask)) < 0.5) & labeled.cpu()

@@ -38,9 +38,9 @@ class Copy:
 class SlabDataset(Dataset):
     """Samples {"embedding" [T, C, h, w], "planes" [1, rows, columns], "mask" [rows, columns] int64, "labeled"}.
 
-    One a slice. T slices lie around the one that is segmented, the outermost repeated at the ends. Each labelled volume comes as it
-    is and in `views` changed copies, whose slices are encoded once. Where the encoder learns, too, "slab" [T, 1, rows,
-    columns] stands in the place of the embedding. Empty until `prepare`.
+    One a slice. T slices lie around the one that is segmented, the outermost repeated at the ends. Each labelled volume
+    comes as it is and in `views` changed copies, whose slices are encoded once. Where the encoder learns, too, "slab"
+    [T, 1, rows, columns] stands in the place of the embedding. Empty until `prepare`.
 
     Args:
         features: SAM's, of whose slices the axis is.

@@ -70,9 +70,9 @@ class AdaptedSam(nn.Module):
         if problems := parts_problems(decoder, prompts, depth, decoders):
             raise InputError(problems)
         self.sam, self.classes, self.amp = sam, int(classes), amp
-        self.names = {"decoder": decoder, "prompts": prompts, "depth": depth, "encoder_adapter": encoder_adapter}
+        self.names: dict[str, Any] = {"decoder": decoder, "prompts": prompts, "depth": depth, "encoder_adapter": encoder_adapter}
         if decoders == 2:
-            self.names["decoders"] = "2"
+            self.names["decoders"] = 2
         self.settings: dict[str, Any] = {**self.names, "self_prompt": self_prompt, "adapter_rank": adapter_rank}
         channels = sam.prompt_encoder.no_mask_embed.weight.shape[1]
         self.mixer = MIXERS[depth](channels) if depth else None
@@ -123,7 +123,9 @@ class AdaptedSam(nn.Module):
     def prepare(self, embedding: Tensor, planes: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what `ask` takes of slices, see `forward`: features [N, C, h, w], and the side branch's detail."""
         features = self._mix(embedding)
-        return (features, None) if self.branch is None else self.branch(self.sam.preprocessing(planes.float()), features)
+        if self.branch is None:
+            return features, None
+        return self.branch(self.sam.preprocessing(planes.float()), features)
 
     def ask(self, which: int, features: Tensor, detail: Tensor | None = None, places: Tensor | None = None) -> Tensor:
         """Return the logits of one of two decoders, see `TwoDecoders.ask`."""
