@@ -70,7 +70,12 @@ class AdaptedSam(nn.Module):
         if problems := parts_problems(decoder, prompts, depth, decoders):
             raise InputError(problems)
         self.sam, self.classes, self.amp = sam, int(classes), amp
-        self.names: dict[str, Any] = {"decoder": decoder, "prompts": prompts, "depth": depth, "encoder_adapter": encoder_adapter}
+        self.names: dict[str, Any] = {
+            "decoder": decoder,
+            "prompts": prompts,
+            "depth": depth,
+            "encoder_adapter": encoder_adapter,
+        }
         if decoders == 2:
             self.names["decoders"] = 2
         self.settings: dict[str, Any] = {**self.names, "self_prompt": self_prompt, "adapter_rank": adapter_rank}
