@@ -63,7 +63,7 @@ class TwoDecoders(nn.Module):
         self, which: int, features: Tensor, position: Tensor, detail: Tensor | None = None, places: Tensor | None = None
     ) -> Tensor:
         """Return the logits [N, K, m, m] of a decoder, asked by itself or by places, see `ClassPrompts`."""
-        prompts = None if places is None else self.prompts[which](places.to(features))
+        prompts = None if places is None else self.prompts[which](places.to(features.device))
         return self.decoders[which](features, position, detail, prompts).logits
 
     def forward(self, features: Tensor, position: Tensor, detail: Tensor | None = None) -> Answer:
@@ -81,8 +81,7 @@ class TwoDecoders(nn.Module):
             alone the box, and one whose edges are moved at random. Both as `ClassPrompts` takes them, on the CPU.
         """
         size = classes.shape[1:]
-        found = classes.new_full((2, len(classes), self.structures, 2 if self.boxes else 1, 2), torch.nan, device="cpu",
-                                 dtype=torch.float32)  # fmt: skip
+        found = torch.full((2, len(classes), self.structures, 2 if self.boxes else 1, 2), torch.nan)
         for n, seen in enumerate(classes.cpu()):
             for structure in seen[seen > 0].unique().tolist():
                 component = main_components(seen == structure, share=1.0)[0]
