@@ -37,6 +37,7 @@ from scripts.common.training.checkpoint import seed_epoch  # noqa: E402
 UNET, TAUGHT = "3D UNet", ", taught"
 ALONE: dict[str, Any] = {"depth": None, "dice_weight": 0.8}  # every slice by itself
 PROMPTED: dict[str, Any] = {**ALONE, "decoder": "sam"}
+CPC_SAM: dict[str, Any] = {**ALONE, "decoder": "tokens", "decoders": 2, "cross_prompting": True}
 # name -> overrides of train.json; the name of what a row is tested against stands behind it
 ROWS: dict[str, tuple[dict[str, Any], str | None]] = {
     "tokens": ({**ALONE, "decoder": "tokens"}, None),
@@ -50,6 +51,9 @@ ROWS: dict[str, tuple[dict[str, Any], str | None]] = {
     "esp_medsam": ({**PROMPTED, "prompts": "patch_map"}, "tokens"),
     "self_prompt_sam": ({**PROMPTED, "prompts": "self", "depth": "slab"}, "tokens"),
     "self_prompt_sam, box": ({**PROMPTED, "prompts": "self", "self_prompt": "box", "depth": "slab"}, "self_prompt_sam"),
+    "two decoders alone": ({**ALONE, "decoder": "tokens", "decoders": 2}, "tokens"),
+    "cpc_sam": ({**CPC_SAM}, "two decoders alone"),
+    "cpc_sam without prompt consistency": ({**CPC_SAM, "prompt_consistency": 0}, "cpc_sam"),
     "ma_sam + db_sam": ({**ALONE, "decoder": "full", "depth": "slab", "side_branch": True}, "ma_sam"),
 }
 

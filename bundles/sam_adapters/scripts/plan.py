@@ -60,8 +60,7 @@ class AdapterPlan(Plan):
             self.measure("load volumes", partial(images.set_data, self.cohort.cases))
 
     def encode(self) -> None:
-        """Encode the slices of the labelled volumes and of their changed copies."""
-        labeled = [item for item in self.slices if "label" in item]
-        self.measure("SAM features", lambda: self.slabs.prepare(labeled))
+        """Encode the slices of the labelled volumes and of their changed copies, and of others that are learnt from."""
+        self.measure("SAM features", lambda: self.slabs.prepare(self.slices))
         if isinstance(self.network.decoder, HierarchicalDecoder):
             self.network.decoder.note_rarity(self.slabs.voxels(self.network.classes))

@@ -46,6 +46,12 @@ SETTINGS: dict[str, Kind] = {
     "self_prompt": choice(*WAYS),
     "depth": NULL | choice(*MIXERS),
     "side_branch": TRUTH,
+    "decoders": whole(1, 2),
+    "cross_prompting": TRUTH,
+    "cross_weight": WEIGHT,
+    "prompt_consistency": WEIGHT,
+    "cross_from": SHARE,
+    "cross_batch": whole(1, 10_000),
     "encoder_adapter": NULL | choice(*ADAPTERS),
     "adapter_rank": whole(1, 1024),
     "views": whole(0, 1000),
@@ -71,5 +77,7 @@ def check() -> None:
 
 
 def _parts_fit(values: Mapping[str, Any]) -> Iterator[str]:
-    if {"decoder", "prompts", "depth"} <= values.keys():
-        yield from parts_problems(values["decoder"], values["prompts"], values["depth"])
+    if {"decoder", "prompts", "depth", "decoders"} <= values.keys():
+        yield from parts_problems(*(values[name] for name in ("decoder", "prompts", "depth", "decoders")))
+    if values.get("cross_prompting") is True and values.get("decoders") == 1:
+        yield "decoders is 1; wanted 2 where cross_prompting is true"

@@ -22,7 +22,7 @@ SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]
 LONGEST = {"train.json": 190, "inference.json": 90, "evaluate.json": 40, "multi_gpu_train.json": 40}
 LONGEST |= {"paper.json": 40, "paper_inference.json": 20, "published.json": 40, "published_inference.json": 20}
 LONGEST |= {"sam_inference.json": 40, "long.json": 20}
-PRESETS = ("h_sam", "ma_sam", "adapter_3d", "auto_sam", "esp_medsam", "self_prompt_sam", "db_sam", "med_sa")
+PRESETS = ("h_sam", "ma_sam", "adapter_3d", "auto_sam", "esp_medsam", "self_prompt_sam", "db_sam", "med_sa", "cpc_sam")
 LONGEST |= {f"{name}.json": 12 for name in PRESETS}
 RUNS = (RRL, SEMISAM, WEAK, ADA, ADAPTERS)
 BUNDLE_NAMES = sorted({path.parents[1].name for path in CONFIGS})

@@ -119,6 +119,7 @@ def test_what_does_not_fit_and_what_is_nested(bundle, flags, key, monkeypatch):
         ("rrl_medsam", ["--strides=2,2"], "strides is [2, 2]", "one fewer than channels, which is [16, 32, 64, 128]"),
         ("rrl_medsam", ["--strides=2,2,2", "--spatial_size=12"], "spatial_size is [12, 12, 12]", ALONE),
         ("sam_adapters", ["--decoder=sam"], "prompts is null", PROMPTS),
+        ("sam_adapters", ["--cross_prompting=true"], "decoders is 1", "2 where cross_prompting is true"),
         ("semisam_plus", ["--divisor=4"], "divisor is 4", "8, for 4 channels, or strides"),
         ("weakmedsam", ["--roi_size=8", "--strides=2,2,2"], "roi_size is [8, 8, 8]", ALONE),
     ],

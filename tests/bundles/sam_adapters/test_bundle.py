@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from support.bundle.path import import_bundle
 from support.bundle.predictions import assert_segmented
 from support.bundle.run import ADAPTERS, command, errors_of, files_below, files_opened, scores, weights
-from support.networks.tiny_sam import use_tiny_sam
+from support.networks.tiny_sam import tiny_sam, use_tiny_sam
 
 PRESETS = sorted(
     path.name for path in ADAPTERS.configs.glob("*.json")
@@ -108,13 +108,34 @@ def test_a_preset_trains_what_its_paper_adds(name, tiny_cohort, tmp_path, monkey
         wanted = preset.get(key, flow.parser.get(key))
         assert network.names[key] == wanted, key
     assert (network.branch is not None) == preset.get("side_branch", False)
+    assert network.names.get("decoders", 1) == preset.get("decoders", 1)
     assert (tmp_path / "ckpt" / "model.pt").is_file()
     assert "not run here" in preset["published"] or "not built here" in preset["published"]
 
 
-def test_without_unlabelled_volumes_the_light_network_learns_from_labels_alone(tiny_cohort, tmp_path, monkeypatch):
+def test_two_decoders_learn_from_unlabelled_volumes_whose_labels_stay_closed(tiny_cohort, tmp_path, monkeypatch):
+    built = use_tiny_sam(monkeypatch, tmp_path / "weights", bundle=ADAPTERS.name)
+    with files_opened() as opened:
+        flow, said = ADAPTERS.run(["train.json", "cpc_sam.json"], tmp_path, tiny_cohort, epochs=1, cross_from=0.5)
+    fresh = tiny_sam(64).state_dict()
+    assert all(value.equal(fresh[name]) for name, value in built[0].state_dict().items())
+    assert "features of all volumes  7 of 7" in said  # two with a changed copy of each, and three without a label
+    labels = {path for path in opened if "labelsTr" in path}
+    wanted = {case["label"] for case in flow.parser.get_parsed_content("cohort").labeled}
+    assert labels == {os.path.realpath(path) for path in wanted}
+    curve = flow.parser.get_parsed_content("plan").adapt.progress.history["cross"]
+    assert [value > 0 for _, value in curve] == [False, True]  # after half of the steps
+    told = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))["config"]
+    assert told["adapt"]["objective"]["cross_prompting"]["start"] == 0.5 and told["slabs"]["unlabeled"] is True
+    assert flow.parser.get_parsed_content("features").disk.misses == 7 + 2  # the labeller encoded none again
+
+
+@pytest.mark.parametrize("more", [[], ["cpc_sam.json"]], ids=["one", "cpc_sam"])
+def test_without_unlabelled_volumes_the_light_network_learns_from_labels_alone(
+    more, tiny_cohort, tmp_path, monkeypatch
+):
     use_tiny_sam(monkeypatch, tmp_path / "weights", bundle=ADAPTERS.name)
-    ADAPTERS.run(["train.json"], tmp_path, tiny_cohort, num_labeled=None, epochs=1)
+    ADAPTERS.run(["train.json", *more], tmp_path, tiny_cohort, num_labeled=None, epochs=1)
     results = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))["results"]
     assert (results["labeled"], results["unlabeled"]) == (5, 0)
     page = (tmp_path / "output" / "report.html").read_text(encoding="utf-8")
@@ -125,10 +146,15 @@ def test_without_unlabelled_volumes_the_light_network_learns_from_labels_alone(t
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model(tiny_cohort, tmp_path):
+@pytest.mark.parametrize(
+    "parts",
+    [{"prompts": "self", "decoder": "sam"}, {"decoder": "tokens", "decoders": 2, "cross_prompting": True}],
+    ids=["self", "cross"],
+)
+def test_two_processes_train_one_model(parts, tiny_cohort, tmp_path):
     bundle = ADAPTERS.copy(tmp_path / "bundle")
     configs = ["configs/train.json", "configs/multi_gpu_train.json"]
-    flags = ADAPTERS.flags(dataset_dir=tiny_cohort, prompts="self", decoder="sam", epoch_length=4)
+    flags = ADAPTERS.flags(dataset_dir=tiny_cohort, epoch_length=4, **parts)
     process = command(configs, *flags, cwd=bundle, processes=2)
     said, complaints = process.communicate(timeout=600)
     if "found no weights" in complaints:
@@ -147,6 +173,9 @@ def test_two_processes_train_one_model(tiny_cohort, tmp_path):
         ({"decoder": "unet"}, "--decoder is 'unet'; wanted one of tokens, full, hierarchical, sam, frozen"),
         ({"sam": "sam2"}, "--sam is 'sam2'; wanted one of"),
         ({"prompts": "dense"}, "prompts is 'dense'; wanted null where decoder is full"),
+        ({"decoders": 3}, "--decoders is 3; wanted a whole number from 1 to 2"),
+        ({"cross_prompting": True}, "decoders is 1; wanted 2 where cross_prompting is true"),
+        ({"cross_from": 2}, "--cross_from is 2; wanted a number from 0 to 1"),
         ({"slices": "oblique"}, "--slices is 'oblique'; wanted one of sagittal, coronal, axial, auto"),
         ({"num_labeled": 9}, "num_labeled is 9"),
         ({"sam": "efficient_sam_ti", "decoder": "tokens"}, "found no weights"),

@@ -20,6 +20,8 @@ KILLS = {
 }
 # the second stage's share and its noise hang on the step
 LONG = {"decoder": "hierarchical", "depth": None, "save_every": 1, "dropout": 0.1}
+# prompts are drawn, and what decoders teach each other hangs on the step
+CROSS = {"decoder": "tokens", "depth": None, "save_every": 1, "decoders": 2, "cross_prompting": True, "cross_from": 0.2}
 USE = partial(use_tiny_sam, bundle=ADAPTERS.name)
 
 
@@ -39,3 +41,11 @@ def test_resumed_run_ends_bit_for_bit_as_one_in_a_piece(kill, uninterrupted, coh
     flow = kill_and_resume(ADAPTERS, KILLS[kill], tmp_path, cohort, monkeypatch, **LONG)
     assert curves(flow) == uninterrupted["curves"] and list(curves(flow)) == ["adapt", "train"]
     assert_same_weights(tmp_path / "ckpt" / "model.pt", uninterrupted["folder"] / "model.pt")
+
+
+def test_two_decoders_that_are_killed_end_bit_for_bit_as_in_a_piece(cohort, tmp_path, monkeypatch):
+    whole = run_in_a_piece(ADAPTERS, tmp_path / "whole", cohort, USE, **CROSS)
+    USE(monkeypatch, tmp_path / "weights")
+    flow = kill_and_resume(ADAPTERS, KILLS["adapt"], tmp_path, cohort, monkeypatch, **CROSS)
+    assert curves(flow) == whole["curves"] and all(value > 0 for _, value in curves(flow)["adapt"]["cross"])
+    assert_same_weights(tmp_path / "ckpt" / "model.pt", whole["folder"] / "model.pt")

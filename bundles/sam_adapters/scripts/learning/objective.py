@@ -48,13 +48,8 @@ class SliceObjective(nn.Module):
         return FIRST ** (0.99 ** (RAMP * int(self.step) / max(self.total_steps, 1)))
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        planes, mask = batch["planes"], batch["mask"]
-        if "slab" in batch:
-            slab = batch["slab"]
-            embedding = self.network.encode(slab.flatten(0, 1)).unflatten(0, slab.shape[:2])
-        else:
-            embedding = batch["embedding"]
-        answer = self.network(embedding, planes)
+        mask = batch["mask"]
+        answer = self.network(self.embedding(batch), batch["planes"])
         losses = {"mask": self.compare(answer.logits, mask)}
         loss = losses["mask"]
         if answer.first is not None:
@@ -71,13 +66,24 @@ class SliceObjective(nn.Module):
             self.step += 1
         return {"loss": loss, **losses}
 
-    def compare(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Return the loss of logits [N, K, m, m] of the encoder's square against a mask [N, rows, columns]."""
+    def embedding(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the embedding [N, T, C, h, w] of a batch, computed where the encoder learns."""
+        if "slab" not in batch:
+            return batch["embedding"]
+        slab = batch["slab"]
+        return self.network.encode(slab.flatten(0, 1)).unflatten(0, slab.shape[:2])
+
+    def compare(self, logits: Tensor, mask: Tensor, dice_weight: float | None = None) -> Tensor:
+        """Return the loss of logits [N, K, m, m] of the encoder's square against a mask [N, rows, columns].
+
+        `dice_weight` as in `SliceObjective`; None is the objective's own.
+        """
+        share = self.dice_weight if dice_weight is None else dice_weight
         logs = self.network.to_slice(logits, mask.shape[1:])
         known = (mask >= 0)[:, None]
         target = F.one_hot(mask.clamp_min(0), logs.shape[1]).movedim(-1, 1) * known
         entropy = F.nll_loss(logs, mask, ignore_index=-1)
-        return (1 - self.dice_weight) * entropy + self.dice_weight * self.dice(logs.exp() * known, target)
+        return (1 - share) * entropy + share * self.dice(logs.exp() * known, target)
 
     def compare_patches(self, patches: Tensor, mask: Tensor) -> Tensor:
         """Return the cross entropy of patch maps [N, P, h, w] of the encoder's square against a mask."""

@@ -21,10 +21,12 @@ from .prompted_decoder import PromptedDecoder
 from .prompts import GENERATORS
 from .side_branch import SideBranch
 from .token_decoder import TokenDecoder
+from .two_decoders import TwoDecoders
 
 TOKENS, FULL, HIERARCHICAL, SAM, FROZEN = "tokens", "full", "hierarchical", "sam", "frozen"
 DECODERS = (TOKENS, FULL, HIERARCHICAL, SAM, FROZEN)
 PROMPTED = (SAM, FROZEN)  # those that are asked by prompts
+TWINS = (TOKENS, FULL)  # those that there can be two of
 
 
 class AdaptedSam(nn.Module):
@@ -39,6 +41,7 @@ class AdaptedSam(nn.Module):
         self_prompt: of "self", see `SelfPrompts`.
         depth: "slab", "slab3d" or "attention", see `MIXERS`; None: every slice by itself.
         side_branch: see `SideBranch`.
+        decoders: 1, or 2 of "tokens" or "full", see `TwoDecoders`.
         encoder_adapter: kind of adapters inside the encoder, a key of `ADAPTERS`; None: features are those of the
             frozen one, and can be kept.
         adapter_rank: of these.
@@ -57,16 +60,24 @@ class AdaptedSam(nn.Module):
         self_prompt: str = "both",
         depth: str | None = None,
         side_branch: bool = False,
+        decoders: int = 1,
         encoder_adapter: str | None = None,
         adapter_rank: int = 16,
         amp: bool | None = None,
     ) -> None:
         super().__init__()
         prompts, depth, encoder_adapter = optional(prompts), optional(depth), optional(encoder_adapter)
-        if problems := parts_problems(decoder, prompts, depth):
+        if problems := parts_problems(decoder, prompts, depth, decoders):
             raise InputError(problems)
         self.sam, self.classes, self.amp = sam, int(classes), amp
-        self.names = {"decoder": decoder, "prompts": prompts, "depth": depth, "encoder_adapter": encoder_adapter}
+        self.names: dict[str, Any] = {
+            "decoder": decoder,
+            "prompts": prompts,
+            "depth": depth,
+            "encoder_adapter": encoder_adapter,
+        }
+        if decoders == 2:
+            self.names["decoders"] = 2
         self.settings: dict[str, Any] = {**self.names, "self_prompt": self_prompt, "adapter_rank": adapter_rank}
         channels = sam.prompt_encoder.no_mask_embed.weight.shape[1]
         self.mixer = MIXERS[depth](channels) if depth else None
@@ -81,7 +92,7 @@ class AdaptedSam(nn.Module):
         elif decoder == HIERARCHICAL:
             self.decoder = HierarchicalDecoder(sam, self.classes)
         else:
-            self.decoder = TokenDecoder(sam, self.classes, decoder == FULL)
+            self.decoder = (TwoDecoders if decoders == 2 else TokenDecoder)(sam, self.classes, decoder == FULL)
         self.adapted, self.reach = encoder_adapter is not None, REACH if depth else 0
         if encoder_adapter:
             for name in add_adapter(encoder_adapter, sam.image_encoder, int(adapter_rank)):
@@ -112,9 +123,23 @@ class AdaptedSam(nn.Module):
         Returns:
             an `Answer` whose maps cover the encoder's whole square, see `to_slice`.
         """
+        return self._answer(self._mix(embedding), planes)
+
+    def prepare(self, embedding: Tensor, planes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what `ask` takes of slices, see `forward`: features [N, C, h, w], and the side branch's detail."""
+        features = self._mix(embedding)
+        if self.branch is None:
+            return features, None
+        return self.branch(self.sam.preprocessing(planes.float()), features)
+
+    def ask(self, which: int, features: Tensor, detail: Tensor | None = None, places: Tensor | None = None) -> Tensor:
+        """Return the logits of one of two decoders, see `TwoDecoders.ask`."""
+        return self.decoder.ask(which, features, self.sam.prompt_encoder.get_dense_pe(), detail, places)
+
+    def _mix(self, embedding: Tensor) -> Tensor:
         if self.mixer is not None:
             embedding = self.mixer(embedding.transpose(1, 2)).transpose(1, 2)
-        return self._answer(embedding[:, embedding.shape[1] // 2], planes)
+        return embedding[:, embedding.shape[1] // 2]
 
     def _answer(self, features: Tensor, planes: Tensor) -> Answer:
         position = self.sam.prompt_encoder.get_dense_pe()
@@ -166,7 +191,7 @@ class AdaptedSam(nn.Module):
         return shares.clamp_min(1e-7).log()
 
 
-def parts_problems(decoder: str, prompts: str | None, depth: str | None) -> list[str]:
+def parts_problems(decoder: str, prompts: str | None, depth: str | None, decoders: int = 1) -> list[str]:
     """Return what is wrong with the names of parts, a line each."""
     problems = []
     parts = (("decoder", decoder, DECODERS), ("prompts", prompts, GENERATORS), ("depth", depth, MIXERS))
@@ -177,6 +202,10 @@ def parts_problems(decoder: str, prompts: str | None, depth: str | None) -> list
         problems.append(f"prompts is null; wanted one of {', '.join(GENERATORS)} where decoder is {decoder}")
     if decoder in DECODERS and decoder not in PROMPTED and prompts is not None:
         problems.append(f"prompts is {prompts!r}; wanted null where decoder is {decoder}, or decoder sam or frozen")
+    if decoders not in (1, 2):
+        problems.append(f"decoders is {decoders!r}; wanted 1 or 2")
+    if decoders == 2 and decoder in DECODERS and decoder not in TWINS:
+        problems.append(f"decoders is 2; wanted 1 where decoder is {decoder}, or decoder {' or '.join(TWINS)}")
     return problems
 
 

@@ -26,7 +26,7 @@ class TokenDecoder(nn.Module):
         full: two more steps up, to the encoder's own pixels (MA-SAM's decoder); none where SAM's is there already.
 
     forward: features [N, C, h, w], position code [1, C, h, w], detail [N, C / 8, 4h, 4w] that is added on the way up,
-        or None -> `Answer`.
+        or None, prompts [N, n, C] that stand beside the classes' tokens, or None -> `Answer`.
 
     Raises:
         InputError: a SAM with a decoder of another kind.
@@ -54,19 +54,23 @@ class TokenDecoder(nn.Module):
         )
         self.requires_grad_(True)
 
-    def attend(self, features: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    def attend(self, features: Tensor, position: Tensor, prompts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return what the tokens [N, K, C] and the image [N, C, h, w] are after the transformer."""
         count = len(features)
         asked = torch.cat([self.quality_token, self.tokens]).expand(count, -1, -1)
+        if prompts is not None:
+            asked = torch.cat([asked, prompts], dim=1)
         tokens, image = self.transformer(features + self.no_mask, position.expand(count, -1, -1, -1), asked)
-        return tokens[:, 1:], image.transpose(1, 2).reshape(features.shape)
+        return tokens[:, 1 : 1 + len(self.tokens)], image.transpose(1, 2).reshape(features.shape)
 
     def kernel(self, tokens: Tensor) -> Tensor:
         """Return the kernel of each class, [N, K, C / 8]."""
         return torch.stack([kernel(tokens[:, index]) for index, kernel in enumerate(self.kernels)], dim=1)
 
-    def forward(self, features: Tensor, position: Tensor, detail: Tensor | None = None) -> Answer:
-        tokens, image = self.attend(features, position)
+    def forward(
+        self, features: Tensor, position: Tensor, detail: Tensor | None = None, prompts: Tensor | None = None
+    ) -> Answer:
+        tokens, image = self.attend(features, position, prompts)
         upscaled = self.upscaling(image)  # [N, C / 8, 4h, 4w]
         if detail is not None:
             upscaled = upscaled + detail

@@ -24,14 +24,14 @@ def case(name: str, beyond: int = 0) -> dict:
     return {"case": name, "image": torch.rand((1, *SIZE), generator=generator), "label": label}
 
 
-def dataset(monkeypatch, tmp_path, views: int = 0, reach: int = 2, tuned: bool = False):
+def dataset(monkeypatch, tmp_path, views: int = 0, reach: int = 2, tuned: bool = False, unlabeled: bool = False):
     module = import_bundle("sam_adapters", "common.sam.features.slice_features")
     weights = tmp_path / "tiny.pt"
     weights.write_bytes(b"tiny")
     monkeypatch.setattr(module, "find_weights", lambda name, checkpoint=None: weights)
     features = SliceFeatures(str(tmp_path / "sam"), 2, "mobile_sam", sam=tiny_sam(), tuned=tuned)
     augmentation = Augmentation(["label"], (2.0, 2.0, 2.0), nearest=["label"])
-    return slabs.SlabDataset(features, augmentation, reach, views)
+    return slabs.SlabDataset(features, augmentation, reach, views, unlabeled=unlabeled)
 
 
 def test_a_sample_is_a_slice_its_mask_and_the_features_around_it(monkeypatch, tmp_path):
@@ -84,6 +84,35 @@ def test_an_encoder_that_learns_gets_the_slices_themselves(monkeypatch, tmp_path
     item = data[3]
     assert "embedding" not in item and item["slab"].shape == (3, 1, 24, 20)
     assert item["slab"][:, 0].movedim(0, -1).equal(case("a")["image"][0, ..., 2:5])
+
+
+def test_unlabelled_volumes_come_behind_the_labelled_ones_and_their_features_are_kept_for_the_labeller(
+    monkeypatch, tmp_path
+):
+    data, without = dataset(monkeypatch, tmp_path, views=1, unlabeled=True), case("without")
+    del without["label"]
+    data.prepare([without, case("a")])
+    assert [copy.name for copy in data.copies] == ["a~0", "a~1", "without~0"] and len(data) == 18
+    item = data[14]
+    assert (item["labeled"], data[2]["labeled"]) == (False, True) and (item["mask"] == 0).all()
+    assert item["planes"].equal(without["image"][..., 2])
+    assert all(index < 12 for index in (*data.with_structures(), *data.mostly_filled()))
+    assert data.voxels(2).sum() == 24 * 20 * 6  # an unlabelled one has no background either
+    misses = data.features.disk.misses
+    data.features.note("without", without["image"])
+    data.features.embedding("without")
+    assert data.features.disk.misses == misses == 3
+    alone = dataset(monkeypatch, tmp_path)
+    alone.prepare([without, case("a")])
+    assert [copy.name for copy in alone.copies] == ["a~0"]
+
+
+def test_three_of_four_labelled_slices_show_a_structure_where_there_are_so_many(monkeypatch, tmp_path):
+    data, item = dataset(monkeypatch, tmp_path), case("a")
+    item["label"][:, 8:16, 6:14, :3] = 1  # slices 0 to 3
+    data.prepare([item, case("bb")])
+    assert data.with_structures() == [0, 1, 2, 3, 8, 9]
+    assert data.mostly_filled() == [0, 1, 2, 3, 4, 7, 8, 9]  # of the others the first and the fourth of six
 
 
 def test_labels_without_any_structure_are_refused(monkeypatch, tmp_path):
