@@ -25,8 +25,8 @@ class AdaptObjective(SightObjective):
     """Classifier, decoder, prompt encoder, feedback and adapters learn together.
 
     loss = classify + segment_weight * segment + negative_weight * negative + lambda(t) * consistency
-        + prompt_weight * prompt + locate_weight * locate + patch_weight * patches, with t the number of training forwards
-        so far (buffer `step`).
+        + prompt_weight * prompt + locate_weight * locate + patch_weight * patches, with t the number of training
+        forwards so far (buffer `step`).
 
     classify: cross entropy of the bits, before and after feedback. segment: Dice + cross entropy of the true masks,
     those before feedback at `first_weight`. negative: a class that is not on a slice has an empty mask, whatever box
