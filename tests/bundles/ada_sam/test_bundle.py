@@ -283,10 +283,11 @@ def test_papers_form_adapts_the_encoder_and_is_deployed_itself(tiny_cohort, tmp_
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model(tiny_cohort, tmp_path):
+@pytest.mark.parametrize("dense_prompt", ["mask", "patch_map"])
+def test_two_processes_train_one_model(dense_prompt, tiny_cohort, tmp_path):
     bundle = ADA.copy(tmp_path / "bundle")
     configs = ["configs/train.json", "configs/multi_gpu_train.json"]
-    process = command(configs, *ADA.flags(dataset_dir=tiny_cohort), cwd=bundle, processes=2)
+    process = command(configs, *ADA.flags(dataset_dir=tiny_cohort, dense_prompt=dense_prompt), cwd=bundle, processes=2)
     said, complaints = process.communicate(timeout=400)
     if "found no weights" in complaints:
         pytest.skip("needs the weights of mobile_sam")
