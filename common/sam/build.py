@@ -64,6 +64,7 @@ class SamModel(nn.Module):
         masks: Tensor | None = None,
         amp: bool | None = None,
         tokens: Tensor | None = None,
+        dense: Tensor | None = None,
     ) -> Tensor:
         """Answer P prompts with low-resolution logits [P, 1, m, m] float32 of the single-mask token.
 
@@ -74,9 +75,11 @@ class SamModel(nn.Module):
             masks: logits [P, 1, m, m].
             amp: bfloat16 autocast of the decoder; None follows `bf16_supported`.
             tokens: [P, T, C], embedded prompts beside those of points and boxes.
+            dense: [P, C, h, w], in place of what the prompt encoder makes of masks, or of none.
         """
         # bfloat16 would move positions by pixels
-        sparse, dense = self.prompt_encoder(points, boxes, masks)
+        sparse, of_masks = self.prompt_encoder(points, boxes, masks)
+        dense = of_masks if dense is None else dense.to(of_masks)
         if tokens is not None:
             sparse = torch.cat([sparse.expand(len(tokens), -1, -1), tokens.to(sparse)], 1)
         position = self.prompt_encoder.get_dense_pe()

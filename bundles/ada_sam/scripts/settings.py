@@ -25,8 +25,9 @@ from .common.launch.kinds import (
 from .common.launch.settings import SHARED, check_settings, unet_fits
 from .common.sam.members.family import slice_members
 from .labeller import CONFIDENCE
-from .slice_model.ada_sam import CAM_RANGES, HEADS
+from .slice_model.ada_sam import DENSE_PROMPTS, HEADS, PATCH_MAP
 from .slice_model.feedback import OBJECTIVES
+from .slice_model.map_range import CAM_RANGES
 from .volume.structure_walk import FIRST_PROMPTS
 
 _SLICES, _OTHERS = whole(1, 10_000), whole(0, 10_000)  # of a batch
@@ -49,6 +50,7 @@ SETTINGS: dict[str, Kind] = {
     "pooling": choice(*POOLINGS),
     "cam_range": choice(*CAM_RANGES),
     "mask_prompt": TRUTH,
+    "dense_prompt": choice(*DENSE_PROMPTS),
     "feedback": choice(*OBJECTIVES) | TRUTH,
     "presence_threshold": SHARE,
     "locate_weight": WEIGHT,
@@ -85,9 +87,14 @@ def check() -> None:
     Raises:
         InputError: one line for each.
     """
-    check_settings(SETTINGS, [unet_fits, _head_fits])
+    check_settings(SETTINGS, [unet_fits, _head_fits, _prompt_fits])
 
 
 def _head_fits(values: Mapping[str, Any]) -> Iterator[str]:
     if values.get("head") == "mlp" and values.get("hidden") == 0:
         yield "hidden is 0; wanted 1 or more where head is mlp"
+
+
+def _prompt_fits(values: Mapping[str, Any]) -> Iterator[str]:
+    if values.get("dense_prompt") == PATCH_MAP and values.get("mask_prompt") is False:
+        yield f"mask_prompt is False; wanted true where dense_prompt is {PATCH_MAP}"

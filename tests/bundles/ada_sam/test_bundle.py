@@ -10,7 +10,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import torch
 from monai.bundle import ConfigParser
 from safetensors import safe_open
 
@@ -19,6 +18,7 @@ from support.bundle.predictions import assert_segmented
 from support.bundle.run import (
     ADA,
     BundleRun,
+    assert_same_weights,
     command,
     errors_of,
     files_below,
@@ -35,6 +35,7 @@ RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "outpu
 RESULTS |= {"output/events.out.tfevents", "output/pseudo_labels/report.html"}
 RESULTS |= {"ckpt/model.pt", "ckpt/control.pt", "ckpt/ada_sam.safetensors", "ckpt/ada_sam.pt"}
 CASES = [f"sample_{number:03d}" for number in range(5)]
+PATCH_MAP = {"dense_prompt": "patch_map", "unet_share": 0}
 SERVED = {key: ADA.tiny[key] for key in ("channels", "strides", "device")}
 
 
@@ -108,16 +109,20 @@ def test_report_says_the_supervision_and_which_slices_had_masks(trained):
 
 
 def test_masks_of_cases_without_labelled_slices_are_never_opened(trained, tiny_cohort):
-    dataset = json.loads((tiny_cohort / "dataset.json").read_text(encoding="utf-8"))
+    assert_only_drawn_opened(trained, tiny_cohort)
+
+
+def assert_only_drawn_opened(trained, cohort):
+    dataset = json.loads((cohort / "dataset.json").read_text(encoding="utf-8"))
     paths = {
-        (group, key): {os.path.realpath(tiny_cohort / case[key]) for case in dataset[group] if key in case}
+        (group, key): {os.path.realpath(cohort / case[key]) for case in dataset[group] if key in case}
         for group in ("training", "validation", "test")
         for key in ("image", "label", "slice_labels")
     }
     seen = set(trained["opened"])
     assert paths["training", "image"] | paths["training", "slice_labels"] | paths["test", "label"] <= seen
     drawn = manifest(trained["folder"])["results"]["label_slices"]
-    wanted = {os.path.realpath(tiny_cohort / case["label"]) for case in dataset["training"] if _id(case) in drawn}
+    wanted = {os.path.realpath(cohort / case["label"]) for case in dataset["training"] if _id(case) in drawn}
     assert len(wanted) == 3 and seen & paths["training", "label"] == wanted
     assert not seen & paths["validation", "label"]
 
@@ -129,7 +134,14 @@ def _id(case: dict) -> str:
 def test_masks_of_other_slices_change_nothing(trained, tiny_cohort, tmp_path, monkeypatch):
     """The same run on label files in which all slices but the drawn ones are another label."""
     use_tiny_sam(monkeypatch, tmp_path / "weights")
-    folder = Path(shutil.copytree(tiny_cohort, tmp_path / "cohort"))
+    ADA.run(["train.json"], tmp_path, with_other_masks(trained, tiny_cohort, tmp_path / "cohort"))
+    for name in ("model.pt", "ada_sam.pt"):
+        assert_same_weights(tmp_path / "ckpt" / name, trained["folder"] / "ckpt" / name)
+
+
+def with_other_masks(trained, cohort, folder):
+    """Return a copy of a cohort in which another label fills all slices that a run has not drawn."""
+    shutil.copytree(cohort, folder)
     dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     for case in dataset["training"]:
         axis = json.loads((folder / case["slice_labels"]).read_text(encoding="utf-8"))["axis"]
@@ -139,10 +151,40 @@ def test_masks_of_other_slices_change_nothing(trained, tiny_cohort, tmp_path, mo
         others = [index for index in range(array.shape[axis]) if index not in drawn]
         np.moveaxis(array, axis, 0)[others] = 1
         nibabel.save(nibabel.Nifti1Image(array, file.affine), folder / case["label"])
-    ADA.run(["train.json"], tmp_path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def patched(tiny_cohort, tmp_path_factory) -> dict:
+    """One run with a patch map: its folder, and every file that it opened."""
+    folder = tmp_path_factory.mktemp("patched")
+    with pytest.MonkeyPatch.context() as patch, files_opened() as opened:
+        use_tiny_sam(patch, folder / "weights")
+        ADA.run(["train.json"], folder, tiny_cohort, **PATCH_MAP)
+    return {"folder": folder, "opened": opened}
+
+
+def test_a_patch_map_learns_from_drawn_slices_alone(patched, trained, tiny_cohort, tmp_path, monkeypatch):
+    assert_only_drawn_opened(patched, tiny_cohort)
+    use_tiny_sam(monkeypatch, tmp_path / "weights")
+    ADA.run(["train.json"], tmp_path, with_other_masks(patched, tiny_cohort, tmp_path / "cohort"), **PATCH_MAP)
     for name in ("model.pt", "ada_sam.pt"):
-        found, wanted = (weights(path / "ckpt" / name) for path in (tmp_path, trained["folder"]))
-        assert [key for key in wanted if not torch.equal(found[key], wanted[key])] == []
+        assert_same_weights(tmp_path / "ckpt" / name, patched["folder"] / "ckpt" / name)
+    assert "dense_prompt" not in manifest(trained["folder"])["config"]["ada"]
+    assert manifest(patched["folder"])["config"]["ada"]["dense_prompt"] == "patch_map"
+
+
+def test_a_patch_map_is_served_with_what_it_belongs_to(patched, tiny_cohort, tmp_path, monkeypatch):
+    use_tiny_sam(monkeypatch, tmp_path / "weights")
+    settings = {"ckpt_path": str(patched["folder"] / "ckpt" / "ada_sam.pt"), "device": "cpu", "hidden": 8}
+    settings |= {"sam_image_size": 64, "output_dir": str(tmp_path / "out")}
+    configs, inference = ["inference.json", "sam_inference.json"], BundleRun(ADA.name, {}, {})
+    scans = tiny_cohort / "imagesTs"
+    inference.run(configs, tmp_path / "none", scans, "inference", **settings, dense_prompt="patch_map")
+    assert len(list((tmp_path / "out").glob("*/*_seg.nii.gz"))) == len(list(scans.iterdir()))
+    with pytest.raises(RuntimeError) as error:
+        inference.run(configs, tmp_path / "none", scans, "inference", **settings)
+    assert "unexpected tensors: network.patch_map" in str(error.value.__cause__)
 
 
 def test_monai_finds_all_properties_of_a_training(trained):
@@ -241,10 +283,11 @@ def test_papers_form_adapts_the_encoder_and_is_deployed_itself(tiny_cohort, tmp_
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model(tiny_cohort, tmp_path):
+@pytest.mark.parametrize("dense_prompt", ["mask", "patch_map"])
+def test_two_processes_train_one_model(dense_prompt, tiny_cohort, tmp_path):
     bundle = ADA.copy(tmp_path / "bundle")
     configs = ["configs/train.json", "configs/multi_gpu_train.json"]
-    process = command(configs, *ADA.flags(dataset_dir=tiny_cohort), cwd=bundle, processes=2)
+    process = command(configs, *ADA.flags(dataset_dir=tiny_cohort, dense_prompt=dense_prompt), cwd=bundle, processes=2)
     said, complaints = process.communicate(timeout=400)
     if "found no weights" in complaints:
         pytest.skip("needs the weights of mobile_sam")
@@ -264,6 +307,7 @@ def test_two_processes_train_one_model(tiny_cohort, tmp_path):
         ({"num_label_slices": 0}, "num_label_slices is 0"),
         ({"sam": "sam2"}, "sam is 'sam2'; wanted one of"),
         ({"head": "linear"}, "head is 'linear'; wanted one of"),
+        ({"dense_prompt": "patches"}, "dense_prompt is 'patches'; wanted one of mask, patch_map"),
         ({"feedback": "never"}, "feedback is 'never'; wanted one of evidence, gt, or true or false"),
         ({"passes": 0}, "passes is 0"),
         ({"unet_share": "half"}, "unet_share is 'half'"),

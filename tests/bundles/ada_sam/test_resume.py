@@ -22,6 +22,7 @@ KILLS = {
 }
 QUICK = ("adapt",)
 LONG = {"classify_epochs": 2, "save_every": 1, "dropout": 0.1, "batch_size": 1, "feedback": True}
+LONG |= {"dense_prompt": "patch_map"}
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ BEGUN_WITH = ("train.json", "inference.json")
 CONFIGS = sorted(p for p in BUNDLES.glob("*/configs/*.json") if p.name != "metadata.json")
 COMPONENTS = {"network", "grid", "imports", "initialize", "run", "finalize", "handlers"}
 WITH_A_DEFAULT_COMPONENT = {"dataset_dir", "amp"}
+PATCHES = "true where dense_prompt is patch_map"
 PROMPTS = "one of dense, patch_map, self where decoder is sam"
 ALONE = "multiples of 8, the product of strides, and not 8 alone"
 BELOW_A_FILE = f"{__file__}/below"
@@ -115,6 +116,7 @@ def test_what_does_not_fit_and_what_is_nested(bundle, flags, key, monkeypatch):
     ("bundle", "flags", "found", "wanted"),
     [
         ("ada_sam", ["--head=mlp", "--hidden=0"], "hidden is 0", "1 or more where head is mlp"),
+        ("ada_sam", ["--dense_prompt=patch_map", "--mask_prompt=false"], "mask_prompt is False", PATCHES),
         ("ada_sam", ["--channels=8,16"], "divisor is 8", "2, for 2 channels, or strides"),
         ("rrl_medsam", ["--strides=2,2"], "strides is [2, 2]", "one fewer than channels, which is [16, 32, 64, 128]"),
         ("rrl_medsam", ["--strides=2,2,2", "--spatial_size=12"], "spatial_size is [12, 12, 12]", ALONE),

@@ -11,6 +11,7 @@ from common.sam.members.family import FAMILY
 from common.sam.members.position_tables import resize_position_tables
 from common.sam.members.record import SliceMember
 from common.sam.weights.known import KNOWN_WEIGHTS
+from support.networks.tiny_sam import tiny_sam
 
 
 @pytest.fixture
@@ -107,3 +108,15 @@ def test_only_tables_that_depend_on_the_image_size_are_resized() -> None:
     assert resized["image_encoder.pos_embed"].shape == (1, 16, 16, 768)
     assert resized["image_encoder.blocks.2.attn.rel_pos_h"].shape == (31, 64)
     assert resized[window].shape == (127, 64)
+
+
+@torch.no_grad()
+def test_a_dense_prompt_takes_the_place_of_the_prompt_encoders() -> None:
+    sam, embedding = tiny_sam(), torch.randn(2, 32, 8, 8)
+    boxes = torch.tensor([[4.0, 4, 40, 40], [10, 8, 60, 50]])
+    own = sam.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1).expand(2, -1, 8, 8)
+    assert sam.decode(embedding, boxes=boxes, dense=own).equal(sam.decode(embedding, boxes=boxes))
+    other = sam.decode(embedding, boxes=boxes, dense=own + 1)
+    torch.testing.assert_close(other, sam.decode(embedding + 1, boxes=boxes), atol=1e-4, rtol=0)
+    masks = torch.randn(2, 1, *sam.prompt_encoder.mask_input_size)
+    assert sam.decode(embedding, boxes=boxes, masks=masks, dense=own + 1).equal(other)

@@ -26,7 +26,7 @@ class SeeingNetwork(nn.Module):
     def __init__(self, slice_size: tuple[int, int] = SIZE[:2], mask_prompt: bool = True) -> None:
         super().__init__()
         self.slice_size, self.classes, self.mask_prompt, self.feedback = slice_size, 2, mask_prompt, None
-        self.boxes_by, self.cell, self.cam_range = BOX_RULES, 1.0, "running"
+        self.boxes_by, self.cell, self.cam_range, self.patch_map = BOX_RULES, 1.0, "running", None
         self.dropout = nn.Dropout(0.5)
         self.scale = nn.Parameter(torch.ones(1))
         self.register_buffer("extents", torch.zeros(2, 2))

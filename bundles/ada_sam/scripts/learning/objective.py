@@ -14,8 +14,7 @@ from ..common.errors import InputError
 from ..common.learning.schedules import ramp_up, teacher_alpha
 from ..slice_model.ada_sam import AdaSam
 from ..slice_model.answers import Response, Sight
-from ..slice_model.slice_prompts import mask_prompt
-from .pair_losses import agreement_loss, locate_loss, presence_loss, pseudo_loss
+from .pair_losses import agreement_loss, locate_loss, patch_loss, presence_loss, pseudo_loss
 from .pairs import Pairs, known_pairs, some_pairs
 from .prompt_curriculum import PromptCurriculum, neutral_boxes, step_generator
 from .sight_objective import SightObjective, named_groups
@@ -26,8 +25,8 @@ class AdaptObjective(SightObjective):
     """Classifier, decoder, prompt encoder, feedback and adapters learn together.
 
     loss = classify + segment_weight * segment + negative_weight * negative + lambda(t) * consistency
-        + prompt_weight * prompt + locate_weight * locate, with t the number of training forwards so far (buffer
-        `step`).
+        + prompt_weight * prompt + locate_weight * locate + patch_weight * patches, with t the number of training
+        forwards so far (buffer `step`).
 
     classify: cross entropy of the bits, before and after feedback. segment: Dice + cross entropy of the true masks,
     those before feedback at `first_weight`. negative: a class that is not on a slice has an empty mask, whatever box
@@ -35,7 +34,8 @@ class AdaptObjective(SightObjective):
     view, its box moved, with the teacher's confident pixels; lambda is 0 until `consistency_warmup`, and rises by
     exp(-5 (1 - t/R)^2), R the `consistency_ramp`. prompt: there too, a box moved once more has the
     same answer.
-    locate: the maps are logits of the true masks, see `locate_loss`.
+    locate: the maps are logits of the true masks, see `locate_loss`. patches: where the network has a patch map, it
+    learns the true masks, and on slices without the activation maps, see `patch_loss`.
     A part whose weight is 0 is not computed and not in the result. A part whose batch has nothing to learn from is 0.
 
     Batch, N slices: presence [N, P] 0 or 1; mask int64 [N, rows, columns] class index, below 0 on slices without a
@@ -49,9 +49,10 @@ class AdaptObjective(SightObjective):
         total_steps: training forwards of the whole stage.
         positive_share: see `SightObjective`.
         classify_weight, segment_weight, first_weight, negative_weight, consistency_weight, prompt_weight,
-            locate_weight: as above.
+            locate_weight, patch_weight: as above.
         consistency_warmup, consistency_ramp: shares of the training.
-        confidence: a pixel is learnt from where the teacher's probability of what it says is above this.
+        confidence: a pixel, or a patch, is learnt from where the teacher's probability, or the activation map's, of
+            what it says is above this.
         teacher_presence: a class is learnt from the teacher where it gives its presence at least this probability.
         ema_alpha: share of the teacher's weights kept in a step, at the start and at the end.
         shares, jitter, mask_share: see `PromptCurriculum`; mask_share counts where the network takes mask prompts.
@@ -82,6 +83,7 @@ class AdaptObjective(SightObjective):
         ema_alpha: Sequence[float] = (0.99, 0.999),
         prompt_weight: float = 0.05,
         locate_weight: float = 0.0,
+        patch_weight: float = 1.0,
         shares: Sequence[float] = (0.4, 0.3, 0.3),
         jitter: float = 0.1,
         mask_share: float = 0.5,
@@ -101,6 +103,7 @@ class AdaptObjective(SightObjective):
             "consistency": consistency_weight,
             "prompt": prompt_weight,
             "locate": locate_weight,
+            "patches": patch_weight if network.patch_map is not None else 0.0,
         }
         problems = [f"{name}_weight is {weight}; wanted 0 or more" for name, weight in weights.items() if weight < 0]
         if not any(weight for name, weight in weights.items() if name != "first"):
@@ -159,6 +162,9 @@ class AdaptObjective(SightObjective):
         if weights["locate"]:
             seen = self.network.planes(response.sight.maps)
             losses["locate"] = locate_loss(seen, pairs.truth, batch["annotated"] > 0.5)
+        if weights["patches"]:
+            patches, own = self.network.patch_map.patches(embedding), response.sight.cam
+            losses["patches"] = patch_loss(patches, pairs, own, self.network.sam.preprocessing, self.confidence)
         losses |= self.learn_from_masks(embedding, response, pairs, detached, generator)
         weights["consistency"] = self.consistency_at(step)
         losses |= self.learn_from_open(embedding, batch, response, pairs.open, weights["consistency"], generator)
@@ -205,7 +211,7 @@ class AdaptObjective(SightObjective):
         if not bool(asked.any()):
             return losses
         size, truth = self.network.slice_size, pairs.truth[positive]
-        own, masks = self.network.own_boxes(response.sight), self.own_masks(response.sight, detached)
+        own, masks = self.network.own_boxes(response.sight), self.own_masks(embedding, response.sight, detached)
         boxes = own.clone()
         boxes[positive], _ = self.curriculum.labelled(truth, own[positive], generator)
         boxes[negative] = neutral_boxes(int(negative.sum()), size, generator).to(boxes)
@@ -243,7 +249,7 @@ class AdaptObjective(SightObjective):
             return losses
         wanted = wanted[rows]
         sight = Sight(*(part[rows] for part in response.sight))
-        masks, view = self.own_masks(sight, detach=True), embedding[rows]
+        masks, view = self.own_masks(embedding[rows], sight, detach=True), embedding[rows]
         if not weight:
             boxes = self.network.own_boxes(sight)
         else:
@@ -283,11 +289,9 @@ class AdaptObjective(SightObjective):
         """Return boxes [N, P, 4] with their edges moved at random."""
         return self.curriculum.moved(boxes.flatten(0, 1), self.network.slice_size, generator).view_as(boxes)
 
-    def own_masks(self, sight: Sight, detach: bool) -> Tensor | None:
-        """Return the own maps as mask prompts [N, P, rows, columns], None where none is given."""
-        if self.curriculum.mask_share == 0:
-            return None
-        return mask_prompt(sight.cam.detach() if detach else sight.cam)
+    def own_masks(self, embedding: Tensor, sight: Sight, detach: bool) -> Tensor | None:
+        """Return the network's own maps as mask prompts, None where none is given."""
+        return self.network.own_masks(embedding, sight, detach) if self.curriculum.mask_share else None
 
     def answer(
         self, embedding: Tensor, boxes: Tensor, masks: Tensor | None, asked: Tensor, generator: torch.Generator

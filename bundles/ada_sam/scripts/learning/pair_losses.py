@@ -7,6 +7,10 @@ from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..common.sam.members.preprocessing import Preprocessing
+from ..common.sam.patch_map import largest_of_patches
+from .pairs import Pairs
+
 
 def presence_loss(logits: Tensor, bits: Tensor, positive_share: Tensor | None = None) -> Tensor:
     """Return the binary cross entropy of presence logits [N, P] and bits bool [N, P], a mean.
@@ -55,6 +59,30 @@ def pseudo_loss(logits: Tensor, taught: Tensor, confidence: float) -> Tensor:
     entropy = ((entropy * sure).sum((1, 2)) / sure.sum((1, 2)).clamp_min(1)).mean()
     # MONAI's MaskedDiceLoss masks before the sigmoid, where a 0 is an opinion too
     return entropy + DiceLoss()((logits.sigmoid() * sure)[:, None], (target * sure)[:, None])
+
+
+def patch_loss(patches: Tensor, pairs: Pairs, cam: Tensor, preprocessing: Preprocessing, confidence: float) -> Tensor:
+    """Return the cross entropy of a patch map with true masks, and with activation maps where bits alone are known.
+
+    A patch has a class where any of its pixels does. Of a class that is there without a mask, those patches count that
+    the activation map is sure of; a map that is sure of no patch with the class is wrong, by the bit, and teaches
+    nothing. A class that is not there is in no patch.
+
+    Args:
+        patches: logits [N, P, h, w] of the encoder's square.
+        pairs: of the slices and classes.
+        cam: [N, P, rows, columns] in [0, 1]; gets no gradient.
+        preprocessing: of the SAM.
+        confidence: a patch counts where max(p, 1 - p) is above it, p the largest value of its part of the map.
+    """
+    there = pairs.open[..., None, None]
+    maps = torch.where(there, cam.detach().float(), pairs.truth.float())
+    largest = largest_of_patches(maps, preprocessing, patches.shape[2:])
+    found = largest > confidence
+    sure = (found | (1 - largest > confidence)) & found.flatten(2).any(2)[..., None, None]
+    known = torch.where(there, sure, (pairs.positive | pairs.negative)[..., None, None])
+    entropy = F.binary_cross_entropy_with_logits(patches.float(), (largest > 0.5).float(), reduction="none")
+    return (entropy * known).sum() / known.sum().clamp_min(1)
 
 
 def agreement_loss(first: Tensor, second: Tensor) -> Tensor:

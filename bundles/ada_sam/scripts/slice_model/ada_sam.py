@@ -15,20 +15,21 @@ from ..common.precision import bf16_autocast
 from ..common.sam.adapters.registry import adapter_parameters, adapter_problems, add_adapter
 from ..common.sam.build import SamModel
 from ..common.sam.features.volume import crop_padding
-from ..common.tensors import match_grid
+from ..common.sam.patch_map import PatchMap
 from .answers import Response, Sight
 from .average_head import AverageHead
 from .feedback import TRUTH, GradientFeedback, feedback_objective, read_objective, slice_gradient
+from .map_range import CAM_RANGES, RUNNING, MapRange
 from .slice_decoder import SliceDecoder
 from .slice_prompts import batch_boxes, mask_prompt
 
 HEADS = ("cam", "mlp")
-RUNNING, SIGMOID = "running", "sigmoid"
-CAM_RANGES = (RUNNING, SIGMOID)
+MASK, PATCH_MAP = "mask", "patch_map"
+DENSE_PROMPTS = (MASK, PATCH_MAP)
 NOT_ASKED = -10.0  # logit of a class that was not asked about
 
 
-class AdaSam(nn.Module):
+class AdaSam(MapRange):
     """A frozen image encoder (with low-rank adapters or without), a classifier on its embedding, and a mask decoder.
 
     What is trained is named by `trainable_parameters`; the rest of SAM needs no gradient, and all of it stays in eval
@@ -46,13 +47,14 @@ class AdaSam(nn.Module):
         presence_threshold: a class is asked about where its probability is above it.
         mask_prompt: own maps are given to the decoder as mask prompts too.
         head: "cam" (a convolution whose maps are pooled) or "mlp" (as released).
-        cam_range: how maps come to [0, 1]: "running" by the range that `observe` follows, or "sigmoid" where they have
-            learnt to be logits of the masks.
+        cam_range: how maps come to [0, 1], see `MapRange`: "running" by the range that `observe` follows, or "sigmoid"
+            where they have learnt to be logits of the masks.
         box_threshold, box_share, box_padding: see `cam_boxes`.
         momentum: of the maps' running range.
         batch_size: prompts decoded at once.
         amp: bfloat16 autocast of encoder and decoder; None follows `bf16_supported`.
         adapter: kind of the adapters, a key of `ADAPTERS`.
+        dense_prompt: which own maps `mask_prompt` gives: the classifier's as a "mask", or a "patch_map" of its own.
 
     Raises:
         InputError: a setting that is none of the above.
@@ -78,8 +80,8 @@ class AdaSam(nn.Module):
         batch_size: int = 16,
         amp: bool | None = None,
         adapter: str = "lora",
+        dense_prompt: str = MASK,
     ) -> None:
-        super().__init__()
         mask_prompt, problems = truth("mask_prompt", mask_prompt), adapter_problems(adapter)
         if head not in HEADS:
             problems.append(f"head: found {head!r}, wanted one of {', '.join(HEADS)}")
@@ -91,18 +93,21 @@ class AdaSam(nn.Module):
             problems += error.problems
         if classes < 1 or len(slice_size) != 2:
             problems.append(f"found {classes} classes on slices {tuple(slice_size)}, wanted at least 1 and two sides")
-        if mask_prompt and not sam.prompts.masks:
+        if dense_prompt not in DENSE_PROMPTS:
+            problems.append(f"dense_prompt: found {dense_prompt!r}, wanted one of {', '.join(DENSE_PROMPTS)}")
+        if dense_prompt == PATCH_MAP and not mask_prompt:
+            problems.append(f"dense_prompt: found {PATCH_MAP} and mask_prompt false, wanted mask_prompt true")
+        if mask_prompt and dense_prompt != PATCH_MAP and not sam.prompts.masks:
             problems.append(f"mask_prompt: found {sam.name}, which takes no masks; wanted mask_prompt false")
         if problems:
             raise InputError(problems)
-        self.sam, self.slice_size = sam, (int(slice_size[0]), int(slice_size[1]))
-        self.classes, self.presence_threshold, self.mask_prompt = classes, presence_threshold, mask_prompt
+        super().__init__(slice_size, classes, cam_range, momentum)
+        self.sam, self.presence_threshold, self.mask_prompt = sam, presence_threshold, mask_prompt
         self.boxes_by = {"threshold": box_threshold, "share": box_share, "padding": box_padding}
-        self.momentum, self.amp, self.cam_range = momentum, amp, cam_range
+        self.amp = amp
         self.settings = {"head": head, "hidden": hidden, "pooling": pooling, "lora_rank": lora_rank}
         self.settings |= {"cam_range": cam_range, "feedback": objective, "mask_prompt": mask_prompt}
         self.settings["presence_threshold"] = presence_threshold
-        self.decoder = SliceDecoder(sam, batch_size=batch_size, amp=amp)
         channels = sam.image_encoder.neck[0].out_channels
         if head == "cam":
             self.head: nn.Module = CamHead(channels, classes, hidden, pooling, bias=True)
@@ -111,16 +116,19 @@ class AdaSam(nn.Module):
         self.objective, self.feedback = objective, GradientFeedback(channels) if objective else None
         if lora_rank:
             add_adapter(adapter, sam.image_encoder, lora_rank)
-        self.register_buffer("cam_low", torch.zeros(classes))
-        self.register_buffer("cam_high", torch.zeros(classes))  # not above low: nothing was observed
+        self.patch_map = None
+        if dense_prompt == PATCH_MAP:
+            self.patch_map = PatchMap(sam, classes)
+            self.settings["dense_prompt"] = dense_prompt  # runs of before have no such line, and go on
+        self.decoder = SliceDecoder(sam, self.patch_map, batch_size=batch_size, amp=amp)
         self.register_buffer("extents", torch.zeros(classes, 2))
         wanted = set(self.trainable_parameters())
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name in wanted)
 
     def trainable_parameters(self) -> list[str]:
-        """Return the names of what is learnt: head, feedback, prompt encoder, mask decoder, adapters."""
-        own = ("head.", "feedback.", "sam.prompt_encoder.", "sam.mask_decoder.")
+        """Return the names of what is learnt: head, feedback, patch map, prompt encoder, mask decoder, adapters."""
+        own = ("head.", "feedback.", "patch_map.", "sam.prompt_encoder.", "sam.mask_decoder.")
         adapters = set(adapter_parameters(self))
         return [name for name, _ in self.named_parameters() if name.startswith(own) or name in adapters]
 
@@ -146,11 +154,6 @@ class AdaSam(nn.Module):
         return max(size / (share * tokens) for size, share in zip(self.slice_size, self.covered, strict=True))
 
     @property
-    def observed(self) -> Tensor:
-        """For which classes [P] `observe` has seen a slice."""
-        return self.cam_high > self.cam_low
-
-    @property
     def whole_slice(self) -> Tensor:
         """The box [4] around a whole slice."""
         return self.cam_low.new_tensor([0, 0, *self.slice_size])
@@ -170,46 +173,6 @@ class AdaSam(nn.Module):
         presence, maps = self.head(features)
         return Sight(presence.float(), maps, self.normalise(maps))
 
-    def planes(self, maps: Tensor) -> Tensor:
-        """Bring maps [N, P, h, w] to the slice's grid [N, P, rows, columns], float32."""
-        return match_grid(maps.float()[:, :, None], (1, *self.slice_size))[:, :, 0]
-
-    def normalise(self, maps: Tensor, classes: Sequence[int] | None = None) -> Tensor:
-        """Bring maps [N, M, h, w] to [0, 1] on the slice's grid [N, M, rows, columns].
-
-        Args:
-            classes: whose maps these are, M indices 0 to P - 1; None: all P.
-        """
-        planes = self.planes(maps)
-        if self.cam_range == SIGMOID:
-            return planes.sigmoid()
-        of = slice(None) if classes is None else list(classes)
-        low, high, observed = (
-            value[of].view(1, -1, 1, 1).to(planes.device) for value in (self.cam_low, self.cam_high, self.observed)
-        )
-        own = planes.detach()
-        # before anything was observed, each slice's own range
-        low = torch.where(observed, low, own.amin((2, 3), keepdim=True))
-        high = torch.where(observed, high, own.amax((2, 3), keepdim=True))
-        return ((planes - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
-
-    @torch.no_grad()
-    def observe(self, maps: Tensor, bits: Tensor) -> None:
-        """Let the maps of slices where a class is move its running range: the means of their lowest and highest values.
-
-        A slice can then be normalised alone and yet not by its own maximum: a flat map stays flat.
-
-        Args:
-            maps: [N, P, h, w] of a `Sight`.
-            bits: [N, P], which classes are on the slices.
-        """
-        maps, there = maps.detach().float().flatten(2), bits.bool().to(maps.device)
-        count = there.sum(0)
-        step = torch.where(self.observed, 1 - self.momentum, 1.0)  # the first slices set the range
-        for buffer, value in ((self.cam_low, maps.amin(2)), (self.cam_high, maps.amax(2))):
-            mean = (value * there).sum(0) / count.clamp_min(1)
-            buffer.copy_(torch.where(count > 0, torch.lerp(buffer, mean, step), buffer))
-
     def own_boxes(self, sight: Sight) -> Tensor:
         """Return the boxes [N, P, 4] of the maps; the whole slice where a map gives none."""
         return batch_boxes(sight.cam, **self.boxes_by, min_size=2 * self.cell)[0]
@@ -220,7 +183,7 @@ class AdaSam(nn.Module):
         Args:
             embedding: [N, C, h, w], padding included.
             boxes: [N, 4] in voxels.
-            masks: logits [N, rows, columns], or None.
+            masks: logits [N, rows, columns], or bool [N, h / 2, w / 2] of the patch map, or None.
 
         Returns:
             logits [N, rows, columns] float32.
@@ -236,7 +199,7 @@ class AdaSam(nn.Module):
         Args:
             embedding: [N, C, h, w], padding included.
             boxes: [N, P, 4] in voxels, or None where masks are given.
-            masks: logits [N, P, rows, columns], or None.
+            masks: logits [N, P, rows, columns], or bool [N, P, h / 2, w / 2] of the patch map, or None.
             asked: bool [N, P]; None asks about all classes.
 
         Returns:
@@ -249,7 +212,7 @@ class AdaSam(nn.Module):
         wanted = (len(embedding), self.classes)
         given = {
             "boxes": (boxes, (*wanted, 4)),
-            "masks": (masks, (*wanted, *self.slice_size)),
+            "masks": (masks, (*wanted, *self._mask_size(embedding, masks))),
             "asked": (asked, wanted),
         }
         problems = [
@@ -266,7 +229,7 @@ class AdaSam(nn.Module):
         result = embedding.new_full((flat, *self.slice_size), NOT_ASKED, dtype=torch.float32)
         if len(index):
             owners = index.div(self.classes, rounding_mode="floor")
-            prompts = [None if x is None else x.to(device).float().flatten(0, 1)[index] for x in (boxes, masks)]
+            prompts = [None if x is None else x.to(device).flatten(0, 1)[index] for x in (boxes, masks)]
             result = result.index_copy(0, index, self.decoder.logits(embedding, owners, self.slice_size, *prompts))
         return result.unflatten(0, wanted)
 
@@ -290,8 +253,8 @@ class AdaSam(nn.Module):
             embedding: [N, C, h, w], padding included.
             boxes: [N, P, 4] in voxels; None takes those of the own maps.
             present: bool [N, P], the classes to ask about; None takes the own decision.
-            masks: mask prompts [N, P, rows, columns], logits; None leaves it to `own_mask`.
-            own_mask: give the own maps as mask prompts; None follows `mask_prompt` where the boxes are own as well.
+            masks: mask prompts, see `answer`; None leaves it to `own_mask`.
+            own_mask: give `own_masks` as mask prompts; None follows `mask_prompt` where the boxes are own as well.
             detach_cam: let no gradient of the masks reach the classifier through the mask prompts.
             feedback_enabled: False leaves out the feedback.
             true_mask: int64 [N, rows, columns], class index, -1 on slices without: for feedback "gt", in training.
@@ -310,16 +273,31 @@ class AdaSam(nn.Module):
         if boxes is None:
             boxes = self.own_boxes(sight)
         if masks is None and own_mask:
-            masks = self._own_masks(sight, detach_cam)
+            masks = self.own_masks(embedding, sight, detach_cam)
         logits = self.answer(embedding, boxes, masks, asked)
         return Response(first, sight, first_logits, logits, boxes, asked, first_asked)
 
     def _presence(self, sight: Sight) -> Tensor:
         return sight.presence.detach().sigmoid() > self.presence_threshold
 
-    @staticmethod
-    def _own_masks(sight: Sight, detach: bool) -> Tensor:
+    def own_masks(self, embedding: Tensor, sight: Sight, detach: bool = False) -> Tensor:
+        """Return the own maps as mask prompts for `answer`: the classifier's, or those of the patch map.
+
+        No gradient of the masks reaches the patch map, and with `detach` none reaches the classifier.
+        """
+        if self.patch_map is not None:
+            return self.patches(embedding)
         return mask_prompt(sight.cam.detach() if detach else sight.cam)
+
+    @torch.no_grad()
+    def patches(self, embedding: Tensor) -> Tensor:
+        """Return in which patches the patch map sees the classes on slices [N, C, h, w], bool [N, P, h / 2, w / 2]."""
+        return self.patch_map.patches(embedding) > 0
+
+    def _mask_size(self, embedding: Tensor, masks: Tensor | None) -> tuple[int, int]:
+        if masks is None or masks.dtype != torch.bool:
+            return self.slice_size
+        return embedding.shape[2] // 2, embedding.shape[3] // 2
 
     def _feed_back(
         self, embedding: Tensor, first: Sight, detach_cam: bool, true_mask: Tensor | None
@@ -333,7 +311,7 @@ class AdaSam(nn.Module):
         asked = self._presence(first) | likeliest
         with torch.enable_grad():
             leaf = embedding.detach().clone().requires_grad_()  # the encoder takes no part
-            masks = self._own_masks(first, detach_cam) if self.mask_prompt else None
+            masks = self.own_masks(leaf, first, detach_cam) if self.mask_prompt else None
             logits = self.answer(leaf, self.own_boxes(first), masks, asked)
             gradient = slice_gradient(feedback_objective(logits, asked, true_mask), leaf, keep_graph=learning)
         features = crop_padding(embedding, self.covered)

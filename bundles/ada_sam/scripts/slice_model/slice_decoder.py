@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..common.sam.build import SamModel
 from ..common.sam.features.volume import crop_padding
+from ..common.sam.patch_map import PatchMap
 from ..common.sam.prompted_slices import PromptedSlices
 
 
@@ -16,8 +19,14 @@ class SliceDecoder(PromptedSlices):
     """`PromptedSlices` for learning: gradients reach weights, embeddings and mask prompts; logits come back.
 
     Args:
-        sam, batch_size, amp: of `PromptedSlices`.
+        sam: of `PromptedSlices`.
+        patch_map: that makes the dense prompts of patches; None where there are none.
+        options: of `PromptedSlices`.
     """
+
+    def __init__(self, sam: SamModel, patch_map: PatchMap | None = None, **options: Any) -> None:
+        super().__init__(sam, **options)
+        self.patch_map = patch_map
 
     def logits(
         self,
@@ -34,7 +43,7 @@ class SliceDecoder(PromptedSlices):
             owners: [M] int64, which embedding a prompt is of.
             size: rows and columns of the slices.
             boxes: [M, 4] in voxels.
-            masks: logits [M, rows, columns].
+            masks: logits [M, rows, columns], or bool [M, h / 2, w / 2] of the patch map.
         """
         rows, columns = (int(n) for n in size)
         answers = [embedding.new_zeros((0, rows, columns), dtype=torch.float32)]
@@ -43,7 +52,9 @@ class SliceDecoder(PromptedSlices):
             prompt = {}
             if boxes is not None:
                 prompt["boxes"] = self.to_pixels(boxes[part].unflatten(1, (2, 2)), (rows, columns)).flatten(1)
-            if masks is not None:
+            if masks is not None and masks.dtype == torch.bool:
+                prompt["dense"] = self.patch_map.prompt(masks[part, None].to(self.device), embedding.shape[2:])[:, 0]
+            elif masks is not None:
                 prompt["masks"] = self._to_mask_input(masks[part].to(self.device).float())
             low = self.sam.decode(embedding[owners[part]], **prompt, amp=self.amp)  # [m, 1, s, s]
             answers.append(self._to_grid(low, (rows, columns))[:, 0])

@@ -40,7 +40,7 @@ class StructureWalk:
         box_median: slices of the running median of boxes, odd; 1 for none.
         first_prompt: "cam" boxes; "whole" for the whole slice, which needs no good map; "both" for the mean answer.
         passes: 1 or more.
-        mask_prompt: give the activation maps as mask prompts too; None leaves it to the network.
+        mask_prompt: give the own maps as mask prompts too; None leaves it to the network.
         answer_prompt: give the own answers, of the pass or the slice before, as mask prompts too. A network that has
             not met them in training is better off with boxes alone.
         propagate: hand masks on; see `propagate` for `propagate_reach` (voxels) and `propagate_share`.
@@ -85,7 +85,9 @@ class StructureWalk:
         """All that an answer depends on beside the network's weights."""
         return {name: value for name, value in vars(self).items() if name not in ("network", "batch_size")}
 
-    def __call__(self, embeddings: Tensor, cam: Tensor, gate: Tensor, presence: Tensor) -> Walked:
+    def __call__(
+        self, embeddings: Tensor, cam: Tensor, gate: Tensor, presence: Tensor, patches: Tensor | None = None
+    ) -> Walked:
         """Segment a structure.
 
         Args:
@@ -93,10 +95,14 @@ class StructureWalk:
             cam: [n, rows, columns] in [0, 1], its activation maps.
             gate: bool [n], on which slices it is looked for.
             presence: [n] in [0, 1], how sure that is.
+            patches: bool [n, h / 2, w / 2] of the network's patch map, in place of the activation maps as mask prompts.
         """
         boxes, found = cam_boxes(cam, **self.network.boxes_by, min_size=2 * self.network.cell)
         boxes = median_boxes(boxes[None], found[None], self.box_median)[0]
-        first, last, asked = self._segment(embeddings, boxes, cam, gate)
+        masks = None
+        if self.mask_prompt:
+            masks = mask_prompt(cam) if patches is None else patches
+        first, last, asked = self._segment(embeddings, boxes, masks, gate)
         if self.propagate:
             areas = (last.sigmoid() > MASK).flatten(1).sum(1)
             last = propagate(
@@ -119,11 +125,12 @@ class StructureWalk:
         logits = self._answer(embeddings, boxes, None, gate)
         return Walked(logits, boxes, _confidence(logits, logits, gate, gate.float()))
 
-    def _segment(self, embeddings: Tensor, boxes: Tensor, cam: Tensor, gate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _segment(
+        self, embeddings: Tensor, boxes: Tensor, masks: Tensor | None, gate: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the logits [n, rows, columns] of the first pass and of the last, and its boxes [n, 4]."""
         answers = []
         if self.first_prompt in ("cam", "both"):
-            masks = mask_prompt(cam) if self.mask_prompt else None
             answers.append(self._answer(embeddings, boxes, masks, gate))
         if self.first_prompt in ("whole", "both"):
             answers.append(self._answer(embeddings, self._whole(gate), None, gate))

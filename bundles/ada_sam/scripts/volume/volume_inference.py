@@ -12,7 +12,8 @@ from ..common.errors import InputError
 from ..common.imaging.cam import SCOPES, cam_volume
 from ..common.imaging.solid import keep_solid
 from ..common.launch.words import truth
-from ..slice_model.ada_sam import RUNNING, SIGMOID, AdaSam
+from ..slice_model.ada_sam import AdaSam
+from ..slice_model.map_range import RUNNING, SIGMOID
 from .slice_gate import gate_slices, longest_runs, on_slices, smooth_between
 from .structure_walk import StructureWalk, Walked
 
@@ -142,14 +143,15 @@ class VolumeInference:
         training = self.network.training
         self.network.eval()
         try:
-            logits, maps = self._look(embeddings)
+            logits, maps, patches = self._look(embeddings)
             presence = logits.sigmoid()
             gate, runs = self._gate(logits, presence, bits)
             known = presence if bits is None else bits.to(presence)
             walked = []
             for label in range(self.network.classes):
                 cam = self._cam(maps, label, gate[label], size)
-                walked.append(self.walk(embeddings, cam, gate[label], known[label]))
+                masks = () if patches is None else (patches[:, label],)
+                walked.append(self.walk(embeddings, cam, gate[label], known[label], *masks))
         finally:
             self.network.train(training)
         return self._answer(walked, presence, gate, runs)
@@ -197,9 +199,9 @@ class VolumeInference:
             raise InputError(problems)
         return size
 
-    def _look(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Return presence logits [P, n], and maps [n, P, h, w]."""
-        sights = []
+    def _look(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return presence logits [P, n], maps [n, P, h, w], and what the patch map sees where there is one."""
+        sights, patches = [], []
         for some in embeddings.split(self.batch_size):
             some = some.to(self.network.whole_slice.device).float()
             if self.network.feedback is None:
@@ -208,8 +210,10 @@ class VolumeInference:
                 nothing = torch.zeros((len(some), self.network.classes), dtype=torch.bool, device=some.device)
                 sight = self.network(some, present=nothing).sight
             sights.append((sight.presence, sight.maps))
+            if self.network.patch_map is not None:
+                patches.append(self.network.patches(some).to(embeddings.device))
         presence, maps = (torch.cat(parts).to(embeddings.device).float() for parts in zip(*sights, strict=True))
-        return presence.T, maps
+        return presence.T, maps, torch.cat(patches) if patches else None
 
     def _gate(self, logits: Tensor, presence: Tensor, bits: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return on which slices each class is looked for, bool [P, n], and of how many runs that was chosen, [P]."""

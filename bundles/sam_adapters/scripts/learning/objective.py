@@ -10,6 +10,7 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..common.sam.patch_map import largest_of_patches
 from ..slice_model.adapted_sam import HIERARCHICAL, AdaptedSam
 
 FIRST, RAMP = 0.6, 300  # of H-SAM: the second stage's share at first, and epochs after which it is nearly all
@@ -87,11 +88,6 @@ class SliceObjective(nn.Module):
 
     def compare_patches(self, patches: Tensor, mask: Tensor) -> Tensor:
         """Return the cross entropy of patch maps [N, P, h, w] of the encoder's square against a mask."""
-        preprocessing = self.network.sam.preprocessing
-        rows, columns = preprocessing.resized_size(*mask.shape[1:])
-        masks = F.one_hot(mask.clamp_min(0), patches.shape[1] + 1).movedim(-1, 1)[:, 1:].float()
-        masks = F.interpolate(masks, (rows, columns), mode="nearest")
-        side = preprocessing.image_size
-        square = F.pad(masks, (0, side - columns, 0, side - rows))
-        target = F.adaptive_max_pool2d(square, patches.shape[2:])
+        masks = F.one_hot(mask.clamp_min(0), patches.shape[1] + 1).movedim(-1, 1)[:, 1:]
+        target = largest_of_patches(masks, self.network.sam.preprocessing, patches.shape[2:])
         return F.binary_cross_entropy_with_logits(patches.float(), target)

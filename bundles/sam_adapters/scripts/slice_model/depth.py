@@ -6,18 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..common.learning.channel_norm import ChannelNorm
+
 REACH = 2  # slices to each side that a mixer sees: five in all, as MA-SAM has
-
-
-class ChannelNorm(nn.Module):
-    """LayerNorm over the channels of [B, C, ...]."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class Slab(nn.Module):

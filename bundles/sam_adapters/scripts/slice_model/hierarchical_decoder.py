@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..common.learning.channel_norm import ChannelNorm
 from ..common.sam.build import SamModel
 from .answer import Answer
-from .depth import ChannelNorm
 from .token_decoder import TokenDecoder, by_kernels, further_steps
 
 LEAST = 1e-4  # of a mask's probability: what the first stage has missed may still be looked at

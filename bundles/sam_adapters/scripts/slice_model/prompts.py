@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from ..common.errors import InputError
 from ..common.imaging.prompts import bounding_boxes, confident_points
+from ..common.learning.channel_norm import ChannelNorm
 from ..common.sam.build import SamModel
-from .depth import ChannelNorm
+from ..common.sam.patch_map import PatchMap
 
 WAYS = ("box", "centre", "both")  # of `SelfPrompts`
 
@@ -62,28 +63,15 @@ class DensePrompts(nn.Module):
         return Prompts(sparse, self.no_mask + made, _all(made))
 
 
-class PatchMapPrompts(nn.Module):
-    """A coarse map of each structure, learnt by itself, as dense prompt (SPPG of ESP-MedSAM, Xu et al. 2024).
-
-    A map has half the features' rows and columns; where it is above 0.5 a learnt vector is added. No gradient of the
-    masks reaches the map: it has a loss of its own.
+class PatchMapPrompts(PatchMap):
+    """A `PatchMap` of each structure as its dense prompt.
 
     forward: see `DensePrompts`; the image isn't looked at.
     """
 
-    def __init__(self, sam: SamModel, structures: int, width: int = 64) -> None:
-        super().__init__()
-        channels = sam.prompt_encoder.no_mask_embed.weight.shape[1]
-        self.channels = channels
-        self.map = nn.Sequential(
-            nn.Conv2d(channels, width, 2, 2), ChannelNorm(width), nn.GELU(), nn.Conv2d(width, structures, 1)
-        )
-        self.embed = nn.Sequential(nn.Conv3d(1, channels, 1), ChannelNorm(channels), nn.GELU())
-
     def forward(self, square: Tensor, features: Tensor) -> Prompts:
-        patches = self.map(features)  # [N, P, h / 2, w / 2]
-        there = F.interpolate((patches.detach() > 0).float(), features.shape[2:], mode="nearest")
-        dense = self.embed(there[:, None]).transpose(1, 2)  # [N, C, P, h, w] -> [N, P, C, h, w]
+        patches = self.patches(features)
+        dense = self.prompt(patches.detach() > 0, features.shape[2:])
         sparse = features.new_zeros((*patches.shape[:2], 0, self.channels))
         return Prompts(sparse, dense, _all(patches), patches=patches)
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import InputError
+from ..common.learning.channel_norm import ChannelNorm
 from ..common.sam.build import SamModel
 from ..common.sam.members.segment_anything_import import load_segment_anything
 from .answer import Answer
-from .depth import ChannelNorm
 
 
 class TokenDecoder(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from support.ada_sam.batch import make_batch, make_network
+from support.ada_sam.batch import make_batch, make_network, make_slices
 from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "learning.objective")
@@ -154,16 +154,44 @@ def test_at_first_masks_do_not_teach_the_classifier():
         assert any(name.startswith("head.") for name in found) is reached
 
 
-@pytest.mark.parametrize("feedback", [False, "gt"])
-def test_masks_of_other_slices_are_never_read(feedback):
+@pytest.mark.parametrize("options", [{"feedback": False}, {"feedback": "gt"}, {"dense_prompt": "patch_map"}])
+def test_masks_of_other_slices_are_never_read(options):
     results = []
     for poison in (-1, 2, 99):
-        it = make(make_network(feedback=feedback), step=8)
+        it = make(make_network(**options), step=8)
         batch = make_batch(it.network)
         batch["mask"][3:] = poison
         torch.manual_seed(0)
         results.append(it(batch)["loss"].detach())
     assert results[0] == results[1] == results[2]
+
+
+def test_a_patch_map_learns_from_activation_maps_where_bits_alone_are_known(monkeypatch):
+    it = make(make_network(dense_prompt="patch_map"), **ONLY | {"patch_weight": 1.0})
+    network = it.network
+    batch = make_batch(network, annotated=0)
+    truth = torch.stack([make_slices()[1] == value for value in (1, 2)], 1).float()
+    look = it.look
+
+    def well(*given):
+        response = look(*given)
+        return response._replace(sight=response.sight._replace(cam=truth.clamp(0.05, 0.95)))
+
+    monkeypatch.setattr(it, "look", well)
+    optimizer = torch.optim.AdamW(it.param_groups(2e-3))
+    for _ in range(150):
+        losses = it(batch)
+        found = grads(network, losses["loss"])
+        assert set(losses) == {"loss", "patches"} and all(name.startswith("patch_map.map.") for name in found)
+        optimizer.step()
+    wanted = torch.nn.functional.max_pool2d(truth, 8) > 0
+    assert torch.equal(network.patches(batch["embedding"]), wanted) and not wanted[5].any()
+
+
+@pytest.mark.parametrize("options", [{}, {"mask_prompt": False}])
+def test_without_a_patch_map_nothing_is_said_of_one(options):
+    it = make(make_network(**options), patch_weight=5.0)
+    assert "patches" not in it(make_batch(it.network)) and it.weights["patches"] == 0
 
 
 def test_steps_repeat_whatever_was_drawn_before():

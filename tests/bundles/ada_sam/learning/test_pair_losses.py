@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from common.sam.members.preprocessing import Preprocessing
 from support.bundle.path import import_bundle
 
 module = import_bundle("ada_sam", "learning.pair_losses")
+Pairs = import_bundle("ada_sam", "learning.pairs").Pairs
 
 
 def test_presence_is_a_cross_entropy():
@@ -77,3 +79,33 @@ def test_maps_are_learnt_as_logits_of_the_true_masks_where_there_are_any():
     nothing = module.locate_loss(maps, truth, torch.zeros(3, dtype=torch.bool))
     nothing.backward()
     assert nothing == 0
+
+
+def known(*kinds):
+    """Return `Pairs` of slices of 4 x 4 with one class of the given kinds, without truth."""
+    said = torch.tensor([[kind == one for kind in ("positive", "negative", "open")] for one in kinds])
+    return Pairs(*said.T[..., None], torch.zeros(len(kinds), 1, 4, 4, dtype=torch.bool))
+
+
+def patch_grad(pairs, cam):
+    """Return the sign of what a map of 2 x 2 patches learns where it says nothing yet."""
+    patches = torch.zeros(len(cam), 1, 2, 2, requires_grad=True)
+    module.patch_loss(patches, pairs, cam.requires_grad_(), Preprocessing(16), 0.8).backward()
+    assert cam.grad is None
+    return -patches.grad.sign()[:, 0]
+
+
+def test_a_patch_map_learns_masks_and_where_bits_alone_are_known_sure_activation_maps():
+    pairs = known("positive", "negative", "open", "none")
+    pairs.truth[0, 0, 1, 2] = True
+    cam = torch.full((4, 1, 4, 4), 0.1)
+    cam[:, 0, 3, 0], cam[:, 0, 0, 3] = 0.9, 0.5
+    found = patch_grad(pairs, cam)
+    assert found[0].tolist() == [[-1, 1], [-1, -1]]  # the mask, whatever the activation map says
+    assert found[1].tolist() == [[-1, -1], [-1, -1]]  # not there, wherever the activation map is
+    assert found[2].tolist() == [[-1, 0], [1, -1]]  # nothing from where it is not sure
+    assert not found[3].any()  # said to be there, and not in the mask
+
+
+def test_an_activation_map_that_finds_nothing_of_what_is_there_teaches_nothing():
+    assert not patch_grad(known("open"), torch.full((1, 1, 4, 4), 0.1)).any()

@@ -13,7 +13,9 @@ from support.networks.tiny_sam import tiny_sam
 module = import_bundle("ada_sam", "slice_model.ada_sam")
 AdaSam, InputError, NOT_ASKED = module.AdaSam, module.InputError, module.NOT_ASKED
 ROWS, COLUMNS = SIZE  # 32 x 32, as maps of 8 x 8
-KINDS = ({"head": "cam"}, {"head": "mlp"}, {"cam_range": "sigmoid"}, {"feedback": True})
+KINDS = (
+    {"head": "cam"}, {"head": "mlp"}, {"cam_range": "sigmoid"}, {"feedback": True}, {"dense_prompt": "patch_map"},
+)  # fmt: skip
 
 
 def make(awake=False, **options):
@@ -67,6 +69,7 @@ def test_what_is_trained_and_only_that_asks_for_gradients(options):
     assert {name for name, p in network.named_parameters() if p.requires_grad} == set(names)
     parts = {name.removeprefix("sam.").split(".")[0] for name in names}
     wanted = {"head", "prompt_encoder", "mask_decoder"} | (options.keys() & {"feedback"})
+    wanted |= {"patch_map"} & set(options.values())
     assert parts - {"image_encoder"} == wanted
     # of the encoder the adapters alone: a down and an up projection for q and v of two blocks
     assert sum(name.startswith("sam.image_encoder.") for name in names) == (8 if "lora_rank" in options else 0)
@@ -190,6 +193,29 @@ def test_own_mask_prompts_follow_the_boxes_and_can_be_cut_from_the_classifier():
         assert (network.head.last.weight.grad is None) == detach
 
 
+def test_own_patches_take_the_place_of_the_activation_maps():
+    network, present = make(dense_prompt="patch_map"), torch.ones(4, 2).bool()
+    embedding = embed(network)
+    patches, own = network.patches(embedding), network(embedding, present=present)
+    assert patches.shape == (4, 2, 4, 4) and patches.dtype == torch.bool and patches.any() and not patches.all()
+    assert torch.equal(own.logits, network.answer(embedding, own.boxes, patches))
+    assert not torch.equal(own.logits, network.answer(embedding, own.boxes, ~patches))
+    assert torch.equal(own.logits[:, 1], network.ask(embedding, own.boxes[:, 1], patches[:, 1]))
+    own.logits.square().sum().backward()
+    reached = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert "patch_map.embed.0.weight" in reached
+    assert not any(name.startswith(("patch_map.map.", "head.", "sam.prompt_encoder.mask_")) for name in reached)
+    with pytest.raises(InputError, match=r"found masks \(4, 2, 2, 2\), wanted \(4, 2, 4, 4\)"):
+        network.answer(embedding, own.boxes, patches[..., :2, :2])
+
+
+def test_by_default_there_is_no_patch_map_and_no_word_of_it():
+    own, given = make(), make(dense_prompt="mask")
+    assert own.patch_map is None and "dense_prompt" not in own.settings == given.settings
+    assert all(torch.equal(a, b) for a, b in zip(own.state_dict().values(), given.state_dict().values(), strict=True))
+    assert make(dense_prompt="patch_map").settings["dense_prompt"] == "patch_map"
+
+
 def test_a_class_that_is_not_asked_about_gets_no_mask():
     network = make()
     embedding, asked = embed(network), torch.tensor([[1, 0], [0, 0], [0, 1], [1, 1]]).bool()
@@ -201,31 +227,6 @@ def test_a_class_that_is_not_asked_about_gets_no_mask():
     constant_maps(network, 5.0, -5.0)  # the own decision: the first class alone, everywhere
     response = network(embedding)
     assert response.asked.tolist() == [[True, False]] * 4 and (response.logits[:, 1] == NOT_ASKED).all()
-
-
-def test_before_anything_was_observed_each_slice_has_its_own_range():
-    network = make()
-    cam = network.look(embed(network)).cam.flatten(2)
-    assert not network.observed.any()
-    assert (cam.amin(2) == 0).all() and torch.allclose(cam.amax(2), torch.ones(4, 2))
-    network.cam_high[0] = 100  # one class observed, the other one not
-    cam = network.look(embed(network)).cam.flatten(2)
-    assert network.observed.tolist() == [True, False]
-    assert (cam[:, 0] < 0.1).all() and torch.allclose(cam[:, 1].amax(1), torch.ones(4))
-
-
-def test_running_range_is_that_of_slices_where_a_class_is():
-    network = make(momentum=0.75)
-    maps = torch.zeros(3, 2, 2, 2)
-    maps[0, 0, 0] = torch.tensor([-1.0, 5.0])
-    maps[1, 0, 0] = torch.tensor([-3.0, 9.0])
-    maps[2, 0] = 1000  # not there
-    network.observe(maps, torch.tensor([[1, 0], [1, 0], [0, 0]]))
-    assert network.cam_low.tolist() == [-2, 0] and network.cam_high.tolist() == [7, 0]  # the first slices set it
-    network.observe(maps[:1] * 3, torch.tensor([[1, 0]]))
-    assert network.cam_low.tolist() == [-2.25, 0] and network.cam_high.tolist() == [9, 0]  # later ones move it
-    network.observe(maps, torch.zeros(3, 2))
-    assert network.cam_low.tolist() == [-2.25, 0] and network.cam_high.tolist() == [9, 0]
 
 
 def test_a_flat_map_stays_flat_and_gives_the_whole_slice_as_box():
@@ -245,27 +246,25 @@ def test_a_flat_map_stays_flat_and_gives_the_whole_slice_as_box():
     torch.testing.assert_close(network.own_boxes(sight._replace(cam=one)), wanted)
 
 
-def test_maps_as_logits_of_masks_need_no_range():
-    network = make(cam_range="sigmoid")
-    embedding = embed(network)
-    sight = network.look(embedding)
-    assert torch.equal(sight.cam, network.planes(sight.maps).sigmoid()) and sight.cam.std() > 0
-    network.observe(sight.maps * 100, torch.ones(4, 2))
-    looks_equal(network.look(embedding), sight)
-
-
 def test_all_that_is_wrong_with_the_settings_is_said_together():
     sam = tiny_sam()
     sam.prompts = Prompts(masks=False)
     with pytest.raises(InputError) as error:
-        AdaSam(sam, (8, 8, 8), 0, head="conv", cam_range="max", feedback="labels", adapter="ia3")
+        AdaSam(
+            sam, (8, 8, 8), 0,
+            head="conv", cam_range="max", feedback="labels", adapter="ia3", dense_prompt="patches",
+        )  # fmt: skip
     said = error.value.problems
     wanted = (
         "adapter: found 'ia3', wanted one of lora|head: found 'conv'|cam_range: found 'max'|"
-        "feedback: found 'labels'|found 0 classes|mask_prompt: found tiny"
+        "feedback: found 'labels'|found 0 classes|dense_prompt: found 'patches', wanted one of mask, patch_map|"
+        "mask_prompt: found tiny"
     )
     assert all(line.startswith(start) for line, start in zip(said, wanted.split("|"), strict=True))
     assert AdaSam(sam, (8, 8), 1, mask_prompt=False).mask_prompt is False
+    assert AdaSam(sam, (8, 8), 1, dense_prompt="patch_map").mask_prompt  # which needs no prompt encoder
+    with pytest.raises(InputError, match="found patch_map and mask_prompt false, wanted mask_prompt true"):
+        AdaSam(sam, (8, 8), 1, mask_prompt=False, dense_prompt="patch_map")
 
 
 def test_feedback_of_the_truth_acts_in_training_on_slices_with_a_mask():

@@ -192,6 +192,31 @@ def test_maps_as_mask_prompts_are_left_to_the_network_unless_told(networks, own,
     assert (network.prompts[0]["masks"] is not None) == given
 
 
+def test_a_patch_map_takes_the_place_of_the_activation_maps():
+    class Patching(SeeingNetwork):
+        """Its patch map sees the second class in the second half of the rows of patches."""
+
+        def __init__(self):
+            super().__init__()
+            self.patch_map = True
+
+        def patches(self, embedding):
+            found = torch.zeros(len(embedding), 2, 4, 3, dtype=torch.bool)
+            found[:, 1, 2:] = True
+            return found
+
+        def ask(self, embedding, boxes, masks):
+            logits = super().ask(embedding, boxes, None)
+            self.prompts[-1]["masks"] = masks
+            return logits
+
+    network = Patching()
+    make(network, **PLAIN | {"passes": 2}, batch_size=64)(embeddings_of(structures()), SIZE)
+    first, again, second, _ = (prompt["masks"] for prompt in network.prompts)
+    assert first.shape == (6, 4, 3) and not first.any() and again is None
+    assert second.dtype == torch.bool and second[:, 2:].all() and not second[:, :2].any()
+
+
 def test_only_slices_with_something_to_ask_are_decoded_and_chunks_change_nothing():
     seen = embeddings_of(structures())
     network = SeeingNetwork()
