@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def match_slices(query: Tensor, support: Tensor, reach: int = 2, temperature: float = 0.1, smooth: int = 2) -> Tensor:
+def match_slices(query: Tensor, support: Tensor, reach: int = 1, temperature: float = 0.1, smooth: int = 2) -> Tensor:
     """Return how far away the match of each place of a query slice lies in its support slice, [P, 2, r, c], places.
 
     A place is compared, by the cosine, with all places of the other slice within reach, and its displacement is their
-    mean weighted by the softmax. What the same mean says where all look alike is taken off, which at the edge of a
-    slice is not zero.
+    mean weighted by the softmax. What the slice says so of itself is taken off: neither the edge, which has places on
+    one side alone, nor what looks alike everywhere is a displacement.
 
     Args:
         query, support: features [P, C, r, c] of P pairs, each without the mean over its scan.
@@ -20,18 +20,20 @@ def match_slices(query: Tensor, support: Tensor, reach: int = 2, temperature: fl
         temperature: of the softmax.
         smooth: times that the field is averaged over 3 x 3 places.
     """
+    field = _mean_displacement(query, support, reach, temperature) - _mean_displacement(query, query, reach, temperature)
+    for _ in range(smooth):
+        field = F.avg_pool2d(F.pad(field, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return field
+
+
+def _mean_displacement(query: Tensor, support: Tensor, reach: int, temperature: float) -> Tensor:
     rows, columns = query.shape[-2:]
     places = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")).flatten(1)
     away = (places[:, None, :] - places[:, :, None]).to(query)  # [2, of the query, of the support]
     near = away.abs().amax(0) <= reach
     alike = F.normalize(query.flatten(2), dim=1).mT @ F.normalize(support.flatten(2), dim=1) / temperature
     weight = alike.masked_fill(~near, float("-inf")).softmax(-1)
-    flat = near.float() / near.float().sum(1, keepdim=True)
-    field = torch.einsum("pqs,dqs->pdq", weight, away) - torch.einsum("qs,dqs->dq", flat, away)
-    field = field.unflatten(2, (rows, columns))
-    for _ in range(smooth):
-        field = F.avg_pool2d(F.pad(field, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    return field
+    return torch.einsum("pqs,dqs->pdq", weight, away).unflatten(2, (rows, columns))
 
 
 def bring_masks(masks: Tensor, field: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class ZeroStep(nn.Module):
         nearest: int = 3,
         shift: float = 0.2,
         window: float = 0.05,
-        reach: int = 2,
+        reach: int = 1,
         hand_on: float = 1.0,
         sam_share: float = 0.5,
         slice_axis: int = AXIAL,
