@@ -13,7 +13,7 @@ from ..common.tensors import plain
 from .network import ZeroStep
 
 COPIED = Compared(
-    "copied", "nearest slice's mask copied", "copied dice", hd95="copied hd95",
+    "copied", "nearest slice, copied", "copied dice", hd95="copied hd95",
     control="neither is worth much here: register the labelled scan (rrl_medsam), or train",
 )  # fmt: skip
 

@@ -20,7 +20,9 @@ def match_slices(query: Tensor, support: Tensor, reach: int = 1, temperature: fl
         temperature: of the softmax.
         smooth: times that the field is averaged over 3 x 3 places.
     """
-    field = _mean_displacement(query, support, reach, temperature) - _mean_displacement(query, query, reach, temperature)
+    field = _mean_displacement(query, support, reach, temperature) - _mean_displacement(
+        query, query, reach, temperature
+    )
     for _ in range(smooth):
         field = F.avg_pool2d(F.pad(field, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     return field
