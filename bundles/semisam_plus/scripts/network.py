@@ -46,9 +46,8 @@ class Specialist(BodyNetwork):
         if first_label and not self.serves and not isinstance(self.body, ZeroStep):
             return
         if self.serves:  # a server keeps what it has read of the grid, and asks for no tensor by name
-            for name in ("spatial_size", "pixdim"):
+            for name, own in (("spatial_size", self.spatial_size), ("pixdim", self.pixdim)):
                 found = state_dict.get(f"{prefix}{name}")
-                own = getattr(self, name)
                 if found is not None and not torch.allclose(found.to(own), own, rtol=1e-3):
                     raise InputError(f"model.pt: found {name} {found.tolist()}, wanted {own.tolist()}; {ANEW}")
             if state_dict and not any(name.startswith(f"{prefix}body.") for name in state_dict):

@@ -102,7 +102,7 @@ class ZeroStep(nn.Module):
 
     @torch.no_grad()
     def know(self, volumes: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Keep labelled volumes as supports: images [C, H, W, D] in [0, 1] and probabilities [K, H, W, D], all of a size.
+        """Keep labelled volumes as supports: images [C, H, W, D] in [0, 1], probabilities [K, H, W, D], all of a size.
 
         Raises:
             InputError: see `make_supports`.

@@ -12,7 +12,6 @@ from ..common.tensors import plain
 from ..common.training.plan import Plan
 from .network import ZeroStep
 
-
 MOST = 255  # labelled volumes, whose number is kept in a byte
 
 

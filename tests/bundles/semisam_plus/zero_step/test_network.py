@@ -62,7 +62,7 @@ def test_the_answer_of_sam_has_its_share():
 
 
 def test_masks_are_handed_on_from_the_middle_outwards(monkeypatch):
-    made, (image, _), asked = zero_step(), scan(), []
+    made, asked = zero_step(), []
     answer = made.generalist.answer
     monkeypatch.setattr(
         made.generalist, "answer", lambda embedding, maps: (asked.append(maps.clone()), answer(embedding, maps))[1]
@@ -130,7 +130,7 @@ def test_training_passes_over_what_was_not_trained():
 
 def test_a_server_that_has_read_another_grid_says_so():
     other = Specialist(torch.nn.Conv3d(1, 2, 1), **{**GRID, "pixdim": (2, 2, 2)}, serves=True)
-    with pytest.raises(InputError, match="found pixdim .* start the server anew"):
+    with pytest.raises(InputError, match=r"found pixdim .* start the server anew"):
         other.load_state_dict(Specialist(torch.nn.Conv3d(1, 2, 1), **GRID).state_dict(), strict=False)
     two = {name: torch.tensor(value).float() for name, value in GRID.items()} | {"coarse.body.weight": torch.ones(1)}
     with pytest.raises(InputError, match="no network of one level"):

@@ -101,7 +101,7 @@ def test_a_wrong_labelled_set_is_one_line_before_anything_is_opened(settings, li
 
 
 def test_without_a_client_the_run_of_train_json_says_what_to_do_and_a_first_label_is_not_gone_on_from(made):
-    with pytest.raises(InputError, match="run zero_step.json"):
+    with pytest.raises(InputError, match=r"run zero_step\.json"):
         client.run_zero_step(None)
     assert client.trained_model(str(made["folder"] / "ckpt" / "model.pt")) is None
     assert client.trained_model(str(made["folder"] / "nothing.pt")) is None

@@ -13,7 +13,7 @@ DEPTH = 21
 
 
 def volume(seed: int = 0, first: int = 5, last: int = 15) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features [D, C, 2, 2] of slices that differ, and probabilities [2, 4, 4, D] with foreground from first to last."""
+    """Features [D, C, 2, 2] of slices, and probabilities [2, 4, 4, D] with foreground from first to last."""
     features = torch.randn(DEPTH, 8, 2, 2, generator=torch.Generator().manual_seed(seed))
     label = torch.zeros(2, 4, 4, DEPTH)
     label[1, 1:3, 1:3, first : last + 1] = 1
