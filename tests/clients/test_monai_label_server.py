@@ -31,6 +31,7 @@ from tools.torchvision_remedy import apply
 NAMES = sorted(RUNS)
 OTHER = "semisam_plus_next"  # SemiSAM+ once more, of another version, with another `common`
 UNTRAINED = "semisam_plus_own"  # and without a model, with names of a site's own
+FIRST = "semisam_plus_first"  # and with a model that a first label takes the place of
 OWN_NAMES = ["Lobe", "vessel", "pouch", "pulp", "filter"]
 SCANS = [f"scan_{number}" for number in range(6)]
 LEARNS_WITHOUT_LABELS = ("rrl_medsam", "semisam_plus", "sam_adapters")
@@ -64,8 +65,9 @@ def server(monailabel_python, client_environment, tiny_cohort, tmp_path_factory)
         install(bundles / name, app / "model")
     install(make_other_version(folder / "other"), app / "model")
     install(make_untrained(folder / "untrained"), app / "model")
+    install(make_copy(folder / "first", FIRST), app / "model")
     studies = make_studies(tiny_cohort, folder / "studies")
-    with serve(monailabel_python, environment, app, studies, *NAMES, OTHER, UNTRAINED) as running:
+    with serve(monailabel_python, environment, app, studies, *NAMES, OTHER, UNTRAINED, FIRST) as running:
         yield running
 
 
@@ -85,6 +87,11 @@ def make_untrained(folder: Path) -> Path:
     (bundle / "models" / "model.pt").unlink()
     describe_model(bundle, ["background", *OWN_NAMES], None)
     return bundle.rename(bundle.with_name(UNTRAINED))
+
+
+def make_copy(folder: Path, name: str) -> Path:
+    bundle = make_repository(folder, "semisam_plus") / "semisam_plus"
+    return bundle.rename(bundle.with_name(name))
 
 
 def own_answer(name: str, server: Server, scan: str, folder: Path) -> nibabel.Nifti1Image:
@@ -221,6 +228,30 @@ def test_a_bundle_without_a_model_is_trained_by_the_server_and_served_after_its_
         assert set(again.ask("/info/")["models"][UNTRAINED]["labels"]) == {name.lower() for name in OWN_NAMES}
         image, found = nibabel.load(server.studies / "scan_2.nii.gz"), again.segment(UNTRAINED, "scan_2")
         assert found.shape == image.shape and np.allclose(found.affine, image.affine, atol=1e-4)
+
+
+def test_a_first_label_without_training_is_served_at_once_and_training_does_not_go_on_from_it(server):
+    model = server.app / "model" / FIRST / "models" / "model.pt"
+    before = np.asarray(server.segment(FIRST, "scan_4").dataobj)
+    body = {"device": "cpu", "max_epochs": 1, "val_split": 0, "run_id": "zero_step"}
+    assert server.ask(f"/train/{FIRST}", body, "POST")["status"] == "SUBMITTED"
+    state = server.wait("/train/")
+    assert state["status"] == "DONE", state["details"]
+    tensors = weights(model)
+    assert (
+        tensors["body.supports.cases"].unique().tolist() == [0, 1, 2] and tensors["pixdim"].tolist() == GRID["pixdim"]
+    )
+    image, found = nibabel.load(server.studies / "scan_4.nii.gz"), server.segment(FIRST, "scan_4")
+    assert found.shape == image.shape and np.allclose(found.affine, image.affine, atol=1e-4)
+    labels = np.asarray(found.dataobj)
+    assert not np.array_equal(labels, before) and len(np.unique(labels)) > 2
+    # of a labelled scan most of its own label comes back
+    own = np.asarray(nibabel.load(server.studies / "labels" / "final" / "scan_0.nii.gz").dataobj) > 0
+    again = np.asarray(server.segment(FIRST, "scan_0").dataobj) > 0
+    assert 2 * (own & again).sum() / (own.sum() + again.sum()) > 0.6
+    body = {"device": "cpu", "max_epochs": 1, "val_split": 0}
+    assert server.ask(f"/train/{FIRST}?run_sync=true", body, "POST") == {}
+    assert "body.supports.cases" not in weights(model)
 
 
 def test_nothing_of_this_repository_is_on_the_servers_path(server):

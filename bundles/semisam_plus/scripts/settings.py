@@ -79,6 +79,12 @@ SETTINGS: dict[str, Kind] = {
     "labeled_batch": whole(1, 10_000),
     "unlabeled_batch": whole(0, 10_000),
     "smoothing": number(0, 100),
+    "nearest": whole(1, 100),
+    "shift": SHARE,
+    "window": SHARE,
+    "reach": whole(0, 100),
+    "hand_on": WEIGHT,
+    "sam_share": SHARE,
 }
 
 

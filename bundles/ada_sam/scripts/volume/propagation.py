@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..common.slices.middle_out import walk_outwards
 from ..slice_model.slice_prompts import cam_boxes
 from .box_track import grow_boxes, unite_boxes
 
@@ -64,18 +65,13 @@ def propagate(
     """
     logits = logits.clone()
     rows, columns = logits.shape[-2:]
-    open_slices = gate.tolist()
-    fronts = [] if seed is None else [(seed, -1), (seed, 1)]  # the slice whose mask is handed on, direction
-    while True:
-        fronts = [(z, step) for z, step in fronts if 0 <= z + step < len(logits) and open_slices[z + step]]
-        if not fronts:
-            return logits
-        handed = torch.stack([logits[z] for z, _ in fronts])
+    for steps in walk_outwards(seed, gate.tolist()):
+        handed = torch.stack([logits[z] for z, _ in steps])
         tight, there = cam_boxes(handed.sigmoid(), threshold=0.5, padding=0.0, min_size=1.0)
-        fronts = [(z + step, step) for z, step in fronts]
         if bool(there.any()):
-            asked = torch.tensor([z for z, _ in fronts], device=logits.device)[there]
+            asked = torch.tensor([z for _, z in steps], device=logits.device)[there]
             near = grow_boxes(tight[there], reach, (rows, columns))
             prompts = unite_boxes(boxes[asked], near) if unite else near
             answers = ask(asked, prompts, handed[there] if mask_prompt else None)
             logits[asked] = share * answers + (1 - share) * logits[asked]
+    return logits
