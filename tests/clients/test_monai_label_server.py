@@ -245,10 +245,10 @@ def test_a_first_label_without_training_is_served_at_once_and_training_does_not_
     assert found.shape == image.shape and np.allclose(found.affine, image.affine, atol=1e-4)
     labels = np.asarray(found.dataobj)
     assert not np.array_equal(labels, before) and len(np.unique(labels)) > 2
-    # of a labelled scan most of its own label comes back
+    # a labelled scan has a vote among three on its own slices, in a cohort of strongly differing shapes
     own = np.asarray(nibabel.load(server.studies / "labels" / "final" / "scan_0.nii.gz").dataobj) > 0
     again = np.asarray(server.segment(FIRST, "scan_0").dataobj) > 0
-    assert 2 * (own & again).sum() / (own.sum() + again.sum()) > 0.6
+    assert 2 * (own & again).sum() / (own.sum() + again.sum()) > 0.5
     body = {"device": "cpu", "max_epochs": 1, "val_split": 0}
     assert server.ask(f"/train/{FIRST}?run_sync=true", body, "POST") == {}
     assert "body.supports.cases" not in weights(model)
