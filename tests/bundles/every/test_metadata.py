@@ -26,7 +26,7 @@ CARD = {
 }
 CONFIGS = {f"{name}.json" for name in ("train", "inference", "evaluate", "multi_gpu_train", "metadata")}
 CONFIGS |= {"paper.json", "paper_inference.json", "published.json", "published_inference.json", "sam_inference.json"}
-CONFIGS |= {"long.json"}
+CONFIGS |= {"long.json", "knowsam.json", "zero_step.json", "cpc_sam.json"}
 CONFIGS |= {f"{name}.json" for name in ("h_sam", "ma_sam", "adapter_3d", "auto_sam", "esp_medsam", "self_prompt_sam")}
 CONFIGS |= {"db_sam.json", "med_sa.json"}
 
