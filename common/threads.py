@@ -19,7 +19,8 @@ def side_by_side(do: Callable[[T], R], work: Iterable[T], device: torch.device |
     """Yield what is done with each piece, in their order, as many pieces at once as torch has threads, four at most.
 
     Registering a pair of scans keeps one core busy whatever threads it has: much of it is for a batch of one what
-    torch shares by items of a batch. Results are the same, bit for bit, as one after the other: nothing may be drawn.
+    torch shares by items of a batch. Results are those of one after the other on as many threads each: nothing may be
+    drawn.
 
     Args:
         do: in a thread of its own, so gradients are on, and no autocast is.

@@ -29,7 +29,8 @@ class KnowSAM(CrossPseudoSupervision):
 
     The head learns from what both say, and they don't learn through it: the one that is deployed must do without.
     Mended of the release: every class counts in the losses, entropies are shares of log K, and the distillation has K
-    classes. Of the losses of a mix the one by its target is built, the others are not.
+    classes. Of the losses of a mix the one by its target is built, the others are not. Generalists that are asked in
+    each step, not in rounds, are asked twice: for either specialist.
 
     Args:
         second: the other specialist; None: where the first one's body is MONAI's UNet one of plain instead of residual
