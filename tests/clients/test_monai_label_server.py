@@ -218,11 +218,14 @@ def test_a_bundle_without_a_model_is_trained_by_the_server_and_served_after_its_
     server, monailabel_python, client_environment
 ):
     assert UNTRAINED in server.ask("/info/")["trainers"] and UNTRAINED not in server.ask("/info/")["models"]
-    label = server.app.parent / "own.nii.gz"
+    names, label = list(server.ask("/info/")["models"]["semisam_plus"]["labels"]), server.app.parent / "own.nii.gz"
     shutil.copy(server.studies / "labels" / "final" / "scan_1.nii.gz", label)
     server.submit("scan_1", label, *OWN_NAMES)
     body = {"device": "cpu", "max_epochs": 1, "val_split": 0}
-    assert server.ask(f"/train/{UNTRAINED}?run_sync=true", body, "POST") == {}
+    try:
+        assert server.ask(f"/train/{UNTRAINED}?run_sync=true", body, "POST") == {}
+    finally:
+        server.submit("scan_1", label, *names)
     environment = client_environment(monailabel_python)
     with serve(monailabel_python, environment, server.app, server.studies, UNTRAINED, log="second.log") as again:
         assert set(again.ask("/info/")["models"][UNTRAINED]["labels"]) == {name.lower() for name in OWN_NAMES}
