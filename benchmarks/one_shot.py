@@ -184,8 +184,9 @@ class Benchmark:
         folders = {self.folder, *(one.work.folder for one in self.labeller.registered)}
         for one in folders:
             (folder / "labels" / one.name).mkdir(parents=True, exist_ok=True)
-            for bank in ("registration", "bridges"):
-                (folder / "labels" / one.name / bank).symlink_to((one / bank).resolve())
+            for bank in ("registration", "bridges", "finer"):
+                if (one / bank).exists():  # there may be no bridges, and no finer voxels
+                    (folder / "labels" / one.name / bank).symlink_to((one / bank).resolve())
         overrides = {**overrides, "epochs": max(1, steps // 50), "cache_dir": str(folder), "ckpt_dir": str(folder)}
         seed_epoch(self.arguments.seed, "build", 0)
         parser = self.parser(**overrides)

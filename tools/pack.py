@@ -5,9 +5,9 @@
     python -m tools.pack bundles/NAME --sign KEYFILE    and beside it the zip's signature, .minisig
     python -m tools.pack bundles/NAME --without-model   configs, scripts and docs alone
 
-In it: the sources with links resolved, models/model.pt, the same weights as model.safetensors and model.ts, LICENSE,
-sbom.cdx.json, provenance.json, and SHA256SUMS over every file. `python -m tools.unpack` checks and unpacks it;
-docs/distribution.md tells the rest.
+In it: the sources with links resolved, models/model.pt, the same weights as model.safetensors and model.ts, the
+review.json that predictions are judged by where there is one, LICENSE, sbom.cdx.json, provenance.json, and SHA256SUMS
+over every file. `python -m tools.unpack` checks and unpacks it; docs/distribution.md tells the rest.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from common.errors import InputError, plain_input_errors, printable
 from common.files.atomic_write import replacing
 from common.files.temporary import remove_leftovers
 from common.launch.words import place
+from common.review.knowledge import read_knowledge
 
 from .describe_model import require_described
 from .packing.archive import write_archive
@@ -87,6 +88,9 @@ def _add_model(folder: Path, model: Path | None, torchscript: bool) -> dict[str,
     if model is None:
         return {"packed": False}
     tensors = add_weights(model, folder / "models")
+    known = read_knowledge(model)
+    if known.model:
+        known.save(folder / "models" / "model.pt")
     if torchscript:
         add_torchscript(folder)
     return {"packed": True, "tensors": tensors, "torchscript": torchscript}

@@ -79,12 +79,8 @@ class RandWorldTransformd(RandomizableTransform, MapTransform):
         points = [max(int(np.ceil(n * p / self.bend_spacing)), 1) + 1 for n, p in zip(size, self.pixdim, strict=True)]
         self._field = self.R.uniform(-self.bend, self.bend, (3, *points)) if self.bend else np.zeros((3, 1, 1, 1))
         self._field[self.thick] = 0
-        # a turn around an axis moves along the other two
-        blocked = [bool(np.delete(self.thick, axis).any()) for axis in range(3)]
-        turn = create_rotate(3, np.where(blocked, 0.0, angles))
-        in_mm = create_translate(3, shift) @ turn @ create_scale(3, np.where(self.thick, 1.0, factors))
-        to_mm = np.diag([*self.pixdim, 1.0])
-        self._matrix = np.linalg.inv(to_mm) @ in_mm @ to_mm
+        factors = np.where(self.thick, 1.0, factors)
+        self._matrix = world_matrix(self.pixdim, self.thick, angles, factors, shift)
 
     def points(self, size: Sequence[int]) -> Tensor:
         """Return where each voxel of the result comes from: [4, H, W, D], voxels from the centre of the volume."""
@@ -109,3 +105,24 @@ class RandWorldTransformd(RandomizableTransform, MapTransform):
         for key in keys:
             result[key] = self.resample(result[key], grid=points, mode=modes[key])
         return result
+
+
+def world_matrix(
+    pixdim: np.ndarray, thick: np.ndarray, angles: np.ndarray, factors: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
+    """Return the matrix [4, 4] of a turn, scale and shift of the world, in voxels from a volume's centre.
+
+    Args:
+        pixdim: spacing, mm, [3].
+        thick: axes along which nothing is known between two slices, bool [3]: nothing turns into them.
+        angles: around each axis, radians.
+        factors: of size along each axis.
+        shift: mm.
+    """
+    # a turn around an axis moves along the other two
+    blocked = [bool(np.delete(thick, axis).any()) for axis in range(3)]
+    turn = create_rotate(3, np.where(blocked, 0.0, angles))
+    in_mm = create_translate(3, shift) @ turn @ create_scale(3, factors)
+    to_mm = np.diag([*pixdim, 1.0])
+    matrix: np.ndarray = np.linalg.inv(to_mm) @ in_mm @ to_mm
+    return matrix

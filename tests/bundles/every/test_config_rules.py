@@ -19,7 +19,7 @@ from tools import configs
 
 CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
 SETTINGS = [path for path in CONFIGS if path.name != "metadata.json"]
-LONGEST = {"train.json": 190, "inference.json": 90, "evaluate.json": 40, "multi_gpu_train.json": 40}
+LONGEST = {"train.json": 195, "inference.json": 90, "evaluate.json": 40, "multi_gpu_train.json": 40}
 LONGEST |= {"paper.json": 40, "paper_inference.json": 20, "published.json": 40, "published_inference.json": 20}
 LONGEST |= {"sam_inference.json": 40, "long.json": 20, "zero_step.json": 90, "knowsam.json": 12}
 PRESETS = ("h_sam", "ma_sam", "adapter_3d", "auto_sam", "esp_medsam", "self_prompt_sam", "db_sam", "med_sa", "cpc_sam")
@@ -124,6 +124,7 @@ def test_train_and_inference_agree(bundle):
     train, inference = read(bundle, "train.json"), read(bundle, "inference.json")
     train["dataset_dir"].pop("_disabled_")  # only train.json can get its cases from a client
     train["preprocessing"] = train["scan_preprocessing"]  # a model is given the whole scan, training the grid
+    inference["inferer"] = inference["inferer"]["inferer"]  # which looks twice, where training looks once
     for key in ("network_def", "network", "preprocessing", "inferer", "amp", "ckpt_path", "dataset_dir"):
         assert inference[key] == train.get(key) or key == "ckpt_path", key
     numbers = {key for key in train.keys() & inference.keys() if key not in NO_SETTINGS | {"grid", "handlers"}}
@@ -137,7 +138,8 @@ def test_train_and_inference_agree(bundle):
     assert different <= {"coarse"}
     transforms = train["validate"]["postprocessing"]["transforms"]
     after = [item for item in transforms if "SegmentScand" not in str(item) and item != "@validate::compared"]
-    for ours, theirs in zip(after, inference["postprocessing"]["transforms"][: len(after)], strict=True):
+    answer = [item for item in inference["postprocessing"]["transforms"] if "AddReviewd" not in str(item)]
+    for ours, theirs in zip(after, answer[: len(after)], strict=True):
         assert ours["_target_"] == theirs["_target_"]
         assert ours.get("weight") == theirs.get("weight") and ours.get("label_values") == theirs.get("label_values")
 
@@ -204,7 +206,7 @@ def test_published_protocol_is_served_as_it_was_trained():
     import_bundle("semisam_plus")
     parser.update({"ckpt_path": "no such file", "bundle_root": str(BUNDLES / "semisam_plus")})
     assert type(parser.get_parsed_content("network_def").body).__name__ == "VNet"
-    assert parser.get_parsed_content("inferer").roi_size == served["roi_size"]
+    assert parser.get_parsed_content("inferer").inferer.roi_size == served["roi_size"]
 
 
 def test_papers_network_is_served_as_it_was_trained():

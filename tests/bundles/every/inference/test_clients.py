@@ -109,6 +109,7 @@ def test_what_training_and_inference_share_is_the_same_text():
     numbers = "percentiles channels norm dropout prompt output tta_views refine_intensity".split()
     train["coarse"]["strides"] = "@strides"  # training plans them, model.pt knows them
     train["preprocessing"] = train["scan_preprocessing"]  # a model is given the whole scan, training the grid
+    inference["inferer"] = inference["inferer"]["inferer"]  # which looks twice, where training looks once
     for key in ("preprocessing", "coarse", "network_def", "inferer", *numbers):
         assert inference[key] == train[key], key
 

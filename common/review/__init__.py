@@ -1,0 +1,1 @@
+"""How good a prediction probably is, without its truth: what to look at first."""

@@ -1,0 +1,88 @@
+"""A scan looked at twice: what a small turn and a change of scale change of the answer tells how good it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import Inferer
+from monai.transforms import AffineGrid, Resample
+from torch import Tensor
+
+from ..grid.native import largest
+from ..launch.words import truth
+from ..tensors import plain
+from ..training.world_transform import THICK, world_matrix
+
+ANGLES = (0.12, -0.12, 0.15)  # radians
+SCALE = 1.08  # of the body in the view, the inverse
+
+
+class ReviewedInferer(Inferer):
+    """Predict as another inferer does, and keep what the same network says of the scan a little turned and smaller.
+
+    The second answer is kept for the thread that asked, until `take`. Of several images at once none is kept.
+
+    Args:
+        inferer: (image, network) -> log-probabilities.
+        wanted: False looks once.
+
+    __call__: (image [B, C, H, W, D], network) -> what `inferer` gives.
+    """
+
+    def __init__(self, inferer: Callable[..., Tensor], wanted: bool = True) -> None:
+        super().__init__()
+        self.inferer, self.wanted, self._kept = inferer, truth("review", wanted), threading.local()
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        found = self.inferer(inputs, network, *args, **kwargs)
+        if self.wanted and len(inputs) == 1:
+            view = SecondView(inputs.shape[2:], spacing_of(network))
+            again = self.inferer(view.turn(inputs[0])[None], network, *args, **kwargs)[0]
+            self._kept.labels = view.turn_back(largest(again.detach()))
+        return found
+
+    def take(self) -> Tensor | None:
+        """Return the second answer as classes [H, W, D], once; None where there is none."""
+        labels: Tensor | None = getattr(self._kept, "labels", None)
+        self._kept.labels = None
+        return labels
+
+
+class SecondView:
+    """Turn and scale a volume around its centre, by fixed amounts in mm, and label maps of it back.
+
+    Axes of thick slices stay: nothing is known between them.
+
+    Args:
+        size: of the volume, voxels.
+        pixdim: mm.
+    """
+
+    def __init__(self, size: Sequence[int], pixdim: Sequence[float]) -> None:
+        spacing = np.asarray(pixdim, dtype=float)
+        thick = spacing > THICK * spacing.min()
+        self.size = tuple(int(n) for n in size)
+        self.matrix = world_matrix(spacing, thick, np.asarray(ANGLES), np.where(thick, 1, SCALE), np.zeros(3))
+
+    def turn(self, image: Tensor) -> Tensor:
+        """Return the image [C, H, W, D] as it is seen; beyond it its edge is repeated."""
+        resample = Resample(mode="bilinear", padding_mode="border", device=image.device)
+        return plain(resample(plain(image).float(), grid=self._points(self.matrix)))
+
+    def turn_back(self, classes: Tensor) -> Tensor:
+        """Return classes [H, W, D] of what was seen on the voxels of the image; beyond is background."""
+        resample = Resample(mode="nearest", padding_mode="zeros", device=classes.device)
+        return plain(resample(classes[None].float(), grid=self._points(np.linalg.inv(self.matrix))))[0].to(classes)
+
+    def _points(self, matrix: np.ndarray) -> Tensor:
+        return plain(AffineGrid(affine=torch.from_numpy(matrix), dtype=torch.float32)(spatial_size=self.size)[0])
+
+
+def spacing_of(network: Any) -> list[float]:
+    """Return the spacing, mm, of what a network is given: that of its finest level; 1 where it says nothing."""
+    pixdim = getattr(getattr(network, "fine", network), "pixdim", None)
+    return [1.0] * 3 if pixdim is None else [float(p) for p in pixdim]

@@ -1,0 +1,87 @@
+"""review.csv and review.html name the scan that should be looked at first."""
+
+from __future__ import annotations
+
+import csv
+
+import nibabel
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+
+from common.report.review_sheet import ReviewSheet
+
+METADATA = {
+    "name": "Organs",
+    "network_data_format": {"outputs": {"pred": {"channel_def": {"0": "background", "1": "liver", "2": "spleen"}}}},
+}
+
+
+def row(label, dice, why=()):
+    found = {"label": label, "predicted_dice": dice, "low": dice - 0.1, "high": dice + 0.1}
+    return {**found, "own": dice, "view": 1.0, "volume_ml": 3.0, "spread": 1.0, "look": bool(why), "why": list(why)}
+
+
+def item(folder, case, rows):
+    files = {}
+    for name in ("image", "pred"):
+        files[name] = folder / case / f"{case}_{name}.nii.gz"
+        files[name].parent.mkdir(parents=True, exist_ok=True)
+        values = np.zeros((12, 12, 12), np.uint8)
+        values[3:8, 3:8, 3:8] = 1
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), files[name])
+    return {
+        "image": MetaTensor(torch.zeros(1, 2, 2, 2), meta={"filename_or_obj": str(files["image"])}),
+        "pred": MetaTensor(torch.zeros(1, 2, 2, 2), meta={"saved_to": str(files["pred"])}),
+        "review": rows,
+    }
+
+
+def test_the_scan_to_look_at_comes_first_and_its_reason_is_said(tmp_path, capsys):
+    items = [
+        item(tmp_path, "good", [row(1, 0.95), row(3, 0.9)]),
+        item(tmp_path, "odd", [row(1, 0.96, ["label 1 has a volume unlike what was learnt from"]), row(3, 0.97)]),
+        item(tmp_path, "poor", [row(1, 0.9), row(3, 0.2, ["label 3 is unsure"])]),
+    ]
+    sheet = ReviewSheet(str(tmp_path), [0, 1, 3], METADATA)
+    engine = Engine(lambda _, one: [one])
+    sheet.attach(engine)
+    engine.run(items)
+    with (tmp_path / "review.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [one["case"] for one in rows] == ["poor", "poor", "odd", "odd", "good", "good"]
+    assert rows[0] == {"case": "poor", "label": "3", "name": "spleen", "predicted_dice": "0.2", "low": "0.1",
+                       "high": "0.3", "volume_ml": "3.0", "look": "yes", "why": "label 3 is unsure", "own": "0.2",
+                       "view": "1.0", "spread": "1.0"}  # fmt: skip
+    page = (tmp_path / "review.html").read_text(encoding="utf-8")
+    assert "2 of 3 scans should be looked at first" in page and page.count("<img") >= 3
+    assert page.index(">poor<") < page.index(">odd<") < page.index(">good<")
+    assert "(2 of 3 scans to look at)" in capsys.readouterr().out
+
+
+def test_what_is_done_is_kept_where_the_rest_fails(tmp_path):
+    sheet = ReviewSheet(str(tmp_path), [0, 1, 3], METADATA)
+
+    def step(_, one):
+        if one is None:
+            raise RuntimeError("stopped")
+        return [one]
+
+    engine = Engine(step)
+    sheet.attach(engine)
+    try:
+        engine.run([item(tmp_path, "good", [row(1, 0.95)]), None])
+    except RuntimeError:
+        pass
+    assert "good" in (tmp_path / "review.csv").read_text(encoding="utf-8")
+
+
+def test_a_prediction_without_a_review_writes_nothing(tmp_path):
+    done = item(tmp_path, "good", [])
+    del done["review"]
+    sheet = ReviewSheet(str(tmp_path), [0, 1, 3], METADATA)
+    engine = Engine(lambda _, one: [one])
+    sheet.attach(engine)
+    engine.run([done])
+    assert not list(tmp_path.glob("review.*"))
