@@ -24,7 +24,20 @@ from .gallery import with_affine
 from .overlay import overlay_png
 from .page import CASES, LIMITS, SUMMARY, Report
 
-COLUMNS = ("case", "label", "name", "predicted_dice", "low", "high", "volume_ml", "look", "why", "own", "view", "spread")
+COLUMNS: tuple[str, ...] = (
+    "case",
+    "label",
+    "name",
+    "predicted_dice",
+    "low",
+    "high",
+    "volume_ml",
+    "look",
+    "why",
+    "own",
+    "view",
+    "spread",
+)
 PICTURES = 6
 LIMIT = (
     "A predicted Dice is what the model's own probabilities and a second look at the scan make likely; the interval is "

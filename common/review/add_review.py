@@ -15,7 +15,7 @@ from ..grid.field_of_view import share_outside
 from ..launch.words import truth
 from .features import Features, image_quantiles, label_features
 from .knowledge import Knowledge, read_knowledge
-from .second_view import ReviewedInferer
+from .second_view import take_second_view
 
 POOR = 0.7  # a Dice under which a mask is drawn anew rather than corrected
 UNLIKE = 4.0  # spans of volume and shape
@@ -28,12 +28,12 @@ ANSWER = "result"  # what MONAI Label's server sends beside a mask
 class AddReviewd(MapTransform):
     """Add `review`: for each label a predicted Dice with its interval, and whether and why to look at it.
 
-    It comes before the prediction leaves the network's grid. A line is printed for a scan that should be looked at.
-    Clients that run the transforms by themselves get both; MONAI Label's server sends the rows in its answer.
+    It comes right behind the inferer's answer, in the same thread: what `ReviewedInferer` kept of a second look counts.
+    A line is printed for a scan that should be looked at. Clients that run the transforms by themselves get both;
+    MONAI Label's server sends the rows in its answer.
 
     Args:
         keys: probabilities [K, H, W, D] on the network's grid.
-        inferer: looked at the scan twice; anything else has looked once.
         label_values: value of each class, background first.
         model: model.pt; what its training has seen lies beside it (`Knowledge`).
         wanted: False does nothing.
@@ -43,7 +43,6 @@ class AddReviewd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        inferer: Any,
         label_values: Sequence[int],
         model: str,
         wanted: bool = True,
@@ -51,7 +50,7 @@ class AddReviewd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.inferer, self.model, self.image_key = inferer, model, image_key
+        self.model, self.image_key = model, image_key
         self.label_values, self.wanted = [int(value) for value in label_values], truth("review", wanted)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -61,7 +60,7 @@ class AddReviewd(MapTransform):
         known = read_knowledge(self.model)
         for key in self.key_iterator(result):
             image = result[self.image_key]
-            again = self.inferer.take() if isinstance(self.inferer, ReviewedInferer) else None
+            again = take_second_view(result[key].shape[1:])
             spacing = [float(p) for p in affine_to_spacing(image.affine, r=3)]
             features = label_features(result[key], spacing, again)
             rows = review(known, dict(zip(self.label_values[1:], features, strict=True)), image)

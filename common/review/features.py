@@ -53,7 +53,8 @@ def label_features(probabilities: Tensor, pixdim: Sequence[float], again: Tensor
     """
     probabilities = probabilities.detach()
     found = largest(probabilities)
-    return [_features(probabilities[number], found == number, pixdim, None if again is None else again == number)
+    other = None if again is None else again.to(found.device)
+    return [_features(probabilities[number], found == number, pixdim, None if other is None else other == number)
             for number in range(1, len(probabilities))]  # fmt: skip
 
 

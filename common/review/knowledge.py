@@ -127,11 +127,11 @@ def learn(
                        for c in range(channels)]  # fmt: skip
     points = [[(case[value].score, found) for value, found in own.items() if not math.isnan(found)]
               for case, own in zip(cases, dice, strict=True)]  # fmt: skip
-    known.scores, known.dice = _rising([point for own in points for point in own])
+    known.scores, known.dice = _rising([point for rest in points for point in rest])
     missed: list[float] = []
-    for number, own in enumerate(points):  # what a case has no part in, so that it can be missed
+    for number, own_points in enumerate(points):  # what a case has no part in, so that it can be missed
         scores, values = _rising([point for other, rest in enumerate(points) if other != number for point in rest])
-        missed += [found - float(np.interp(score, scores, values)) for score, found in own]
+        missed += [found - float(np.interp(score, scores, values)) for score, found in own_points]
     if missed:
         missed += [-WIDE, WIDE]  # of few cases the ends are not known
         low, high = np.quantile(missed, [(1 - COVERED) / 2, (1 + COVERED) / 2])

@@ -1,4 +1,4 @@
-"""After a training: what its scans look like to the model, and what Dice its scores come to, where that can be known."""
+"""After a training: what its scans look like to the model, and what Dice a score comes to, where that can be known."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..tensors import plain
 from ..volumes.label import LoadLabelVolumed
 from .features import Features, image_quantiles, label_features
 from .knowledge import FILE, learn
-from .second_view import ReviewedInferer
+from .second_view import ReviewedInferer, take_second_view
 
 MOST = 12  # training scans that tell what is usual
 MOST_SCORED = 24  # cases that tell what a score is worth
@@ -87,9 +87,9 @@ class ReviewLearning:
         inferer = ReviewedInferer(self.inferer, judged)
         found = inferer(image.as_tensor()[None].to(self.device), network)[0]
         pred = ToProbabilitiesd("pred")({"pred": found})["pred"].cpu()
-        again = inferer.take()
+        again = take_second_view(pred.shape[1:])
         spacing = [float(p) for p in affine_to_spacing(image.affine, r=3)]
-        features = label_features(pred, spacing, None if again is None else again.cpu())
+        features = label_features(pred, spacing, again)
         dice: dict[int, float] = {}
         if judged:
             native = ToNativeGridd("pred", values)({"pred": pred, "image": image})["pred"][0]

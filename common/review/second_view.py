@@ -19,12 +19,13 @@ from ..training.world_transform import THICK, world_matrix
 
 ANGLES = (0.12, -0.12, 0.15)  # radians
 SCALE = 1.08  # of the body in the view, the inverse
+_KEPT = threading.local()  # a client may build the inferer that it asks and that of the transforms apart
 
 
 class ReviewedInferer(Inferer):
     """Predict as another inferer does, and keep what the same network says of the scan a little turned and smaller.
 
-    The second answer is kept for the thread that asked, until `take`. Of several images at once none is kept.
+    The second answer is kept for the thread that asked, until `take_second_view`. Of several images at once none is.
 
     Args:
         inferer: (image, network) -> log-probabilities.
@@ -35,21 +36,23 @@ class ReviewedInferer(Inferer):
 
     def __init__(self, inferer: Callable[..., Tensor], wanted: bool = True) -> None:
         super().__init__()
-        self.inferer, self.wanted, self._kept = inferer, truth("review", wanted), threading.local()
+        self.inferer, self.wanted = inferer, truth("review", wanted)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        _KEPT.labels = None
         found = self.inferer(inputs, network, *args, **kwargs)
         if self.wanted and len(inputs) == 1:
             view = SecondView(inputs.shape[2:], spacing_of(network))
             again = self.inferer(view.turn(inputs[0])[None], network, *args, **kwargs)[0]
-            self._kept.labels = view.turn_back(largest(again.detach()))
+            _KEPT.labels = view.turn_back(largest(again.detach()))
         return found
 
-    def take(self) -> Tensor | None:
-        """Return the second answer as classes [H, W, D], once; None where there is none."""
-        labels: Tensor | None = getattr(self._kept, "labels", None)
-        self._kept.labels = None
-        return labels
+
+def take_second_view(size: Sequence[int]) -> Tensor | None:
+    """Return the second answer for a volume of that size as classes [H, W, D], once; None where there is none."""
+    labels: Tensor | None = getattr(_KEPT, "labels", None)
+    _KEPT.labels = None
+    return labels if labels is not None and tuple(labels.shape) == tuple(size) else None
 
 
 class SecondView:

@@ -133,7 +133,12 @@ def test_infer_answers_on_the_grid_of_the_scan_with_what_inference_json_writes(s
 @pytest.mark.parametrize("name", NAMES)
 def test_infer_answers_in_json(server, name):
     answer = json.loads(server.infer(name, "scan_4", "json"))
-    assert answer["label_names"] == server.ask("/info/")["models"][name]["labels"]
+    labels = server.ask("/info/")["models"][name]["labels"]
+    assert answer["label_names"] == labels
+    rows = answer["review"]
+    assert [row["label"] for row in rows] == sorted(labels.values())
+    assert all(0 <= row["low"] <= row["predicted_dice"] <= row["high"] <= 1 for row in rows)
+    assert all(row["view"] is not None for row in rows)  # looked at twice, by the server's own copy of the network
 
 
 def test_two_versions_answer_by_their_own_code_whichever_was_asked_before(server):

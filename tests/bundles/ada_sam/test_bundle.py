@@ -33,7 +33,7 @@ from support.networks.tiny_sam import use_tiny_sam
 STAGES = ("classify", "adapt", "slice_unet", "train")
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json"}
 RESULTS |= {"output/events.out.tfevents", "output/pseudo_labels/report.html"}
-RESULTS |= {"ckpt/model.pt", "ckpt/control.pt", "ckpt/ada_sam.safetensors", "ckpt/ada_sam.pt"}
+RESULTS |= {"ckpt/model.pt", "ckpt/control.pt", "ckpt/ada_sam.safetensors", "ckpt/ada_sam.pt", "ckpt/review.json"}
 CASES = [f"sample_{number:03d}" for number in range(5)]
 PATCH_MAP = {"dense_prompt": "patch_map", "unet_share": 0}
 SERVED = {key: ADA.tiny[key] for key in ("channels", "strides", "device")}

@@ -31,6 +31,7 @@ from support.bundle.run import (
 )
 
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json", "ckpt/model.pt"}
+RESULTS |= {"ckpt/review.json"}
 RESULTS |= {"output/events.out.tfevents"}
 
 

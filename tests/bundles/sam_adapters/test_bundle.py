@@ -35,7 +35,7 @@ def test_training_leaves_model_scores_and_report(trained):
     found = {name for name in files_below(folder) if not name.startswith(("cache/", "weights/"))}
     results = {f"output/{name}" for name in ("report.html", "run.json", "metrics.csv", "metrics.json")}
     results |= {f"ckpt/{name}.checkpoint.pt" for name in ("adapt", "train", "control")}
-    assert found == results | {"ckpt/model.pt", "ckpt/control.pt", "output/events.out.tfevents"}
+    assert found == results | {"ckpt/model.pt", "ckpt/control.pt", "ckpt/review.json", "output/events.out.tfevents"}
     assert "mean of 2 cases never seen" in said
     told = json.loads((folder / "output" / "run.json").read_text(encoding="utf-8"))
     results = told["results"]

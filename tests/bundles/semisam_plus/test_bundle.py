@@ -32,7 +32,7 @@ from support.bundle.run import (
 from support.semisam_plus.fake import use_fake_sams
 
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json", "ckpt/model.pt"}
-RESULTS |= {"output/events.out.tfevents", "ckpt/train.checkpoint.pt"}
+RESULTS |= {"output/events.out.tfevents", "ckpt/train.checkpoint.pt", "ckpt/review.json"}
 # a tiny specialist soon sees something, and the gate stands open to it
 ASKED = {"generalist": "mobile_sam", "epoch_length": 8, "learning_rate": 0.02, "min_agreement": 0.0}
 

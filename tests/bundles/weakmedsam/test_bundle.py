@@ -32,6 +32,7 @@ from support.weakmedsam.fake import use_fake_backbone
 
 STAGES = ("classify", "appearance", "train")
 RESULTS = {"output/report.html", "output/run.json", "output/metrics.csv", "output/metrics.json", "ckpt/model.pt"}
+RESULTS |= {"ckpt/review.json"}
 RESULTS |= {"output/events.out.tfevents", "output/pseudo_labels/report.html"}
 CASES = [f"sample_{number:03d}" for number in range(5)]
 CAM = {"backbone": "mobile_sam", "prior": "cam", "walk": "points", "prompt_grid": 2, "walk_steps": 2}

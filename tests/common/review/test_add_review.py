@@ -40,7 +40,7 @@ def model_that_knows(tmp_path):
 
 
 def test_what_is_sure_and_usual_needs_no_look_and_what_is_missing_does(tmp_path, capsys):
-    add = AddReviewd("pred", SimpleInferer(), [0, 4, 7], str(model_that_knows(tmp_path)))
+    add = AddReviewd("pred", [0, 4, 7], str(model_that_knows(tmp_path)))
     result = add({"pred": block(0.95), "image": image(5)})
     sure, missing = result["review"]
     assert sure["label"] == 4 and not sure["look"] and sure["predicted_dice"] > 0.9 and sure["view"] is None
@@ -50,7 +50,7 @@ def test_what_is_sure_and_usual_needs_no_look_and_what_is_missing_does(tmp_path,
 
 
 def test_the_unsure_the_too_small_and_the_strange_image_are_named(tmp_path):
-    add = AddReviewd("pred", SimpleInferer(), [0, 4, 7], str(model_that_knows(tmp_path)))
+    add = AddReviewd("pred", [0, 4, 7], str(model_that_knows(tmp_path)))
 
     def why(pred, seen):
         return add({"pred": pred, "image": seen})["review"][0]["why"]
@@ -67,7 +67,7 @@ def test_a_second_answer_that_disagrees_lowers_the_dice(tmp_path):
 
     inferer = ReviewedInferer(SimpleInferer())
     (tmp_path / "model.pt").write_bytes(b"weights")
-    add = AddReviewd("pred", inferer, [0, 4, 7], str(tmp_path / "model.pt"))
+    add = AddReviewd("pred", [0, 4, 7], str(tmp_path / "model.pt"))
     found = inferer(image(0)[None], Anywhere())[0].exp()
     row = add({"pred": found, "image": image(0)})["review"][0]
     assert row["view"] < 0.9 and row["predicted_dice"] < row["own"]
@@ -75,4 +75,4 @@ def test_a_second_answer_that_disagrees_lowers_the_dice(tmp_path):
 
 def test_who_does_not_want_it_gets_the_item_as_it_is(tmp_path):
     item = {"pred": block(0.9), "image": image(0)}
-    assert AddReviewd("pred", SimpleInferer(), [0, 4, 7], "nothing.pt", wanted=False)(item).keys() == item.keys()
+    assert AddReviewd("pred", [0, 4, 7], "nothing.pt", wanted=False)(item).keys() == item.keys()

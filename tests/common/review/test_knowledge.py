@@ -21,9 +21,7 @@ def features(score, volume=20.0, spread=1.2):
 
 def test_scores_that_promise_too_much_are_mapped_to_what_came_of_them_and_the_order_stays():
     scores = np.linspace(0.5, 0.95, 20)
-    known = learn(
-        [{1: features(s)} for s in scores], [[[0.1] * 5]] * 20, [{1: s - 0.2} for s in scores], SAID
-    )
+    known = learn([{1: features(s)} for s in scores], [[[0.1] * 5]] * 20, [{1: s - 0.2} for s in scores], SAID)
     assert known.predict(0.9)[0] == pytest.approx(0.7, abs=0.06)
     found = [known.predict(s)[0] for s in np.linspace(0, 1, 50)]
     assert found == sorted(found)
