@@ -35,8 +35,9 @@ class ReviewLearning:
     """Write review.json beside model.pt: sizes, shapes and images of training scans, and scores against true Dice.
 
     Usual is what the model finds in training scans, evenly chosen; no label of theirs is opened. Truth is that of the
-    labelled validation cases alone: a network's Dice on what it has learnt from says nothing of other scans, and test
-    cases are there to judge by. Where there are none a score counts as it is.
+    labelled validation cases, where they are what is scored: a network's Dice on what it has learnt from says nothing
+    of other scans, test cases are there to judge by, and beside labelled test cases a validation label stays closed.
+    Where there is no such truth a score counts as it is.
 
     Args:
         cohort: whose `cases` were learnt from.
@@ -64,7 +65,8 @@ class ReviewLearning:
         if idist.get_rank() > 0:
             return
         usual = spaced([case for case in self.cohort.cases if "image" in case], MOST)
-        scored = spaced([case for case in self.cohort.content.validation if "label" in case], MOST_SCORED)
+        validation = {case["case"] for case in self.cohort.content.validation}
+        scored = spaced([case for case in self.cohort.scored if case["case"] in validation], MOST_SCORED)
         learnt = [*usual, *scored]
         features, images, dice = [], [], []
         with eval_mode(self.network), torch.no_grad():
