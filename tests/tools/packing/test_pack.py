@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from common.errors import InputError
+from common.review.knowledge import Knowledge, read_knowledge
 from support.bundle.packable import NAME, make_bundle
 from support.bundle.run import WEAK, subset_cohort, weights
 from tools.pack import main, pack
@@ -57,6 +58,18 @@ def bundle_command(*words: str, folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_what_a_model_is_judged_by_travels_with_it_and_only_with_it(bundle, tmp_path):
+    model = tmp_path / "trained" / "model.pt"
+    model.parent.mkdir()
+    model.write_bytes((bundle / "models" / "model.pt").read_bytes())
+    Knowledge(source="two scans").save(model)
+    path, _ = pack(bundle, tmp_path / "dist", model, torchscript=False)
+    assert read_knowledge(unpack(path, tmp_path)[0] / "models" / "model.pt").source == "two scans"
+    (model.parent / "review.json").write_text('{"model": "of another"}')
+    path, _ = pack(bundle, tmp_path / "other", model, torchscript=False)
+    assert not (unpack(path, tmp_path / "second")[0] / "models" / "review.json").exists()
 
 
 def test_package_is_complete_plain_and_sound(packed, bundle, tmp_path):
