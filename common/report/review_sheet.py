@@ -11,16 +11,13 @@ from typing import Any
 import numpy as np
 from ignite.engine import Engine, Events
 from monai.data.utils import affine_to_spacing
-from monai.transforms import Orientation
 
 from ..errors import printable
 from ..files.atomic_write import write_atomic
 from ..launch.words import path
-from ..review.add_review import KEY
+from ..review.add_review import FOUND, KEY
 from ..serving.dicom_segmentation import label_names
 from ..tensors import plain
-from ..volumes.image_reader import load_image
-from .gallery import with_affine
 from .overlay import overlay_png
 from .page import CASES, LIMITS, SUMMARY, Report
 
@@ -55,7 +52,7 @@ class ReviewSheet:
     """Ignite handler that writes review.csv after each scan and review.html at the end, worst first.
 
     A scan's place is that of its worst label; those that should be looked at come before all others. The pictures are
-    of the first `PICTURES` scans.
+    of the first `PICTURES` scans, on the network's voxels: a whole scan in memory once more would be the most of all.
 
     Args:
         output_dir: of the predictions.
@@ -65,10 +62,11 @@ class ReviewSheet:
 
     def __init__(self, output_dir: str, label_values: Sequence[int], metadata: Mapping[str, Any]) -> None:
         self.output_dir = Path(path(output_dir))
-        self.names = dict(zip(label_values[1:], label_names(label_values, metadata), strict=True))
+        self.values = [int(value) for value in label_values]
+        self.names = dict(zip(self.values[1:], label_names(label_values, metadata), strict=True))
         self.title = f"Review of {metadata.get('name', 'a model')}"
         self.rows: dict[str, list[dict[str, Any]]] = {}
-        self.files: dict[str, tuple[str, str]] = {}
+        self.pictures: dict[str, bytes] = {}
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
@@ -76,17 +74,19 @@ class ReviewSheet:
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def start(self, engine: Engine) -> None:
-        self.rows, self.files = {}, {}
+        self.rows, self.pictures = {}, {}
 
     def note(self, engine: Engine) -> None:
         """Keep the rows of the scans that are done, and write the table."""
         for item in engine.state.output:
             if KEY not in item or "saved_to" not in item["pred"].meta:
                 continue
-            saved = str(item["pred"].meta["saved_to"])
-            case = Path(saved).parent.name
+            case = Path(item["pred"].meta["saved_to"]).parent.name
             self.rows[case] = [{"case": case, "name": self.names[row["label"]], **row} for row in item[KEY]]
-            self.files[case] = (str(item["image"].meta["filename_or_obj"]), saved)
+            shown = self.worst_first()[:PICTURES]
+            self.pictures = {one: png for one, png in self.pictures.items() if one in shown}
+            if case in shown:
+                self.pictures[case] = self.picture(item)
         if self.rows:
             write_atomic(self.output_dir / "review.csv", self.table())
 
@@ -113,7 +113,9 @@ class ReviewSheet:
         page.add_text(f"{len(wrong)} of {len(cases)} scans should be looked at first.", SUMMARY)
         page.add_table("Scans, worst first", [self.summary(case) for case in cases], section=SUMMARY)
         for case in cases[:PICTURES]:
-            page.add_overlay(f"{case}: {self.summary(case)['why'] or 'nothing odd'}", self.picture(case), section=CASES)
+            page.add_overlay(
+                f"{case}: {self.summary(case)['why'] or 'nothing odd'}", self.pictures[case], section=CASES
+            )
         shown = [
             {**rounded(row), "look": "yes" if row["look"] else "", "why": "; ".join(row["why"])}
             for case in cases
@@ -135,14 +137,12 @@ class ReviewSheet:
             "why": "; ".join(dict.fromkeys(reason for row in self.rows[case] for reason in row["why"])),
         }
 
-    def picture(self, case: str) -> bytes:
-        """Return the prediction over the scan, where it is largest."""
-        image_file, saved = self.files[case]
-        upright, image, pred = Orientation("RAS", labels=None), load_image(image_file), load_image(saved)
-        image, pred = upright(with_affine(image, image.affine)), upright(with_affine(pred, pred.affine))
-        spacing = affine_to_spacing(np.asarray(image.affine), r=3)
-        mask = plain(pred)[0].round().int().numpy()
-        return overlay_png(plain(image)[0].float().numpy(), {"prediction": mask}, self.names, spacing)
+    def picture(self, item: Mapping[str, Any]) -> bytes:
+        """Return what was found over the image, both as the network saw them, where most was found."""
+        image = item["image"]
+        classes = np.asarray(self.values)[item[FOUND].long().numpy()]
+        spacing = affine_to_spacing(image.affine, r=3)
+        return overlay_png(plain(image)[0].float().cpu().numpy(), {"prediction": classes}, self.names, spacing)
 
 
 def urgency(row: Mapping[str, Any]) -> tuple[bool, float]:

@@ -12,6 +12,7 @@ from monai.transforms import MapTransform
 
 from ..errors import printable
 from ..grid.field_of_view import share_outside
+from ..grid.native import largest
 from ..launch.words import truth
 from .features import Features, image_quantiles, label_features
 from .knowledge import Knowledge, read_knowledge
@@ -22,11 +23,13 @@ UNLIKE = 4.0  # spans of volume and shape
 UNLIKE_IMAGE = 6.0  # spans of the one quantile that is furthest
 OUTSIDE = 0.05  # of a scan beyond the model's field of view
 KEY = "review"
+FOUND = "found"  # classes on the network's grid, for a picture
 ANSWER = "result"  # what MONAI Label's server sends beside a mask
 
 
 class AddReviewd(MapTransform):
-    """Add `review`: for each label a predicted Dice with its interval, and whether and why to look at it.
+    """Add `review`: for each label a predicted Dice with its interval, and whether and why to look at it; and `found`,
+    the classes [H, W, D] on the network's grid, to be shown with it.
 
     It comes right behind the inferer's answer, in the same thread: what `ReviewedInferer` kept of a second look counts.
     A line is printed for a scan that should be looked at. Clients that run the transforms by themselves get both;
@@ -64,7 +67,8 @@ class AddReviewd(MapTransform):
             spacing = [float(p) for p in affine_to_spacing(image.affine, r=3)]
             features = label_features(result[key], spacing, again)
             rows = review(known, dict(zip(self.label_values[1:], features, strict=True)), image)
-            result |= {KEY: rows, ANSWER: {**result.get(ANSWER, {}), KEY: rows}}
+            found = largest(result[key].detach()).cpu()
+            result |= {KEY: rows, FOUND: found, ANSWER: {**result.get(ANSWER, {}), KEY: rows}}
             reasons = dict.fromkeys(reason for row in rows for reason in row["why"])
             if reasons:
                 name = printable(image.meta.get("filename_or_obj", "scan"))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 
-import nibabel
-import numpy as np
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
@@ -24,18 +22,11 @@ def row(label, dice, why=()):
 
 
 def item(folder, case, rows):
-    files = {}
-    for name in ("image", "pred"):
-        files[name] = folder / case / f"{case}_{name}.nii.gz"
-        files[name].parent.mkdir(parents=True, exist_ok=True)
-        values = np.zeros((12, 12, 12), np.uint8)
-        values[3:8, 3:8, 3:8] = 1
-        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), files[name])
-    return {
-        "image": MetaTensor(torch.zeros(1, 2, 2, 2), meta={"filename_or_obj": str(files["image"])}),
-        "pred": MetaTensor(torch.zeros(1, 2, 2, 2), meta={"saved_to": str(files["pred"])}),
-        "review": rows,
-    }
+    found = torch.zeros(12, 12, 12, dtype=torch.uint8)
+    found[3:8, 3:8, 3:8] = 1
+    image = MetaTensor(torch.rand(1, 12, 12, 12), affine=torch.eye(4), meta={"filename_or_obj": f"{case}.nii.gz"})
+    pred = MetaTensor(torch.zeros(1, 2, 2, 2), meta={"saved_to": str(folder / case / f"{case}_seg.nii.gz")})
+    return {"image": image, "pred": pred, "found": found, "review": rows}
 
 
 def test_the_scan_to_look_at_comes_first_and_its_reason_is_said(tmp_path, capsys):
@@ -75,6 +66,14 @@ def test_what_is_done_is_kept_where_the_rest_fails(tmp_path):
     except RuntimeError:
         pass
     assert "good" in (tmp_path / "review.csv").read_text(encoding="utf-8")
+
+
+def test_pictures_are_of_the_worst_alone(tmp_path):
+    sheet = ReviewSheet(str(tmp_path), [0, 1, 3], METADATA)
+    engine = Engine(lambda _, one: [one])
+    sheet.attach(engine)
+    engine.run([item(tmp_path, f"scan_{n}", [row(1, 0.95 - 0.05 * n)]) for n in range(8)])
+    assert sheet.pictures.keys() == {f"scan_{n}" for n in range(2, 8)}
 
 
 def test_a_prediction_without_a_review_writes_nothing(tmp_path):
