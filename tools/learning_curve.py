@@ -14,12 +14,13 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from common.errors import InputError, plain_input_errors, printable
 from common.files.atomic_write import write_atomic
@@ -52,7 +53,9 @@ def asked_labels(word: str | None, most: int) -> list[int]:
 
 def print_curve(curve: Mapping[str, Any], limit: float) -> None:
     """Print a structure's table, the check and the notes."""
-    table = Table(title=printable(curve["structure"]), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table = Table(
+        title=Text(printable(curve["structure"])), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left"
+    )
     for title in (
         "labels",
         "runs",

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar, nnls
 
 RATE = 0.5  # exponent where it can't be told: that of the error of a mean of independent examples
-RATES = (0.25, 1.0)  # within which it is looked for, or drawn: what learning curves of networks lie between
+RATES = (0.25, 1.0)  # within which it is drawn then: what learning curves of networks lie between
+STEEPEST = 2.0  # up to which it is looked for: a network that fails with one label and works with four
 TELLING = 4  # different numbers of labels, from which on the exponent is fitted
 # Standard deviation of the Dice of runs alike but for their draw, and as how many observed runs it counts: three draws
 # each of 1, 2, 4 and 8 labels, left atrium and hippocampus, docs/few_label.md. One run a number tells next to nothing.
@@ -72,7 +73,8 @@ def fit_curve(labels: ArrayLike, dice: ArrayLike, rate: float | None = None) -> 
     """Fit a curve by least squares, each run the same weight.
 
     Two or three numbers of labels can't tell three parameters: an exponent and the Dice at which a curve ends make up
-    for one another. The exponent is then `RATE`, or `rate`; from `TELLING` different numbers on it is fitted, too.
+    for one another. The exponent is then `RATE`, or `rate`; from `TELLING` different numbers on it is fitted, too, and
+    where that exponent leaves no floor, so that the runs rise faster than it can: two parameters are left then.
 
     Args:
         labels: [runs].
@@ -81,13 +83,14 @@ def fit_curve(labels: ArrayLike, dice: ArrayLike, rate: float | None = None) -> 
     """
     labels, dice = np.asarray(labels, dtype=float), np.asarray(dice, dtype=float)
     fitted = rate is None and can_tell_rate(labels)
-    if fitted:
-        found = minimize_scalar(
-            lambda r: _solve(labels, dice, r)[1], bounds=RATES, method="bounded", options={"xatol": 0.01}
-        )
-        rate = float(found.x)
-    rate = RATE if rate is None else rate
-    (floor, fall), _ = _solve(labels, dice, rate)
+    lowest = RATES[0] if fitted else RATE if rate is None else rate
+    (floor, fall), _ = _solve(labels, dice, lowest)
+    rate = lowest
+    if fitted or (floor == 0 and lowest < STEEPEST):
+        rate = float(minimize_scalar(
+            lambda r: _solve(labels, dice, r)[1], bounds=(lowest, STEEPEST), method="bounded", options={"xatol": 0.01}
+        ).x)  # fmt: skip
+        (floor, fall), _ = _solve(labels, dice, rate)
     return Curve(float(floor), float(fall), rate, fitted)
 
 

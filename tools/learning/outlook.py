@@ -9,7 +9,7 @@ import numpy as np
 
 from common.scoring.metrics import percent, share_under
 
-from .curve import OBSERVED, RATES, SPREAD, can_tell_rate, expect
+from .curve import OBSERVED, RATES, SPREAD, Expected, can_tell_rate, expect
 from .runs import LabelledRun, other_settings
 
 COST = "minutes_per_volume"
@@ -56,11 +56,11 @@ def learning_curve(
     return {
         "structure": structure,
         "measured": measured,
-        "expected": expected if found.curve.rises else [],
+        "expected": expected if rises_on(found, [row["dice"] for row in measured]) else [],
         "curve": {"floor": found.curve.floor, "fall": found.curve.fall, "rate": found.curve.rate,
                   "rate_fitted": found.curve.fitted, "spread": found.spread, "rising": found.rising},
         "check": check_curve(labels, scores),
-        "notes": notes(structure, measured, found.curve.rises, found.rising),
+        "notes": notes(structure, measured, found),
     }  # fmt: skip
 
 
@@ -85,20 +85,30 @@ def check_curve(labels: Sequence[int], scores: np.ndarray) -> dict[str, float | 
     return {"labels": most, **said, "measured": measured}
 
 
-def notes(structure: str, measured: Sequence[Mapping[str, Any]], rises: bool, rising: float) -> list[str]:
+def notes(structure: str, measured: Sequence[Mapping[str, Any]], found: Expected) -> list[str]:
     """Return what is doubtful about a curve, in sentences."""
     means = ", ".join(f"{row['dice']:.3f}" for row in measured)
     counts = ", ".join(str(row["labels"]) for row in measured)
+    shown = f"({means} with {counts} labels)"
     wanted = "runs of other seeds for each number would tell noise from learning"
     dice = [row["dice"] for row in measured]
-    if not rises:
-        said = f"{structure}: the Dice doesn't rise with the labels ({means} with {counts})"
-        return [f"{said}, so nothing is expected of more: {wanted}"]
-    if rising < SURE:
-        return [f"{structure}: in {percent(1 - rising)} of the resamplings the Dice doesn't rise at all: {wanted}"]
-    if dice != sorted(dice):
-        return [f"{structure}: the Dice doesn't rise at every step ({means} with {counts}): {wanted}"]
-    return []
+    lines = []
+    if not found.curve.rises:
+        lines.append(f"the Dice doesn't rise with the labels {shown}, so nothing is expected of more")
+    elif not rises_on(found, dice):
+        less = f"a curve through that has less with {min(found.labels)} ({found.dice.min():.3f}) than was measured"
+        lines.append(f"the Dice doesn't rise steadily {shown}: {less}, so nothing is expected of more")
+    else:
+        if dice != sorted(dice):
+            lines.append(f"the Dice doesn't rise at every step {shown}")
+        if found.rising < SURE:
+            lines.append(f"in {percent(1 - found.rising)} of the resamplings the Dice doesn't rise at all")
+    return [f"{structure}: {line}; {wanted}" for line in lines]
+
+
+def rises_on(found: Expected, dice: Sequence[float]) -> bool:
+    """Return whether a curve rises, and with more labels over the best of the measured means."""
+    return found.curve.rises and bool(found.dice.min() > max(dice))
 
 
 def common_notes(runs: Sequence[LabelledRun], more: Sequence[int], minutes: float) -> list[str]:
