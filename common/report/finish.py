@@ -77,7 +77,7 @@ class Finish:
             verdicts = self.verdicts()
             metadata = self.plan.run.bundle_root / "configs" / "metadata.json"
             self.manifest.results = {
-                "bundle": bundle_name(metadata) if metadata.is_file() else None,
+                "bundle": bundle_name(metadata),
                 **self.results(),
                 "verdicts": [verdict.as_dict() for verdict in verdicts],
             }

@@ -86,6 +86,8 @@ def test_the_bundle_is_named_as_its_metadata_does_whatever_its_folder_is_called(
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "metadata.json").write_text(json.dumps({"name": "one of ours"}))
     assert finished(tmp_path).manifest.results["bundle"] == "one of ours"
+    (tmp_path / "configs" / "metadata.json").write_text("{")
+    assert finished(tmp_path).manifest.results["bundle"] is None  # what was trained is kept all the same
 
 
 def test_labels_that_metadata_names_otherwise_are_told(tmp_path, capsys):

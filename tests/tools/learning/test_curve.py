@@ -52,8 +52,9 @@ def test_more_draws_make_an_interval_smaller_and_unlike_draws_larger():
     assert (again.low == once.low).all() and again.rising == once.rising  # the same runs, the same words
 
 
-def test_nine_of_ten_runs_lie_in_the_interval_of_two_runs():
+def test_nine_of_ten_runs_lie_in_the_interval_of_two_runs(monkeypatch):
     """By two single runs nothing is known of what a draw changes, which is where an interval is soonest too small."""
+    monkeypatch.setattr("tools.learning.curve.RESAMPLINGS", 200)
     random, inside = np.random.default_rng(3), []
     for number in range(30):
         end, fall, rate = random.uniform(0.8, 0.95), random.uniform(0.1, 0.4), random.uniform(0.25, 1)
