@@ -33,6 +33,17 @@ def channel_names(metadata: str | Path) -> list[str]:
     return [channels[channel] for channel in range(len(channels))]
 
 
+def bundle_name(metadata: str | Path) -> str | None:
+    """Return what a bundle's metadata.json calls the bundle, whatever its folder is called; None where that doesn't say
+    or can't be read: the end of a training is no time to fail for it."""
+    try:
+        content = read_json(Path(metadata).expanduser(), "a metadata.json")
+    except InputError:
+        return None
+    found = content.get("name") if isinstance(content, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
 def compare_names(metadata: str | Path, labels: Mapping[int, str]) -> str | None:
     """Return one line on how a model's labels (value -> name, background first) differ from metadata.json; else None.
 

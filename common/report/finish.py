@@ -15,7 +15,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from ..control.verdict import BELOW, Verdict, judge
-from ..data.label_names import compare_names
+from ..data.label_names import bundle_name, compare_names
 from ..errors import printable
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
@@ -23,9 +23,15 @@ from ..levels.network import deployed
 from ..run.manifest import RunManifest
 from ..scoring.compared import COARSE, PLAIN, Compared
 from ..scoring.handler import NativeGridMetrics
+from ..scoring.metrics import POOR, percent, under_title
 from ..training.plan import Plan
 from .gallery import Gallery
 from .page import CASES, LIMITS, SUMMARY, Report
+
+UNDER = (
+    f"{under_title()}: the share of the cases in which {{title}} has a Dice under {POOR:.2f}, which a person would "
+    "rather draw anew than correct; overall, of their means over the labels."
+)
 
 
 class Finish:
@@ -69,12 +75,16 @@ class Finish:
             self.manifest.measure("evaluate", self.evaluator.run)
         if main:
             verdicts = self.verdicts()
-            self.manifest.results = {**self.results(), "verdicts": [verdict.as_dict() for verdict in verdicts]}
+            metadata = self.plan.run.bundle_root / "configs" / "metadata.json"
+            self.manifest.results = {
+                "bundle": bundle_name(metadata),
+                **self.results(),
+                "verdicts": [verdict.as_dict() for verdict in verdicts],
+            }
             self.manifest.write()
             self.print_table()
             self.print_verdict(verdicts)
             print(f"model:  {printable(self.ckpt_path)}")
-            metadata = self.plan.run.bundle_root / "configs" / "metadata.json"
             difference = compare_names(metadata, self.cohort.labels) if metadata.is_file() else None
             if difference:
                 print(f"labels: {printable(difference)}")
@@ -128,12 +138,15 @@ class Finish:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the comparison as a table: label and a number for each compared column."""
-        rows = []
+        """Return the comparison as a table: label, a number for each compared column, and behind the method's the share
+        of its cases that are under `POOR`."""
+        rows, summary = [], self.metrics.table.summary()
         for name, scores in self.scores().items():
             row: dict[str, Any] = {"label": name}
             for c in self.columns():
                 row[c.title] = scores[c.name] if c.column else scores["method"] - scores[c.against]
+                if c.name == "method":
+                    row[under_title()] = percent(summary[name]["dice"]["under"])
             rows.append(row)
         return rows
 
@@ -149,11 +162,7 @@ class Finish:
         for column in rows[0]:
             table.add_column(column, justify="left" if column == "label" else "right")
         for row in rows:
-            numbers = {title: value for title, value in row.items() if title != "label"}
-            cells = [
-                "–" if math.isnan(value) else f"{value:+.3f}" if title in signed else f"{value:.3f}"
-                for title, value in numbers.items()
-            ]
+            cells = [_cell(value, title in signed) for title, value in row.items() if title != "label"]
             table.add_row(Text(printable(row["label"])), *cells)
         Console().print(table)
 
@@ -171,7 +180,7 @@ class Finish:
         page.add_text(self.introduction())
         rows = self.rows()
         if rows:
-            page.add_table("Mean Dice on cases that training never saw", rows, section=SUMMARY)
+            page.add_table("Mean Dice on cases that training never saw", rows, UNDER.format(title=self.title), SUMMARY)
             for verdict in self.verdicts():
                 page.add_text(verdict.text, section=SUMMARY)
             page.add_table("Each case on its native grid (distances in mm)", self.metrics.table.rows, section=CASES)
@@ -184,3 +193,9 @@ class Finish:
         page.add_costs(self.manifest)
         page.add_text(self.limits(), section=LIMITS)
         return page.write()
+
+
+def _cell(value: float | str, signed: bool) -> str:
+    if isinstance(value, str):
+        return value
+    return "–" if math.isnan(value) else f"{value:+.3f}" if signed else f"{value:.3f}"

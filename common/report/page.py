@@ -6,6 +6,7 @@ import base64
 import html
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from numbers import Integral, Real
@@ -194,4 +195,6 @@ def _data_uri(data: bytes, kind: str) -> str:
 
 
 def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(re.fullmatch(r"<?\d+ %|–", value))
     return value is None or (isinstance(value, Real) and not isinstance(value, bool))

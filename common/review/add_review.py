@@ -14,11 +14,11 @@ from ..errors import printable
 from ..grid.field_of_view import share_outside
 from ..grid.native import largest
 from ..launch.words import truth
+from ..scoring.metrics import POOR
 from .features import Features, image_quantiles, label_features
 from .knowledge import Knowledge, read_knowledge
 from .second_view import take_second_view
 
-POOR = 0.7  # a Dice under which a mask is drawn anew rather than corrected
 UNLIKE = 4.0  # spans of volume and shape
 UNLIKE_IMAGE = 6.0  # spans of the one quantile that is furthest
 OUTSIDE = 0.05  # of a scan beyond the model's field of view

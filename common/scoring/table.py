@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ..errors import printable
 from ..files.atomic_write import write_atomic
-from .metrics import EMPTY_RULE, METRICS
+from .metrics import EMPTY_RULE, METRICS, POOR, percent, share_under, under_title
 
 
 class MetricsTable:
@@ -54,25 +54,26 @@ class MetricsTable:
         return [column for column in seen if column not in ("case", "label", "name")]
 
     def summary(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Return {label name or "overall": {column: {mean, sd, min, max, count, excluded}}}.
+        """Return {label name or "overall": {column: {mean, sd, min, max, count, excluded}}}; of a Dice `under`, too.
 
         Per label the statistics run over cases. Overall they run over the cases' means over their labels; `excluded`
-        counts the rows (case and label) that were NaN. sd is that of a sample (n - 1).
+        counts the rows (case and label) that were NaN. sd is that of a sample (n - 1). `under` is the share of the
+        cases whose Dice, overall their mean over the labels, is under `POOR`: a mean of .80 may hide a useless fifth.
         """
         result = {}
         for value in dict.fromkeys([*self.label_names, *(row["label"] for row in self.rows)]):
             rows = [row for row in self.rows if row["label"] == value]
             result[self.label_names.get(value, str(value))] = {
-                column: _statistics(row.get(column, math.nan) for row in rows) for column in self.columns
+                column: _statistics(column, (row.get(column, math.nan) for row in rows)) for column in self.columns
             }
         overall = {}
         for column in self.columns:
             cases: dict[str, list[float]] = {}
             for row in self.rows:
                 cases.setdefault(row["case"], []).append(row.get(column, math.nan))
-            scores = [_statistics(numbers) for numbers in cases.values()]
+            scores = [_statistics(column, numbers) for numbers in cases.values()]
             excluded = sum(score["excluded"] for score in scores)
-            overall[column] = {**_statistics(score["mean"] for score in scores), "excluded": excluded}
+            overall[column] = {**_statistics(column, (score["mean"] for score in scores)), "excluded": excluded}
         return {**result, "overall": overall}
 
     def save_csv(self, path: str | os.PathLike) -> None:
@@ -89,6 +90,7 @@ class MetricsTable:
             "implementation": f"monai {monai.__version__}",
             "unit": "Dice in [0, 1], distances in mm on the native grid",
             "rule": EMPTY_RULE,
+            "under": f"share of the cases whose Dice is under {POOR:g}",
             "labels": {str(value): name for value, name in self.label_names.items()},
             "summary": self.summary(),
             "skipped": self.skipped,
@@ -97,16 +99,18 @@ class MetricsTable:
         write_atomic(path, json.dumps(_nan_to_none(content), indent=1, allow_nan=False) + "\n")
 
     def print(self, console: Console | None = None) -> None:
-        """Print the summary as a small table: mean, and for Dice also sd and the worst case."""
+        """Print the summary as a small table: mean, and for Dice also sd, the worst case and the share under `POOR`."""
         others = [column for column in self.columns if column != "dice"]
         titles = {"hd95": "HD95 mm", "assd": "ASSD mm"}
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # narrow: a row should fit on 80 columns
         table.add_column("label")
-        for title in ["Dice", "sd", "min", *(titles.get(name, name.replace("_", " ")) for name in others), "excluded"]:
+        dice = ["Dice", "sd", "min", under_title().replace(" ", "\n")]
+        for title in [*dice, *(titles.get(name, name.replace("_", " ")) for name in others), "excluded"]:
             table.add_column(title, justify="right")
         for name, scores in self.summary().items():
             cells = [_text(scores["dice"][key], 3) for key in ("mean", "sd", "min")]
-            cells += [_text(scores[column]["mean"], 3 if "dice" in column else 2) for column in others]
+            cells.append(percent(scores["dice"]["under"]))
+            cells += [_text(scores[column]["mean"], 3 if _is_dice(column) else 2) for column in others]
             table.add_row(
                 Text(printable(name)),
                 *cells,
@@ -120,7 +124,7 @@ class MetricsTable:
             console.print(f"not scored, for want of a label: {len(self.skipped)} (the first: {first})", markup=False)
 
 
-def _statistics(numbers: Iterable[float]) -> dict[str, float]:
+def _statistics(column: str, numbers: Iterable[float]) -> dict[str, float]:
     every = np.array(list(numbers), dtype=float)
     kept = every[~np.isnan(every)]
     values = {"mean": math.nan, "sd": math.nan, "min": math.nan, "max": math.nan}
@@ -128,7 +132,13 @@ def _statistics(numbers: Iterable[float]) -> dict[str, float]:
         values.update(mean=float(kept.mean()), min=float(kept.min()), max=float(kept.max()))
     if kept.size > 1:
         values["sd"] = float(kept.std(ddof=1))
+    if _is_dice(column):
+        values["under"] = share_under(kept)
     return {**values, "count": int(kept.size), "excluded": int(every.size - kept.size)}
+
+
+def _is_dice(column: str) -> bool:
+    return "dice" in column
 
 
 def _is_nan(value: object) -> bool:

@@ -37,6 +37,7 @@ class Finish(CommonFinish):
         labeller = self.labeller
         return {
             "atlas": labeller.atlas.case if len(labeller.atlases) == 1 else sorted(labeller.labelled),
+            "labeled": len(labeller.atlases),
             "unlabeled": len(self.cohort.images) - len(labeller.atlases),
             "learnt_from": len(labeller.selected) + len(labeller.atlases),
             "grid": self.cohort.grid.as_dict(),

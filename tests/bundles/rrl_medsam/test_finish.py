@@ -45,7 +45,8 @@ def test_manifest_says_what_came_out_and_nothing_about_the_place(scored):
     assert str(scored["folder"]) not in text and "imagesTr" not in text and "sample_006" not in text
     assert not re.findall(r"\"/[\w/]+", text)
     results = manifest["results"]
-    assert results["unlabeled"] == 2 and results["learnt_from"] == 3 and results["sam"] is None
+    assert results["labeled"] == 1 and results["unlabeled"] == 2
+    assert results["learnt_from"] == 3 and results["sam"] is None and results["bundle"].startswith("RRL-MedSAM")
     assert results["grid"]["label_values"] == [0, 1, 2, 3, 4, 5]
     assert set(results["dice"]) == {"liver", "portal_vessel", "stomach", "spleen", "kidney", "overall"}
     assert all(0 <= score <= 1 for row in results["dice"].values() for score in row.values())

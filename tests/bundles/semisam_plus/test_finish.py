@@ -66,7 +66,8 @@ def test_generalist_stands_beside_the_specialist_and_its_control(tmp_path):
     finish = finished(tmp_path)
     dice = finish.manifest.results["dice"]["organ"]
     assert dice == {"method": 0.8, "cleaned": 0.7, "mobile_sam box": 0.5}
-    assert list(finish.rows()[0]) == ["label", "SemiSAM+ (UA-MT)", "the same, cleaned", "mobile_sam box"]
+    named = ["label", "SemiSAM+ (UA-MT)", "under .70", "the same, cleaned", "mobile_sam box"]
+    assert list(finish.rows()[0]) == named
     assert finish.manifest.results["learnt_from"] == 1
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for words in ("1 of 2 cases passed the gate", "Answers of the generalists", "most agreement", "least agreement"):
@@ -91,7 +92,7 @@ def test_base_method_alone_is_called_by_its_name(tmp_path, scored, capsys):
 
 def test_base_method_is_what_is_left_where_the_generalist_is_silenced(tmp_path):
     finish = finished(tmp_path, answered=(), silenced=("mobile_sam",))
-    assert list(finish.rows()[0]) == ["label", "UA-MT", "the same, cleaned"]
+    assert list(finish.rows()[0]) == ["label", "UA-MT", "under .70", "the same, cleaned"]
     assert finish.manifest.results["teachers"] == []
     assert finish.manifest.results["dice"]["organ"] == {"method": 0.8, "cleaned": 0.7}
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -102,7 +103,8 @@ def test_base_method_is_what_is_left_where_the_generalist_is_silenced(tmp_path):
 
 def test_who_is_refused_beside_one_that_teaches_has_no_column(tmp_path):
     finish = finished(tmp_path, names=("mobile_sam", "lite_medsam"), silenced=("mobile_sam",))
-    assert list(finish.rows()[0]) == ["label", "SemiSAM+ (UA-MT)", "the same, cleaned", "lite_medsam box"]
+    named = ["label", "SemiSAM+ (UA-MT)", "under .70", "the same, cleaned", "lite_medsam box"]
+    assert list(finish.rows()[0]) == named
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "The last answers of lite_medsam on 1 of 2" in page and "agreement of the generalists" not in page
     assert "mobile_sam box" not in page and page.count("mobile_sam was refused") == 1

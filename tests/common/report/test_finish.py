@@ -69,8 +69,25 @@ def test_compared_columns_stand_in_run_json_the_printed_table_and_the_report(tmp
     two = next(line for line in said.splitlines() if "two" in line)
     assert two.count("–") == 2  # no such number, and no difference from it
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for words in ("Method on cohort", "What was done.", "What it can&#x27;t.", "a control"):
+    assert [row["under .70"] for row in method.rows()] == ["50 %"] * 3 and "under .70" in said and "50 %" in said
+    for words in (
+        "Method on cohort",
+        "in which Method has a Dice under 0.70",
+        '<td class="number">50 %</td>',
+        "What was done.",
+        "What it can&#x27;t.",
+        "a control",
+    ):
         assert words in page, words
+
+
+def test_the_bundle_is_named_as_its_metadata_does_whatever_its_folder_is_called(tmp_path):
+    assert finished(tmp_path).manifest.results["bundle"] is None  # a bundle of one's own without metadata.json
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text(json.dumps({"name": "one of ours"}))
+    assert finished(tmp_path).manifest.results["bundle"] == "one of ours"
+    (tmp_path / "configs" / "metadata.json").write_text("{")
+    assert finished(tmp_path).manifest.results["bundle"] is None  # what was trained is kept all the same
 
 
 def test_labels_that_metadata_names_otherwise_are_told(tmp_path, capsys):

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from common.errors import InputError
 from common.scoring.handler import NativeGridMetrics
-from common.scoring.metrics import case_metrics
+from common.scoring.metrics import case_metrics, percent
 from common.scoring.table import MetricsTable
 
 SPACING = (1.0, 2.0, 3.0)
@@ -138,6 +138,26 @@ def test_summary_excludes_and_counts_nan():
     assert summary["liver"]["hd95"]["max"] == pytest.approx(1.6)
 
 
+def test_summary_has_the_share_of_cases_under_the_limit_of_every_dice():
+    table = table_of(("a", {1: 0.9, 2: 0.6}), ("b", {1: 0.69, 2: math.nan}), ("c", {1: 0.7, 2: 0.3}))
+    for row in table.rows:
+        row["other dice"] = 0.1 if row["case"] == "a" else 0.7
+    summary = table.summary()
+    assert summary["liver"]["dice"]["under"] == pytest.approx(1 / 3)  # .70 itself isn't under it
+    assert summary["spleen"]["dice"]["under"] == 1  # of the two cases that have one
+    assert summary["overall"]["dice"]["under"] == pytest.approx(2 / 3)  # means .75, .69, .50
+    assert summary["overall"]["other dice"]["under"] == pytest.approx(1 / 3)
+    assert "under" not in summary["liver"]["hd95"]
+    assert math.isnan(table_of(("a", {1: math.nan})).summary()["liver"]["dice"]["under"])
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.125, "12 %"), (0.001, "<1 %"), (0, "0 %"), (1, "100 %"), (math.nan, "–")]
+)
+def test_a_share_of_few_cases_is_never_said_to_be_none(share, said):
+    assert percent(share) == said
+
+
 def test_files_hold_the_rows(tmp_path):
     table = table_of(("a", {1: 0.8, 2: math.nan}))
     table.add("b", {1: {"dice": 0.5, "hd95": 1.0, "assd": 1.0}}, folding=0.25, propagated_dice={1: 0.4})
@@ -150,6 +170,8 @@ def test_files_hold_the_rows(tmp_path):
     content = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert content["rows"][1]["dice"] is None
     assert content["implementation"].startswith("monai ") and "diagonal" in content["rule"]
+    assert content["under"] == "share of the cases whose Dice is under 0.7"
+    assert content["summary"]["liver"]["dice"]["under"] == 0.5 and content["summary"]["spleen"]["dice"]["under"] is None
     assert content["skipped"] == ["c"] and content["summary"]["overall"]["folding"]["mean"] == 0.25
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.csv", "metrics.json"]
 
@@ -160,6 +182,8 @@ def test_printed_table_names_labels_and_means():
     console = Console(width=120, record=True, file=io.StringIO())
     table.print(console)
     text = console.export_text()
+    spleen = next(line for line in text.splitlines() if "spleen" in line)
+    assert " under" in text and " .70" in text and "100 %" in spleen
     assert "liver" in text and "0.700" in text and "not scored, for want of a label: 1" in text
 
 
