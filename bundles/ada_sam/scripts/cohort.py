@@ -11,7 +11,7 @@ import torch
 
 from .common.data.datalist import Case, Datalist
 from .common.data.presence import foreground_values
-from .common.data.selection import given_label_slices, labeled_cases, strip_labels
+from .common.data.selection import given_label_slices, labeled_cases, require_whole, strip_labels
 from .common.errors import InputError
 from .common.grid.grid import Grid
 from .common.grid.ranges import RangeSamples
@@ -36,8 +36,8 @@ class FewSlicesCohort(PresenceCohort):
     Args:
         dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor: see `Cohort`.
         num_label_slices: how many positive slices are drawn from the training cases that have a label (where the
-            datalist has `label_slices` for one, from these); None: all `label_slices` of the datalist; "auto": these
-            where the datalist has any, else a draw of 20, or of all where there are fewer.
+            datalist has `label_slices` for one, from these), `known_labels` left out; None: all `label_slices` of the
+            datalist; "auto": these where the datalist has any, else a draw of 20, or of all where there are fewer.
         draw_from_middle: share of each label's slices, the innermost of a case, that are drawn before the others; 1: of
             all alike.
         seed: of the draw.
@@ -119,8 +119,12 @@ class FewSlicesCohort(PresenceCohort):
         return {**super().settings, **own, "slice_pixels": self.slice_pixels}
 
     def read_further(self, content: Datalist, name: str) -> None:
-        self._files = {case["case"]: case["label"] for case in labeled_cases(content)}
+        labelled = labeled_cases(content)
+        whole = [case for case in labelled if "known_labels" not in case]
         self._given = given_label_slices(content)
+        # the masks of a slice have to tell about all that its bits do
+        require_whole([case for case in labelled if not whole or case["case"] in self._given], self.labels, "slices")
+        self._files = {case["case"]: case["label"] for case in whole}
         if self.num_label_slices == AUTO and self._given:
             self.num_label_slices = None
         if self.num_label_slices is None and not self._given:

@@ -224,3 +224,10 @@ def test_sam_sees_slices_as_fine_as_the_second_level(folder, levels, pixels, siz
         cohort.describe_plan()[-1]
         == f"SAM sees slices of {size[0]} x {size[1]} pixels of {step:g} x {step:g} mm, one each 1 mm"
     )
+
+
+def test_slices_are_drawn_from_masks_that_tell_about_all_labels(folder):
+    change(folder, _0={"known_labels": [1]}, _1={"known_labels": [2]})
+    assert {case for case, _ in pairs(checked(folder, num_label_slices=8))} == {"image_2", "image_3", "image_4"}
+    change(folder, _0={"known_labels": [1], "label_slices": [8]})
+    assert "image_0: known_labels has 1 of 2 labels; wanted all for slices" in problems(folder)
