@@ -28,8 +28,9 @@ class Datalist:
 
     A case is a dict with `case` (id, unique), `image` (absolute path), `label` (absolute path, only where the case has
     one) and whatever other keys its entry had, unchanged but that a path in `slice_labels` is absolute too, and that
-    `known_labels`, the foreground values that its mask tells about, is sorted and only there where it lacks some. `labels`
-    maps the value in a mask to its name, sorted by value and including 0; class k of a network is the k-th value.
+    `known_labels`, the foreground values that its mask tells about, are sorted and only there where they lack some.
+    `labels` maps the value in a mask to its name, sorted by value and including 0; class k of a network is the k-th
+    value.
     `other` holds the top-level keys not read here. `grid` is that of a model whose training goes on (`read_grid`), None
     where the grid is still to be planned.
     """
@@ -56,8 +57,9 @@ def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalis
 
     Raises:
         InputError: one line for each problem, all of them together: missing folder or file, invalid JSON, wrong
-            schema, empty training list, a list of cases under another name, missing image or label, `known_labels` that are
-            no list of declared values, path outside the folder, duplicate case, the same case in training (or unlabeled) and validation or test.
+            schema, empty training list, a list of cases under another name, missing image or label, `known_labels`
+            that are no list of declared values, path outside the folder, duplicate case, the same case in training (or
+            unlabeled) and validation or test.
     """
     if isinstance(datalist, Datalist):
         return datalist

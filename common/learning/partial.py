@@ -49,8 +49,9 @@ def share_background(label: Tensor, probabilities: Tensor, known: Tensor | None)
     """
     if known is None or bool(known.all()):
         return label
-    unknown = ~known.to(label.device).view(*known.shape, *[1] * (label.ndim - 2))
-    unknown[:, 0] = True
+    unknown = ~known.to(label.device)
+    unknown[:, 0] = unknown.any(1)  # a whole label keeps its background
+    unknown = unknown.view(*known.shape, *[1] * (label.ndim - 2))
     believed = probabilities.to(label) * unknown
     believed = believed / believed.sum(1, keepdim=True).clamp_min(1e-6)
     return torch.where(unknown, believed * label[:, :1], label)

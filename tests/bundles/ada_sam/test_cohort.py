@@ -226,8 +226,13 @@ def test_sam_sees_slices_as_fine_as_the_second_level(folder, levels, pixels, siz
     )
 
 
-def test_slices_are_drawn_from_masks_that_tell_about_all_labels(folder):
-    change(folder, _0={"known_labels": [1]}, _1={"known_labels": [2]})
-    assert {case for case, _ in pairs(checked(folder, num_label_slices=8))} == {"image_2", "image_3", "image_4"}
-    change(folder, _0={"known_labels": [1], "label_slices": [8]})
-    assert "image_0: known_labels has 1 of 2 labels; wanted all for slices" in problems(folder)
+def test_of_partial_masks_slices_are_drawn_on_which_what_they_do_not_tell_about_is_absent(folder):
+    change(folder, **{f"_{number}": {"known_labels": [1]} for number in range(5)})
+    found = pairs(checked(folder, num_label_slices=20))
+    assert {index for _, index in found} == {4, 5, 6, 7} and len({case for case, _ in found}) == 5
+    assert checked(folder).num_label_slices == 20
+    assert "wanted 1 to 20" in problems(folder, num_label_slices=21)
+    change(folder, _0={"known_labels": [1], "label_slices": [7, 8]})
+    said = "image_0: slice_labels have label 2 (core) on slice 8, which known_labels lacks; wanted label_slices whose"
+    assert said in problems(folder, num_label_slices=None) and "on slice 7" not in problems(folder)
+    assert pairs(checked(folder, num_label_slices=5)) >= {("image_0", 7)}

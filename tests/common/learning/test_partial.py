@@ -91,5 +91,8 @@ def test_background_of_a_partial_label_is_shared_as_is_believed():
     believed = logits_of().softmax(1)
     found = share_background(label_of(), believed, KNOWN)
     torch.testing.assert_close(found.sum(1), torch.ones(1, *SIZE))
+    pair = torch.cat([KNOWN, torch.ones_like(KNOWN)])
+    sure = torch.tensor([0.0, 1.0, 0.0, 0.0]).view(1, 4, 1, 1, 1).expand(2, -1, *SIZE)
+    assert torch.equal(share_background(label_of(2), sure, pair)[1], label_of()[0])
     assert torch.equal(found[:, 1], label_of()[:, 1]) and not found[:, [0, 2, 3], :2].any()
     torch.testing.assert_close(found[:, 2, 2:] / found[:, 3, 2:], believed[:, 2, 2:] / believed[:, 3, 2:])

@@ -20,7 +20,8 @@ class SupportCohort(FewLabelCohort):
     """`FewLabelCohort` whose labelled cases are looked up.
 
     Raises:
-        InputError: none is labelled, or more than `MOST`, or one not wholly; or the grid of the client's model has two levels.
+        InputError: none is labelled, or more than `MOST`, or one not wholly; or the grid of the client's model has two
+            levels.
     """
 
     def __init__(self, *data: Any, **options: Any) -> None:
