@@ -66,18 +66,23 @@ def with_proposed(content: Any, chosen: Sequence[str]) -> dict[str, Any]:
     def inside(path: str) -> str:
         return Path(path).relative_to(content.directory).as_posix()
 
+    def told(case: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: case[key] for key in ("known_labels",) if key in case}
+
     cases = {case["case"]: case for case in content.training + content.unlabeled}
     training = []
     for case in chosen:
         image = inside(cases[case]["image"])
         drawn = cases[case].get("label")
         name = PurePosixPath(image).name if image.endswith((".nii", ".nii.gz")) else f"{case}.nii.gz"
-        training.append({"image": image, "label": inside(drawn) if drawn else f"{FOLDER}/{name}"})
+        label = inside(drawn) if drawn else f"{FOLDER}/{name}"
+        training.append({"image": image, "label": label, **(told(cases[case]) if drawn else {})})
     lists: dict[str, Any] = {"training": training}
     lists["unlabeled"] = [{"image": inside(case["image"])} for name, case in cases.items() if name not in chosen]
     for group in ("validation", "test"):
         entries = [
-            {key: inside(case[key]) for key in ("image", "label") if key in case} for case in getattr(content, group)
+            {key: inside(case[key]) for key in ("image", "label") if key in case} | told(case)
+            for case in getattr(content, group)
         ]
         lists |= {group: entries} if entries else {}
     labels = {str(value): name for value, name in content.labels.items()}

@@ -43,6 +43,7 @@ def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
 
     from common.data.checks import check_cases
     from common.data.presence import AXES, derive_slice_labels, ras_axes
+    from common.data.selection import require_whole
     from common.errors import InputError
     from common.volumes.label import read_label
 
@@ -52,6 +53,7 @@ def read_bits(datalist: Datalist, axis: str) -> dict[str, SliceLabels]:
         if "label" not in case and case.get("slice_labels") is None
     ]
     masked = [case for case in datalist.training if "label" in case]
+    require_whole(masked, datalist.labels, "bits of every label")
     quiet = not sys.stderr.isatty()
     problems += check_cases(
         masked,

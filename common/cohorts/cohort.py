@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..data.checks import require_sound
 from ..data.datalist import Case, Datalist, read_datalist
 from ..data.nnunet import channel_kinds, has_hounsfield
-from ..data.selection import require_scored, scored_cases
+from ..data.selection import require_scored, scored_cases, with_labels
 from ..errors import InputError
 from ..grid.grid import Grid, Range
 from ..grid.plan import plan_grid
@@ -154,7 +154,7 @@ class Cohort:
     @property
     def whole_cases(self) -> list[Case]:
         """What a fine level learns from: case and image, and `label` where all of the mask may be opened."""
-        return [{key: case[key] for key in ("case", "image", "label") if key in case} for case in self.cases]
+        return with_labels(self.cases)
 
     def describe_plan(self) -> list[str]:
         """Return what the grid means for this data set, a line each, and remember what labels keep on it (`kept`)."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.datalist import Case, Datalist
-from ..data.selection import few_labeled, strip_labels
+from ..data.selection import few_labeled, strip_labels, with_labels
 from ..launch.words import names, optional_number, truth
 from .cohort import Cohort
 
@@ -25,7 +25,7 @@ class FewLabelCohort(Cohort):
             be none, where other sites have some.
 
     Attributes, besides those of `Cohort`:
-        labeled: the cases whose label is learnt from; case, image and label.
+        labeled: the cases whose label is learnt from; case, image, label, and known_labels where that lacks some.
         unlabeled: all others of training and unlabeled; case and image alone.
         cases: both, the labelled ones first.
         images: the same, case and image alone.
@@ -58,7 +58,7 @@ class FewLabelCohort(Cohort):
             self.unlabeled = strip_labels(self.content.training + self.content.unlabeled)
         else:
             chosen, self.unlabeled = few_labeled(self.content, wanted, seed, self.chosen_ids)
-        self.labeled = [{key: case[key] for key in ("case", "image", "label")} for case in chosen]
+        self.labeled = with_labels(chosen)
         self.cases = self.labeled + self.unlabeled
         self.images = strip_labels(self.cases)
 
@@ -68,6 +68,29 @@ class FewLabelCohort(Cohort):
 
     def needs_foreground(self, case: Case) -> bool:
         return "label" in case
+
+    @property
+    def partial(self) -> bool:
+        """Whether the label of some case doesn't tell about all structures."""
+        return any("known_labels" in case for case in self.labeled)
+
+    def describe_plan(self) -> list[str]:
+        return [*super().describe_plan(), *self.describe_partial()]
+
+    def describe_partial(self) -> list[str]:
+        """Return a line on how many labels tell about each structure, a warning where none does; none where all do."""
+        if not self.partial:
+            return []
+        told = {
+            value: sum(value in case.get("known_labels", self.labels) for case in self.labeled)
+            for value in self.labels
+            if value
+        }
+        said = ", ".join(f"{self.labels[value]} {count}" for value, count in told.items())
+        few = sum("known_labels" in case for case in self.labeled)
+        lines = [f"known_labels: {few} of {len(self.labeled)} labels tell about some structures alone: {said}"]
+        lacking = [self.labels[value] for value, count in told.items() if not count]
+        return lines + [f"warning: no label tells about {', '.join(lacking)}: never learnt"] * bool(lacking)
 
     @property
     def settings(self) -> dict[str, Any]:

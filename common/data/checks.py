@@ -77,8 +77,8 @@ def check_cases(
     """Open every image, and every label that a case has, and return one line for each problem.
 
     Args:
-        cases: dicts with `image` and optionally `case` and `label`, all paths.
-        label_values: the values that a mask may have, 0 included.
+        cases: dicts with `image` and optionally `case`, `label`, a path as the image is, and `known_labels`.
+        label_values: the values that a mask may have, 0 included; of a case with `known_labels` these and 0 alone.
         read_labels: False leaves all labels closed.
         progress: wraps the list of cases while it is walked, as `rich.progress.track` and `tqdm.tqdm` do.
         dataset_dir: folder that the paths in the lines are relative to.
@@ -115,15 +115,23 @@ def check_cases(
         if samples is not None and image is not None:
             samples.add(case.get("case"), [one.array for one in image], None if label is None else label.array)
         if label is not None:
-            found = check_mask(label.array, label_values, case.get("case") in needs_foreground)
+            told, kind = label_values, "those declared"
+            if "known_labels" in case:
+                told, kind = [0, *case["known_labels"]], "background and its known_labels"
+            found = check_mask(label.array, told, case.get("case") in needs_foreground, kind)
             if image is not None:
                 found += compare_grids(label.geometry, image[0].geometry, image_name)
             problems += [f"{label_name}: {problem}" for problem in found]
     return problems
 
 
-def check_mask(array: np.ndarray, label_values: Collection[int], needs_foreground: bool = False) -> list[str]:
-    """Return what is wrong with the values of a mask, or of some slices of one; no line where nothing is."""
+def check_mask(
+    array: np.ndarray, label_values: Collection[int], needs_foreground: bool = False, kind: str = "those declared"
+) -> list[str]:
+    """Return what is wrong with the values of a mask, or of some slices of one; no line where nothing is.
+
+    `kind` is what a line calls the values that it may have.
+    """
     values = round_labels(distinct_values(array))
     fractions = find_fractions(values)
     if fractions:
@@ -134,7 +142,7 @@ def check_mask(array: np.ndarray, label_values: Collection[int], needs_foregroun
     unknown = sorted({int(value) for value in values} - set(label_values))
     if unknown:
         wanted = ", ".join(str(value) for value in sorted(label_values))
-        problems.append(f"the mask has the values {numbers_text(unknown)}; wanted only those declared: {wanted}")
+        problems.append(f"the mask has the values {numbers_text(unknown)}; wanted only {kind}: {wanted}")
     if needs_foreground and not values.any():
         problems.append("the mask is empty; wanted at least one labelled voxel, since it is learnt from")
     elif needs_foreground and values.size == 1:

@@ -27,8 +27,10 @@ class Datalist:
     """The content of one `dataset.json`, checked for everything that can be seen without opening an image.
 
     A case is a dict with `case` (id, unique), `image` (absolute path), `label` (absolute path, only where the case has
-    one) and whatever other keys its entry had, unchanged but that a path in `slice_labels` is absolute too. `labels`
-    maps the value in a mask to its name, sorted by value and including 0; class k of a network is the k-th value.
+    one) and whatever other keys its entry had, unchanged but that a path in `slice_labels` is absolute too, and that
+    `known_labels`, the foreground values that its mask tells about, are sorted and only there where they lack some.
+    `labels` maps the value in a mask to its name, sorted by value and including 0; class k of a network is the k-th
+    value.
     `other` holds the top-level keys not read here. `grid` is that of a model whose training goes on (`read_grid`), None
     where the grid is still to be planned.
     """
@@ -55,8 +57,9 @@ def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalis
 
     Raises:
         InputError: one line for each problem, all of them together: missing folder or file, invalid JSON, wrong
-            schema, empty training list, a list of cases under another name, missing image or label, path outside the
-            folder, duplicate case, the same case in training (or unlabeled) and validation or test.
+            schema, empty training list, a list of cases under another name, missing image or label, `known_labels`
+            that are no list of declared values, path outside the folder, duplicate case, the same case in training (or
+            unlabeled) and validation or test.
     """
     if isinstance(datalist, Datalist):
         return datalist
@@ -72,7 +75,7 @@ def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalis
     tested = TESTING if content.get(TESTING) and not content.get("test") else "test"
     labels = _read_labels(content.get("labels"), path.name, problems)
     groups: dict[str, Any] = {
-        group: _read_group(content.get(name), name, directory, path.name, problems)
+        group: _read_group(content.get(name), name, directory, path.name, labels, problems)
         for group, name in zip(GROUPS, ("training", "validation", tested, "unlabeled"), strict=True)
     }
     if not groups["training"] and not any(line.startswith(f"{path.name}: training") for line in problems):
@@ -149,7 +152,9 @@ def _read_labels(labels: Any, file: str, problems: list[str]) -> dict[int, str]:
     return dict(sorted(read.items()))
 
 
-def _read_group(entries: Any, group: str, directory: Path, file: str, problems: list[str]) -> list[Case]:
+def _read_group(
+    entries: Any, group: str, directory: Path, file: str, labels: Mapping[int, str], problems: list[str]
+) -> list[Case]:
     if entries is None:
         return []
     if not isinstance(entries, list):
@@ -172,9 +177,34 @@ def _read_group(entries: Any, group: str, directory: Path, file: str, problems: 
         kept = {key: value for key, value in entry.items() if key not in ("case", "image", "label")}
         if isinstance(kept.get("slice_labels"), str):
             kept["slice_labels"] = _resolve(kept["slice_labels"], "slice_labels", where, directory, problems)
+        given = kept.pop("known_labels", None)
+        if given is not None and group != "unlabeled":
+            known = _read_known(given, labels, has_label, where, problems)
+            if known and len(known) < sum(value != 0 for value in labels):
+                kept["known_labels"] = known
         case = case_id(image if file_of_image == listed else listed)  # of nnU-Net, without the channel
         cases.append({"case": case, "image": image, **({"label": label} if label else {}), **kept})
     return cases
+
+
+def _read_known(
+    given: Any, labels: Mapping[int, str], has_label: bool, where: str, problems: list[str]
+) -> list[int]:
+    """Return the foreground values that a mask tells about, sorted; none after saying what is wrong with them."""
+    wanted = f"wanted some of {', '.join(str(value) for value in labels if value)}"
+    if not labels:  # which is said already
+        return []
+    if not isinstance(given, list) or any(type(value) is not int for value in given):
+        problems.append(f"{where}: known_labels is {shown(given)}; wanted a list of label values such as [1, 3]")
+    elif unknown := sorted(set(given) - set(labels)):
+        problems.append(f"{where}: known_labels has {', '.join(map(str, unknown))}; {wanted}")
+    elif not any(given):
+        problems.append(f"{where}: known_labels is {shown(given)}, which tells of no structure; {wanted}")
+    elif not has_label:
+        problems.append(f"{where} has known_labels but no label; wanted the mask that they are about")
+    else:
+        return sorted(set(given) - {0})
+    return []
 
 
 def _resolve(value: Any, kind: str, where: str, directory: Path, problems: list[str]) -> str | None:

@@ -13,6 +13,7 @@ from ..errors import InputError
 from .datalist import Case, Datalist, shown
 
 SHOWN_CANDIDATES = 10
+LABELED_KEYS = ("case", "image", "label", "known_labels")  # all that may be known of a case whose mask may be opened
 
 
 def labeled_cases(datalist: Datalist) -> list[Case]:
@@ -30,10 +31,10 @@ def labeled_cases(datalist: Datalist) -> list[Case]:
 
 
 def scored_cases(datalist: Datalist) -> list[Case]:
-    """Return the cases whose truth may be looked at, case, image and label alone: labelled test cases, else labelled
+    """Return the cases whose truth may be looked at, with `LABELED_KEYS` alone: labelled test cases, else labelled
     validation cases."""
     test, validation = ([case for case in group if "label" in case] for group in (datalist.test, datalist.validation))
-    return [{key: case[key] for key in ("case", "image", "label")} for case in test or validation]
+    return with_labels(test or validation)
 
 
 def require_scored(datalist: Datalist) -> None:
@@ -54,6 +55,29 @@ def require_scored(datalist: Datalist) -> None:
 def strip_labels(cases: Iterable[Mapping[str, Any]]) -> list[Case]:
     """Return the cases with their id and image alone, so that no transform can reach what else is known of them."""
     return [{"case": case["case"], "image": case["image"]} for case in cases]
+
+
+def with_labels(cases: Iterable[Mapping[str, Any]]) -> list[Case]:
+    """Return the cases with those of `LABELED_KEYS` that they have, and nothing else."""
+    return [{key: case[key] for key in LABELED_KEYS if key in case} for case in cases]
+
+
+def require_whole(cases: Iterable[Mapping[str, Any]], labels: Mapping[int, str], why: str) -> None:
+    """Raise an InputError, one line for each case whose mask doesn't tell about all labels.
+
+    Args:
+        labels: value -> name, background included.
+        why: what wants whole masks, as "an atlas".
+    """
+    names = {value: name for value, name in labels.items() if value}
+    problems = [
+        f"{case['case']}: known_labels has {len(case['known_labels'])} of {len(names)} labels; wanted all for {why}, "
+        "or another case"
+        for case in cases
+        if "known_labels" in case
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def few_labeled(

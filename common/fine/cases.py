@@ -21,6 +21,7 @@ from ..cohorts.cohort import Cohort
 from ..grid.field_of_view import filled_box
 from ..grid.native import sample_probabilities
 from ..grid.to_grid import WayToGrid, class_boxes
+from ..learning.partial import known_classes
 from ..levels.network import MARGIN, CoarseView
 from ..levels.pieces import WHOLE, largest_share
 from ..levels.regions import Box, find_regions, merge_all
@@ -102,7 +103,12 @@ class FineCases:
             found = self.cut(case)
             bank.save(case["case"], found, count=len(found["points"]))
         self.cases = [
-            {"case": case["case"], "path": str(bank.path(case["case"])), "labeled": "label" in case}
+            {
+                "case": case["case"],
+                "path": str(bank.path(case["case"])),
+                "labeled": "label" in case,
+                "known": known_classes(case.get("known_labels"), self.cohort.grid.label_values),
+            }
             for case in self.wanted()
             if bank.judgement(case["case"])["count"] > 0
         ]

@@ -15,6 +15,7 @@ from monai.transforms import (
 )
 
 from ..errors import InputError
+from ..learning.partial import known_classes
 from ..volumes.image_reader import LoadImageVolumed
 from ..volumes.label import LoadLabelVolumed
 from ..volumes.volume import find_no_contrast
@@ -74,8 +75,27 @@ class ScanPreprocessing(ImagePreprocessing):
     resample = ImageToFinestd
 
 
+class KnownClassesd(MapTransform):
+    """Turn `known_labels`, where an item has some, into `known`, bool [K]: the classes that its label tells about.
+
+    Args:
+        label_values: value of each class, background first.
+    """
+
+    def __init__(self, label_values: Sequence[int]) -> None:
+        super().__init__("known_labels", allow_missing_keys=True)
+        self.label_values = [int(value) for value in label_values]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        given = result.pop("known_labels", None)
+        return result if given is None else {**result, "known": known_classes(given, self.label_values)}
+
+
 class LabelPreprocessing(Compose):
     """`label`, a path, as probabilities [K, H, W, D] on the grid, float32; an item without a label passes.
+
+    `known_labels` become `known`, see `KnownClassesd`; background is then whatever is none of these structures.
 
     Args:
         grid: of the network; K is the number of its label values.
@@ -88,6 +108,7 @@ class LabelPreprocessing(Compose):
                 LoadLabelVolumed("label", **missing),
                 Orientationd("label", axcodes="RAS", labels=None, **missing),
                 LabelToGridd("label", grid, **missing),
+                KnownClassesd(grid.label_values),
             ]
         )
 
@@ -95,9 +116,13 @@ class LabelPreprocessing(Compose):
 class WithLabel(Compose):
     """`image` as the network sees it, and `label` [1, H, W, D] int32 on the voxels of its file, to score by.
 
+    `known_labels`, where an item has some, as a tensor [n]: a loader can't put lists together.
+
     Args:
         image: of the image, see `ImagePreprocessing`.
     """
 
     def __init__(self, image: Compose) -> None:
-        super().__init__([image, LoadLabelVolumed("label"), EnsureTyped("label", dtype=torch.int32)])
+        label = EnsureTyped("label", dtype=torch.int32)
+        known = EnsureTyped("known_labels", dtype=torch.int32, track_meta=False, allow_missing_keys=True)
+        super().__init__([image, LoadLabelVolumed("label"), label, known])

@@ -11,6 +11,8 @@ from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
 from torch import Tensor, nn
 
+from ..learning.partial import merge_unknown
+
 
 class AddPseudoLabeld(MapTransform, RandomizableTrait):
     """Add a case's pseudo label: `target` [K, H, W, D] and `weight` [1, H, W, D], 0 where it is in doubt.
@@ -18,7 +20,7 @@ class AddPseudoLabeld(MapTransform, RandomizableTrait):
     Not cached: the pseudo label may change while volumes are kept.
 
     Args:
-        labeller: has `load(case)` -> {"target", "weight"}.
+        labeller: has `load(case)` -> {"target", "weight"}, and `known` where true labels don't tell about all classes.
     """
 
     def __init__(self, labeller: Any) -> None:
@@ -26,12 +28,14 @@ class AddPseudoLabeld(MapTransform, RandomizableTrait):
         self.labeller = labeller
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        known = self.labeller.load(data["case"])
-        return {**data, "target": known["target"], "weight": known["weight"]}
+        taught = self.labeller.load(data["case"])
+        return {**data, **{key: taught[key] for key in ("target", "weight", "known") if key in taught}}
 
 
 class SegmentObjective(nn.Module):
     """Fit the network to soft pseudo labels; voxels of weight 0 teach nothing.
+
+    A batch may have `known` [B, K] bool, the classes that a target tells about, see `merge_unknown`.
 
     Args:
         network: image [B, 1, H, W, D] -> logits [B, K, H, W, D].
@@ -52,7 +56,7 @@ class SegmentObjective(nn.Module):
         self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        logits = self.network(batch["image"]).float()
+        logits = merge_unknown(self.network(batch["image"]).float(), batch.get("known"))
         target, weight = batch["target"].float(), batch["weight"].float()
         logs = torch.log_softmax(logits, dim=1)
         if self.class_weights is None:

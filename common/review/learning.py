@@ -96,7 +96,8 @@ class ReviewLearning:
         if judged:
             native = ToNativeGridd("pred", values)({"pred": pred, "image": image})["pred"][0]
             label = LoadLabelVolumed("label")({"label": case["label"]})["label"][0]
-            dice = dice_by_value(plain(label), plain(native), values[1:])
+            told = case.get("known_labels", values[1:])
+            dice = {v: d for v, d in dice_by_value(plain(label), plain(native), values[1:]).items() if v in told}
         return dict(zip(values[1:], features, strict=True)), image_quantiles(image), dice
 
 

@@ -24,7 +24,8 @@ class NativeGridMetrics:
 
     After each iteration it reads `engine.state.output`, the decollated list of dicts: `pred` and `label` are
     [1, H, W, D] label values on one grid, MetaTensors (spacing from their affine). A case's id is its key "case",
-    else the name of its file. A case without the label key (or with None there) is skipped and counted. On completion
+    else the name of its file. A case without the label key (or with None there) is skipped and counted. Of one with
+    `known_labels`, values, the others are not scored: its mask doesn't tell about them. On completion
     the rows of all ranks are gathered, a case that a sampler repeated to even out the ranks counts once, rank 0
     writes, and every rank gets `engine.state.metrics["val_mean_dice"]` (NaN when no case has a label).
 
@@ -74,6 +75,9 @@ class NativeGridMetrics:
             metrics, extra = None, {}
             if item.get(self.label_key) is not None:
                 metrics = self._case_metrics(case, item[self.pred_key], item[self.label_key])
+                if item.get("known_labels") is not None:
+                    told = {int(value) for value in item["known_labels"]}
+                    metrics = {value: scores for value, scores in metrics.items() if value in told}
                 extra = dict(self.extra_columns(item)) if self.extra_columns else {}
             self._cases.append((source, case, metrics, extra))
 

@@ -46,6 +46,15 @@ class MetricsTable:
         self.skipped.append(case)
 
     @property
+    def untold(self) -> dict[str, list[int]]:
+        """The label values that a scored case has no row of, for its mask doesn't tell about them (`known_labels`)."""
+        told: dict[str, set[int]] = {}
+        for row in self.rows:
+            told.setdefault(row["case"], set()).add(row["label"])
+        lacking = {case: [value for value in self.label_names if value not in own] for case, own in told.items()}
+        return {case: values for case, values in lacking.items() if values}
+
+    @property
     def columns(self) -> list[str]:
         """The numeric columns: the metrics, then the extra columns in the order of their first appearance."""
         seen = dict.fromkeys(METRICS)
@@ -85,7 +94,10 @@ class MetricsTable:
         write_atomic(path, text.getvalue())
 
     def save_json(self, path: str | os.PathLike) -> None:
-        """Write rows, summary, skipped cases, rule for empty labels and implementation, atomically; NaN is null."""
+        """Write rows, summary, skipped cases, rule for empty labels and implementation, atomically; NaN is null.
+
+        And `untold`, where there are some.
+        """
         content = {
             "implementation": f"monai {monai.__version__}",
             "unit": "Dice in [0, 1], distances in mm on the native grid",
@@ -94,6 +106,7 @@ class MetricsTable:
             "labels": {str(value): name for value, name in self.label_names.items()},
             "summary": self.summary(),
             "skipped": self.skipped,
+            **({"untold": self.untold} if self.untold else {}),
             "rows": self.rows,
         }
         write_atomic(path, json.dumps(_nan_to_none(content), indent=1, allow_nan=False) + "\n")
@@ -122,6 +135,10 @@ class MetricsTable:
         if self.skipped:
             first = printable(self.skipped[0])
             console.print(f"not scored, for want of a label: {len(self.skipped)} (the first: {first})", markup=False)
+        if self.untold:
+            count = sum(map(len, self.untold.values()))
+            text = f"not scored, since masks don't tell about them: {count} structures of {len(self.untold)} cases"
+            console.print(text, markup=False)
 
 
 def _statistics(column: str, numbers: Iterable[float]) -> dict[str, float]:

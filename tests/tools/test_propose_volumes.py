@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.data.datalist import read_datalist
-from tools.propose_volumes import main
+from tools.propose_volumes import main, with_proposed
 
 SIZE = (24, 22, 16)
 TIME = ("--max-voxels", "6000")
@@ -116,3 +116,15 @@ def test_two_scans_are_too_few(folder, capsys):
         (folder / f"{name}.nii.gz").unlink()
     assert main([str(folder)]) == 1
     assert "2 scans in training and unlabeled; wanted 3 at least" in capsys.readouterr().err
+
+
+def test_what_a_mask_tells_about_goes_along(folder):
+    (folder / "t_label.nii.gz").touch()
+    test = {"image": "test.nii.gz", "label": "t_label.nii.gz", "known_labels": [2]}
+    with_datalist(folder, labels={"0": "background", "1": "organ", "2": "core"}, test=[test])
+    given = json.loads((folder / "dataset.json").read_text())
+    given["training"][1]["known_labels"] = [1]
+    (folder / "dataset.json").write_text(json.dumps(given))
+    written = with_proposed(read_datalist(folder), ["b", "a"])
+    assert [entry.get("known_labels") for entry in written["training"]] == [[1], None]
+    assert written["test"] == [test]

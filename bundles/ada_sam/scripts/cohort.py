@@ -37,7 +37,9 @@ class FewSlicesCohort(PresenceCohort):
         dataset_dir, datalist, spatial_size, pixdim, max_voxels, divisor: see `Cohort`.
         num_label_slices: how many positive slices are drawn from the training cases that have a label (where the
             datalist has `label_slices` for one, from these); None: all `label_slices` of the datalist; "auto": these
-            where the datalist has any, else a draw of 20, or of all where there are fewer.
+            where the datalist has any, else a draw of 20, or of all where there are fewer. Where a label doesn't tell
+            about all structures (`known_labels`), a slice can be drawn on which its bits call the others absent: there
+            it does.
         draw_from_middle: share of each label's slices, the innermost of a case, that are drawn before the others; 1: of
             all alike.
         seed: of the draw.
@@ -49,7 +51,7 @@ class FewSlicesCohort(PresenceCohort):
 
     Raises:
         InputError: everything that is wrong with the data set, one line a problem; also a mask that has a label on a
-            slice whose bit says that it is absent, as miscounted slices do.
+            slice whose bit says that it is absent, as miscounted slices do, or doesn't tell about one that is there.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class FewSlicesCohort(PresenceCohort):
         self.draw_from_middle, self.seed = draw_from_middle, int(seed)
         self._files: dict[str, str] = {}
         self._given: dict[str, list[int]] = {}
+        self._known: dict[str, list[int]] = {}
         self._masks_show: dict[int, int] = {}
         self._shares: dict[int, list[float]] = {}
         super().__init__(dataset_dir, datalist, **grid)
@@ -119,7 +122,9 @@ class FewSlicesCohort(PresenceCohort):
         return {**super().settings, **own, "slice_pixels": self.slice_pixels}
 
     def read_further(self, content: Datalist, name: str) -> None:
-        self._files = {case["case"]: case["label"] for case in labeled_cases(content)}
+        labelled = labeled_cases(content)
+        self._files = {case["case"]: case["label"] for case in labelled}
+        self._known = {case["case"]: case["known_labels"] for case in labelled if "known_labels" in case}
         self._given = given_label_slices(content)
         if self.num_label_slices == AUTO and self._given:
             self.num_label_slices = None
@@ -166,13 +171,22 @@ class FewSlicesCohort(PresenceCohort):
 
     def _draw(self, seed: int, middle: float) -> dict[str, list[int]]:
         bits = {case: self.slice_labels[case].bits for case in self._files}
+        among = dict(self._given)
+        for case in self._known:
+            untold = self._untold(case).any(0)
+            among[case] = [index for index in among.get(case, range(len(untold))) if not untold[index]]
         if self.num_label_slices == AUTO:
-            positive = sum(int(found.any(0).sum()) for found in bits.values())
-            self.num_label_slices = max(1, min(AUTO_BUDGET, positive))
+            positive = [found[:, among[case]] if case in self._known else found for case, found in bits.items()]
+            self.num_label_slices = max(1, min(AUTO_BUDGET, sum(int(found.any(0).sum()) for found in positive)))
         drawn: dict[str, list[int]] = {}
-        for case, index in draw_label_slices(bits, self.num_label_slices, int(seed), self._given, middle):
+        for case, index in draw_label_slices(bits, self.num_label_slices, int(seed), among, middle):
             drawn.setdefault(case, []).append(index)
         return {case["case"]: sorted(drawn[case["case"]]) for case in self.cases if case["case"] in drawn}
+
+    def _untold(self, case: str) -> np.ndarray:
+        """Return the presence bits [P, n] of a case's labels that its mask doesn't tell about; all others are 0."""
+        known = self._known.get(case, list(self.labels))
+        return self.slice_labels[case].bits & ~np.isin(foreground_values(self.labels), known)[:, None]
 
     def _with_masks(self, case: Case) -> Case:
         indices = self.label_slices.get(case["case"])
@@ -185,6 +199,14 @@ class FewSlicesCohort(PresenceCohort):
         values = foreground_values(self.labels)
         for case in (case for case in self.cases if "label" in case):
             name, indices, found = case["case"], case["label_slices"], self.slice_labels[case["case"]]
+            untold = self._untold(name)
+            problems += [
+                f"{name}: slice_labels have label {values[row]} ({self.labels[values[row]]}) on slice {index}, which "
+                "known_labels lacks; wanted label_slices whose masks tell about all that is there"
+                for index in indices
+                if index < untold.shape[1]
+                for row in np.flatnonzero(untold[:, index])
+            ]
             grid = read_geometry(case["image"])
             try:
                 masks = read_label_slices(case["label"], found.axis, indices, self.labels, grid, name)

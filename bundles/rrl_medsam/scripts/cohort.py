@@ -13,7 +13,7 @@ from .common.atlas.choosing.reach import ScanReach
 from .common.cohorts.cohort import Cohort
 from .common.data.checks import require_sound
 from .common.data.datalist import Case, Datalist
-from .common.data.selection import few_labeled, labeled_cases, strip_labels
+from .common.data.selection import few_labeled, labeled_cases, require_whole, strip_labels
 
 
 class OneShotCohort(Cohort):
@@ -26,11 +26,11 @@ class OneShotCohort(Cohort):
 
     Attributes, besides those of `Cohort`:
         images: training and unlabelled cases, case and image alone.
-        candidates: ids of the training cases that have a label.
+        candidates: ids of the training cases that have a label which tells about all structures.
         atlases: the labelled cases; none until `choose_atlases` has chosen one.
 
     Raises:
-        InputError: what is wrong with the datalist or a setting, one line a problem.
+        InputError: what is wrong with the datalist or a setting, one line a problem; an atlas with `known_labels`.
     """
 
     def __init__(
@@ -41,13 +41,18 @@ class OneShotCohort(Cohort):
         **grid: Any,
     ) -> None:
         super().__init__(dataset_dir, datalist, **grid)
-        self.candidates = [case["case"] for case in labeled_cases(self.content)]
+        labelled = labeled_cases(self.content)
+        whole = [case for case in labelled if "known_labels" not in case]
+        if not whole:
+            require_whole(labelled, self.labels, "an atlas")
+        self.candidates = [case["case"] for case in whole]
         self.named_atlases = split_ids(atlas, self.candidates)
         self.images = strip_labels(self.content.training + self.content.unlabeled)
         self.atlases: list[dict[str, Any]] = []
         if self.named_atlases or len(self.candidates) == 1:
             ids = self.named_atlases or self.candidates
             self.atlases = few_labeled(self.content, None, labeled=ids, kind="atlas")[0]
+            require_whole(self.atlases, self.labels, "an atlas")
         self.cases: list[Case] = self.with_atlases()
 
     def with_atlases(self) -> list[Case]:

@@ -82,13 +82,20 @@ class SliceLabeller:
         return found.movedim(1, self.cohort.slice_axis + 1)
 
     def load(self, case: str) -> dict[str, Tensor]:
-        """Return `target` [K, H, W, D] and `weight` [1, H, W, D] of a case on the common grid, float32."""
+        """Return `target` [K, H, W, D] and `weight` [1, H, W, D] of a case on the common grid, float32.
+
+        And `known` [K] bool, the classes that these tell about, where not all labels tell about all.
+        """
         item = next(item for item in self.images if item["case"] == case)
         if "label" not in item:
             found = self._made().load(case)
-            return {"target": found["target"], "weight": self.pseudo_weight * found["weight"]}
-        label = plain(item["label"])
-        return {"target": label, "weight": known_share(label, 0)}
+            taught = {"target": found["target"], "weight": self.pseudo_weight * found["weight"]}
+        else:
+            label = plain(item["label"])
+            taught = {"target": label, "weight": known_share(label, 0)}
+        if any("known" in item for item in self.images):
+            taught["known"] = item.get("known", torch.ones(len(taught["target"]), dtype=torch.bool))
+        return taught
 
     def on_slices(self, case: str) -> tuple[Tensor, Tensor]:
         """Return the `target` [K, H, W, D] of an unlabelled case on the grid of the slices, and the image there."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from .common.atlas.labeller import AtlasLabeller
 from .common.atlas.reached import describe_reached
 from .common.cohorts.few_labels import FewLabelCohort
+from .common.data.selection import require_whole
 from .common.launch.words import optional, truth
 
 MOST_LABELLED = 2  # up to so many labelled cases it is on by itself; with four it did harm (docs/few_label.md)
@@ -27,7 +28,7 @@ class RegistrationLabels(AtlasLabeller):
 
     Args:
         wanted: whether this is done at all; None: where 1 to `MOST_LABELLED` cases are labelled,
-            `MOST_ON_FINER` with `finer` and a second level.
+            `MOST_ON_FINER` with `finer` and a second level, if all of them tell about all structures.
         cohort: knows who is labelled.
         images: sequence of {"case", "image" [C, H, W, D]} on the common grid, in the order of `cohort.cases`.
         label_transform, folder, options: see `AtlasLabeller`.
@@ -47,8 +48,13 @@ class RegistrationLabels(AtlasLabeller):
         super().__init__(cohort, images, label_transform, None, None, None, folder, **options)
         finer = self.finer_scans is not None and self.finer_scans.grid is not None
         planned = count <= (MOST_ON_FINER if finer else MOST_LABELLED)
+        # background of a partial label would outvote the others' structures
+        partial = any("known_labels" in case for case in cohort.labeled)
+        planned = planned and not partial
         planned = planned if optional(wanted) is None else truth("labels_from_registration", wanted)
         self.on = planned and count > 0 and bool(cohort.unlabeled)
+        if self.on and partial:
+            require_whole(cohort.labeled, cohort.labels, "labels_from_registration")
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from .registration import RegistrationLabels
 class AddLabeledd(MapTransform):
     """Add `labeled`, whether the item has a `label`; one that has none gets zeros [K, H, W, D], so that items stack.
 
+    And `known`, bool [K], the classes that a label tells about, where an item lacks it: all of them.
+
     Args:
         classes: K, background included.
     """
@@ -28,7 +30,8 @@ class AddLabeledd(MapTransform):
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         labeled = "label" in data
         label = data["label"] if labeled else torch.zeros(self.classes, *data["image"].shape[1:])
-        return {**data, "label": label, "labeled": torch.tensor(labeled)}
+        known = data.get("known", torch.ones(self.classes, dtype=torch.bool))
+        return {**data, "label": label, "labeled": torch.tensor(labeled), "known": known}
 
 
 class AddAnswersd(MapTransform, RandomizableTrait):

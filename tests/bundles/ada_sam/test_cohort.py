@@ -224,3 +224,15 @@ def test_sam_sees_slices_as_fine_as_the_second_level(folder, levels, pixels, siz
         cohort.describe_plan()[-1]
         == f"SAM sees slices of {size[0]} x {size[1]} pixels of {step:g} x {step:g} mm, one each 1 mm"
     )
+
+
+def test_of_partial_masks_slices_are_drawn_on_which_what_they_do_not_tell_about_is_absent(folder):
+    change(folder, **{f"_{number}": {"known_labels": [1]} for number in range(5)})
+    found = pairs(checked(folder, num_label_slices=20))
+    assert {index for _, index in found} == {4, 5, 6, 7} and len({case for case, _ in found}) == 5
+    assert checked(folder).num_label_slices == 20
+    assert "wanted 1 to 20" in problems(folder, num_label_slices=21)
+    change(folder, _0={"known_labels": [1], "label_slices": [7, 8]})
+    said = "image_0: slice_labels have label 2 (core) on slice 8, which known_labels lacks; wanted label_slices whose"
+    assert said in problems(folder, num_label_slices=None) and "on slice 7" not in problems(folder)
+    assert pairs(checked(folder, num_label_slices=5)) >= {("image_0", 7)}

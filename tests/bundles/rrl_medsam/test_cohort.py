@@ -100,3 +100,19 @@ def test_an_atlas_of_the_number_0_is_no_other_case(tmp_path):
     write_cohort(tmp_path)
     with pytest.raises(ValueError, match="atlas 0 is not a training case; wanted one of image_0"):
         cohort_module.OneShotCohort(str(tmp_path), atlas=0)
+
+
+def test_an_atlas_tells_about_all_labels(tmp_path):
+    write_cohort(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    for case in content["training"][:2]:
+        case["known_labels"] = [1]
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert cohort_module.OneShotCohort(str(tmp_path)).candidates == ["image_2"]
+    assert [case["case"] for case in cohort_module.OneShotCohort(str(tmp_path), atlas="all").atlases] == ["image_2"]
+    with pytest.raises(ValueError, match="image_1: known_labels has 1 of 2 labels; wanted all for an atlas"):
+        cohort_module.OneShotCohort(str(tmp_path), atlas="image_1")
+    content["training"][2]["known_labels"] = [2]
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="image_2: known_labels has 1 of 2 labels"):
+        cohort_module.OneShotCohort(str(tmp_path))

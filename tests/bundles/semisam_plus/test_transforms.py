@@ -46,7 +46,7 @@ def test_labelled_items_take_no_answer_and_without_generalists_there_is_none():
     item = module.AddLabeledd(3)({"case": "answered", "image": torch.rand(1, *SIZE), "label": torch.ones(3, *SIZE)})
     assert float(module.AddAnswersd(Answers(), 3)(item)["answer_weight"]) == 0
     answers = SimpleNamespace(cohort=SimpleNamespace(grid=Grid(SIZE, (1, 1, 1), (0, 1, 2))), load=lambda case: None)
-    given = {"case", "image", "inside", "label", "labeled"}
+    given = {"case", "image", "inside", "label", "labeled", "known"}
     for in_rounds, on in itertools.product((True, False), repeat=2):
         answers.in_rounds = in_rounds
         registered = SimpleNamespace(on=on, load=lambda case: None)

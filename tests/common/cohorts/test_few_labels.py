@@ -105,3 +105,23 @@ def test_all_labels_that_a_client_gives_count(folder):
     assert isinstance(given, Datalist)
     assert len(FewLabelCohort(None, given, num_labeled=2).labeled) == 5
     assert len(FewLabelCohort(None, given, num_labeled=2, labeled="image_2").labeled) == 1
+
+
+def test_known_labels_go_along_with_a_label_and_the_plan_counts_them(folder):
+    content = json.loads((folder / "dataset.json").read_text())
+    content["labels"] |= {"2": "core", "3": "rim"}
+    content["training"][0]["known_labels"] = [1]
+    content["test"][0]["known_labels"] = [1]
+    for case in content["training"][1:5]:
+        case["known_labels"] = [1, 2]
+    (folder / "dataset.json").write_text(json.dumps(content))
+    cohort = FewLabelCohort(str(folder))
+    assert cohort.partial and {tuple(case["known_labels"]) for case in cohort.labeled} == {(1,), (1, 2)}
+    assert all(set(case) == {"case", "image"} for case in cohort.unlabeled)
+    assert cohort.scored[0]["known_labels"] == [1] and cohort.whole_cases[:5] == cohort.labeled
+    cohort.check()
+    said = "known_labels: 5 of 5 labels tell about some structures alone: body 5, core 4, rim 0"
+    assert cohort.describe_plan()[-2:] == [said, "warning: no label tells about rim: never learnt"]
+    del content["training"][0]["known_labels"]
+    (folder / "dataset.json").write_text(json.dumps(content))
+    assert "labels tell" not in "".join(FewLabelCohort(str(folder), labeled=["image_0"]).describe_partial())

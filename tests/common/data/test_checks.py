@@ -315,3 +315,12 @@ def test_geometry_is_read_from_the_header(tmp_path):
     broken.write_bytes(b"none")
     with pytest.raises(Unreadable, match="not a sound gzip file"):
         read_geometry(broken)
+
+
+def test_a_mask_has_no_value_that_is_not_among_its_known_labels(tmp_path):
+    label = mask()
+    label[0, 0, 0] = 2
+    case = make_case(tmp_path, label=label)
+    assert check_cases([case], [0, 1, 2], dataset_dir=tmp_path) == []
+    said = only(check_cases([case | {"known_labels": [1]}], [0, 1, 2], dataset_dir=tmp_path))
+    assert said == "labels/a.nii.gz: the mask has the values 2; wanted only background and its known_labels: 0, 1"

@@ -1,4 +1,4 @@
-"""What a datalist says of slices."""
+"""What a datalist says of slices, and of masks that tell about some labels alone."""
 
 from __future__ import annotations
 
@@ -52,3 +52,24 @@ def test_label_slices_are_read_and_checked(tmp_path):
     assert [line.split("training case ")[1][0] for line in lines] == list("cdefgh")
     assert "label_slices is []; wanted indices" in lines[0] and "wanted every slice once" in lines[1]
     assert 'label_slices is ["3"]' in lines[3] and "has label_slices but no label" in lines[5]
+
+
+def test_known_labels_are_sorted_and_only_there_where_some_are_lacking(tmp_path):
+    content = {"labels": LABELS | {"4": "spleen"}, "unlabeled": [{"image": "imagesTr/d.nii.gz"}]}
+    known = {"a": [4], "b": [4, 0, 1], "c": None}
+    content["training"] = [pair(name) | {"known_labels": values} for name, values in known.items()]
+    content["unlabeled"][0]["known_labels"] = "anything"
+    found = read_datalist(make_dataset(tmp_path, content, files_of("a", "b", "c", "d")))
+    assert [case.get("known_labels") for case in found.training + found.unlabeled] == [[4], None, None, None]
+
+
+def test_known_labels_that_tell_nothing_are_refused(tmp_path):
+    wrong = [[1, 3], [], [0], 1, ["1"], [True], {"1": 1}]
+    cases = [pair(name) | {"known_labels": one} for name, one in zip("abcdefg", wrong, strict=True)]
+    content = {"labels": LABELS | {"2": "spleen"}, "training": cases}
+    content["test"] = [{"image": "imagesTr/h.nii.gz", "known_labels": [1]}]
+    problems = problems_of(tmp_path, content, files_of(*"abcdefgh"))
+    words = ["has 3; wanted some of 1, 2", "[], which", "[0], which", "is 1;", 'is ["1"];', "is [true];", 'is {"1"']
+    for number, (line, word) in enumerate(zip(problems[:-1], words, strict=True)):
+        assert f"training[{number}]: known_labels" in line and word in line
+    assert "test[0] has known_labels but no label" in problems[-1]

@@ -110,3 +110,9 @@ def test_points_are_voxels_of_their_class():
     points = find_points(label, 2)
     assert points[points[:, 0] == 1].tolist() == [[1, 3, 4, 5]]
     assert len(points) == 1 + 899
+
+
+def test_a_label_goes_with_the_classes_that_it_tells_about(cases, tmp_path):
+    assert [case["known"].tolist() for case in prepared(cases, tmp_path).cases] == [[True, True]] * 2
+    cases[0]["known_labels"] = [3]
+    assert prepared(cases, tmp_path).cases[0]["known"].tolist() == [True, False]

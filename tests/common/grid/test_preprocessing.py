@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from common.errors import find_input_error
 from common.grid.grid import Grid
 from common.grid.native import ToNativeGridd
-from common.grid.preprocessing import ImagePreprocessing, LabelPreprocessing
+from common.grid.preprocessing import ImagePreprocessing, LabelPreprocessing, WithLabel
 from support.data.ellipsoid import affine_of, axes, dice, oblique, truth
 
 CODES = ["".join(code) for lines in permutations(("LR", "PA", "IS")) for code in product(*lines)]
@@ -72,3 +72,15 @@ def test_the_way_there_and_back_is_right_for_all_48_axis_codes(codes, turned, tm
     assert found.shape == (1, *size) and np.allclose(found.affine, affine, atol=1e-5)
     assert set(found.unique().tolist()) == {0, 7}
     assert dice(found[0].numpy() == 7, organ) > 0.95
+
+
+def test_known_labels_become_classes_to_learn_from_and_a_tensor_to_score_by(tmp_path):
+    grid = Grid((8, 8, 8), (1, 1, 1), (0, 2, 5))
+    for name, array in (("image", np.random.default_rng(0).random((8, 8, 8))), ("label", np.full((8, 8, 8), 5))):
+        nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    case = {name: str(tmp_path / f"{name}.nii.gz") for name in ("image", "label")}
+    assert set(LabelPreprocessing(grid)(dict(case))) == {"image", "label"}
+    found = LabelPreprocessing(grid)(case | {"known_labels": [5]})
+    assert found["known"].tolist() == [True, False, True] and "known_labels" not in found
+    assert WithLabel(ImagePreprocessing(grid))(case | {"known_labels": [5]})["known_labels"].tolist() == [5]
+    assert "known_labels" not in WithLabel(ImagePreprocessing(grid))(dict(case))

@@ -90,3 +90,17 @@ def test_a_step_gets_the_pseudo_label_of_its_case_anew_each_time():
     known["case_1"]["target"] = torch.zeros(3, 2, 2, 2)
     assert transform(item)["target"].max() == 0
     assert isinstance(transform, RandomizableTrait)  # else MONAI's caches would keep it
+
+
+def test_what_a_target_does_not_tell_about_is_not_learnt_as_background():
+    logits, batch = batch_of()
+    known = torch.tensor([[True, True, False]]).expand(len(logits), -1)
+    batch["target"][:, 0] += batch["target"][:, 2]
+    batch["target"][:, 2] = 0
+    moved = logits.softmax(1)
+    moved[:, 0], moved[:, 2] = moved[:, 2].clone(), moved[:, 0].clone()
+    one, other = (Objective(Given(found))(batch | {"known": known})["loss"] for found in (logits, moved.log()))
+    torch.testing.assert_close(one, other)
+    whole = batch | {"known": torch.ones_like(known)}
+    network = Given(logits)
+    assert Objective(network)(whole)["loss"].equal(Objective(network)(batch)["loss"])

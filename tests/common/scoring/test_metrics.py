@@ -288,3 +288,23 @@ def test_ranks_are_gathered_and_rank_0_writes(tmp_path):
     assert float((tmp_path / "mean0").read_text(encoding="utf-8")) == pytest.approx(
         np.mean([float(row["dice"]) for row in rows])
     )
+
+
+def test_what_a_mask_does_not_tell_about_is_not_scored(tmp_path):
+    handler = NativeGridMetrics(tmp_path, NAMES, extra_columns=lambda item: {"other dice": {1: 0.5, 2: 0.25}})
+    whole, partial = item("a", 1), item("b", 2, known_labels=torch.tensor([2]))
+    evaluate(handler, [whole, partial])
+    assert [(row["case"], row["label"]) for row in handler.table.rows] == [("a", 1), ("a", 2), ("b", 2)]
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content["untold"] == {"b": [1]} and content["summary"]["liver"]["dice"]["count"] == 1
+    assert content["summary"]["overall"]["dice"]["excluded"] == 0
+    text = io.StringIO()
+    handler.table.print(Console(file=text, width=100))
+    assert "not scored, since masks don't tell about them: 1 structures of 1 cases" in text.getvalue()
+    assert "untold" not in json.dumps(evaluated(tmp_path / "whole", whole))
+
+
+def evaluated(folder, *items):
+    folder.mkdir()
+    evaluate(NativeGridMetrics(folder, NAMES), list(items))
+    return json.loads((folder / "metrics.json").read_text())

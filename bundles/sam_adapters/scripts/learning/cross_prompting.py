@@ -83,6 +83,7 @@ class CrossObjective(SliceObjective):
         if not self.crossing():
             batch = {name: value[batch["labeled"]] for name, value in batch.items()}
         labeled, mask = batch["labeled"], batch["mask"]
+        known = batch["known"][labeled] if "known" in batch else None
         others = ~labeled
         features, detail = self.network.prepare(self.embedding(batch), batch["planes"])
         plain = [self.network.ask(which, features, detail) for which in range(2)]
@@ -91,8 +92,8 @@ class CrossObjective(SliceObjective):
             centre, drawn = self.network.decoder.places(self.found(plain[other], mask))
             either = (torch.rand(len(mask)) < 0.5) & labeled.cpu()
             asked = self.network.ask(which, features, detail, torch.where(either[:, None, None, None], centre, drawn))
-            losses["mask"] += self.compare(plain[which][labeled], mask[labeled]) / 2
-            losses["prompted"] += self.compare(asked[labeled], mask[labeled]) / 2
+            losses["mask"] += self.compare(plain[which][labeled], mask[labeled], known=known) / 2
+            losses["prompted"] += self.compare(asked[labeled], mask[labeled], known=known) / 2
             if not bool(others.any()):
                 continue
             with torch.no_grad():

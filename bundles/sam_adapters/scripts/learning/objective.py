@@ -10,6 +10,7 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..common.learning.partial import merge_unknown
 from ..common.sam.patch_map import largest_of_patches
 from ..slice_model.adapted_sam import HIERARCHICAL, AdaptedSam
 
@@ -29,7 +30,8 @@ class SliceObjective(nn.Module):
         dice_weight: of the Dice; the cross entropy has the rest.
 
     forward: {"planes" [N, 1, rows, columns], "mask" [N, rows, columns] int64, -1 not known, "embedding" [N, T, C, h, w]
-        or "slab" [N, T, 1, rows, columns]} -> {"loss", ...}.
+        or "slab" [N, T, 1, rows, columns]} -> {"loss", ...}. "known" [N, K] bool, where there is one, are the classes
+        that a mask tells about, see `merge_unknown`.
     """
 
     def __init__(self, network: AdaptedSam, total_steps: int, dice_weight: float = 0.8) -> None:
@@ -49,19 +51,19 @@ class SliceObjective(nn.Module):
         return FIRST ** (0.99 ** (RAMP * int(self.step) / max(self.total_steps, 1)))
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        mask = batch["mask"]
+        mask, known = batch["mask"], batch.get("known")
         answer = self.network(self.embedding(batch), batch["planes"])
-        losses = {"mask": self.compare(answer.logits, mask)}
+        losses = {"mask": self.compare(answer.logits, mask, known=known)}
         loss = losses["mask"]
         if answer.first is not None:
-            losses["first"] = self.compare(answer.first, mask)
+            losses["first"] = self.compare(answer.first, mask, known=known)
             if self.network.names["decoder"] == HIERARCHICAL:
                 share = self.second_share()
                 loss = share * loss + (1 - share) * losses["first"]
             else:
                 loss = loss + losses["first"]
         if answer.patches is not None:
-            losses["patches"] = self.compare_patches(answer.patches, mask)
+            losses["patches"] = self.compare_patches(answer.patches, mask, known)
             loss = loss + losses["patches"]
         if self.training:
             self.step += 1
@@ -74,20 +76,26 @@ class SliceObjective(nn.Module):
         slab = batch["slab"]
         return self.network.encode(slab.flatten(0, 1)).unflatten(0, slab.shape[:2])
 
-    def compare(self, logits: Tensor, mask: Tensor, dice_weight: float | None = None) -> Tensor:
+    def compare(
+        self, logits: Tensor, mask: Tensor, dice_weight: float | None = None, known: Tensor | None = None
+    ) -> Tensor:
         """Return the loss of logits [N, K, m, m] of the encoder's square against a mask [N, rows, columns].
 
-        `dice_weight` as in `SliceObjective`; None is the objective's own.
+        `dice_weight` as in `SliceObjective`, None is the objective's own; `known` [N, K] as in a batch.
         """
         share = self.dice_weight if dice_weight is None else dice_weight
-        logs = self.network.to_slice(logits, mask.shape[1:])
-        known = (mask >= 0)[:, None]
-        target = F.one_hot(mask.clamp_min(0), logs.shape[1]).movedim(-1, 1) * known
+        logs = merge_unknown(self.network.to_slice(logits, mask.shape[1:]), known)
+        inside = (mask >= 0)[:, None]
+        target = F.one_hot(mask.clamp_min(0), logs.shape[1]).movedim(-1, 1) * inside
         entropy = F.nll_loss(logs, mask, ignore_index=-1)
-        return (1 - share) * entropy + share * self.dice(logs.exp() * known, target)
+        return (1 - share) * entropy + share * self.dice(logs.exp() * inside, target)
 
-    def compare_patches(self, patches: Tensor, mask: Tensor) -> Tensor:
-        """Return the cross entropy of patch maps [N, P, h, w] of the encoder's square against a mask."""
+    def compare_patches(self, patches: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return the cross entropy of patch maps [N, P, h, w] of the encoder's square against a mask.
+
+        That of a structure that a mask doesn't tell about is 0.
+        """
         masks = F.one_hot(mask.clamp_min(0), patches.shape[1] + 1).movedim(-1, 1)[:, 1:]
         target = largest_of_patches(masks, self.network.sam.preprocessing, patches.shape[2:])
-        return F.binary_cross_entropy_with_logits(patches.float(), target)
+        told = None if known is None else known[:, 1:, None, None].to(target)
+        return F.binary_cross_entropy_with_logits(patches.float(), target, told)

@@ -27,20 +27,23 @@ NOT_KNOWN = -1  # of a mask, where the scan has no voxel
 class Copy:
     """A volume as it is, or changed at random: its name, and the classes [H, W, D] uint8 of its voxels.
 
-    Of an unlabelled one the classes are 0 where it was scanned.
+    Of an unlabelled one the classes are 0 where it was scanned. `known` [K] bool are the classes that its label tells
+    about; None, of all copies, where no label lacks any.
     """
 
     name: str
     label: Tensor
     labeled: bool = True
+    known: Tensor | None = None
 
 
 class SlabDataset(Dataset):
     """Samples {"embedding" [T, C, h, w], "planes" [1, rows, columns], "mask" [rows, columns] int64, "labeled"}.
 
-    One a slice. T slices lie around the one that is segmented, the outermost repeated at the ends. Each labelled volume
-    comes as it is and in `views` changed copies, whose slices are encoded once. Where the encoder learns, too, "slab"
-    [T, 1, rows, columns] stands in the place of the embedding. Empty until `prepare`.
+    And "known" [K] bool where some labels don't tell about all classes. One a slice. T slices lie around the one that
+    is segmented, the outermost repeated at the ends. Each labelled volume comes as it is and in `views` changed copies,
+    whose slices are encoded once. Where the encoder learns, too, "slab" [T, 1, rows, columns] stands in the place of
+    the embedding. Empty until `prepare`.
 
     Args:
         features: SAM's, of whose slices the axis is.
@@ -85,16 +88,19 @@ class SlabDataset(Dataset):
         `label` as in `GridImages`, in either form. Those without one are left out, unless they are wanted.
         """
         self.copies, self.data = [], []
+        partial = [item["known"] for item in images if "known" in item]
+        every = torch.ones_like(partial[0]) if partial else None
         for item in (item for item in images if "label" in item):
             label = plain(item["label"])
             item = {**item, "label": label if label.dtype == torch.uint8 else to_classes(label)}
             for number in range(self.views + 1):
-                self._add(f"{item['case']}~{number}", self._changed(item, number) if number else item)
+                changed = self._changed(item, number) if number else item
+                self._add(f"{item['case']}~{number}", changed, item.get("known", every))
         if not any(self.with_structures()):
             raise InputError("labelled volumes: found no slice with a structure on the common grid, wanted one or more")
         for item in (item for item in images if "label" not in item and self.unlabeled):
             blank = torch.where(inside_scan(item["image"]).cpu(), 0, UNKNOWN).to(torch.uint8)
-            self._add(f"{item['case']}~0", {**item, "label": blank}, labeled=False)
+            self._add(f"{item['case']}~0", {**item, "label": blank}, every, labeled=False)
         if not self.features.tuned:
             which = "all" if self.unlabeled else "labelled"
             for copy in together(own_share(self.copies), f"{self.features.name} features of {which} volumes"):
@@ -125,6 +131,8 @@ class SlabDataset(Dataset):
         mask = copy.label.select(self.slice_axis, z).long()
         item: dict[str, Any] = {"planes": self.features.planes(copy.name, z), "labeled": copy.labeled}
         item["mask"] = mask.masked_fill(mask == UNKNOWN, NOT_KNOWN)
+        if copy.known is not None:
+            item["known"] = copy.known
         if self.features.tuned:
             item["slab"] = torch.stack([self.features.planes(copy.name, one) for one in around])
         else:
@@ -132,16 +140,16 @@ class SlabDataset(Dataset):
             item["embedding"] = torch.stack([own[one] for one in around])
         return item
 
-    def _add(self, name: str, item: Mapping[str, Any], labeled: bool = True) -> None:
+    def _add(self, name: str, item: Mapping[str, Any], known: Tensor | None, labeled: bool = True) -> None:
         label = plain(item["label"])[0].clone()
         self.features.note(name, item["image"])
         planes = label.movedim(self.slice_axis, 0).flatten(1)
-        known, filled = (planes != UNKNOWN).any(1), ((planes > 0) & (planes != UNKNOWN)).any(1)
+        scanned, filled = (planes != UNKNOWN).any(1), ((planes > 0) & (planes != UNKNOWN)).any(1)
         number = len(self.copies)
-        self.copies.append(Copy(name, label, labeled))
+        self.copies.append(Copy(name, label, labeled, known))
         self.data += [
             {"copy": number, "slice": z, "filled": bool(filled[z]), "labeled": labeled}
-            for z in known.nonzero()[:, 0].tolist()
+            for z in scanned.nonzero()[:, 0].tolist()
         ]
 
     def _changed(self, item: Mapping[str, Any], number: int) -> dict[str, Any]:

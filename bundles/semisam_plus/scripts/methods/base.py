@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..common.errors import InputError
 from ..common.launch.words import optional
 from ..common.learning.losses import SoftDiceCE
+from ..common.learning.partial import merge_unknown, share_background
 from ..common.learning.schedules import ramp_up
 from ..common.run.manifest import settings_of
 from ..common.tensors import background_beyond
@@ -35,7 +36,8 @@ class SemiSupervisedObjective(nn.Module):
     over the whole training; gamma is no part of it).
 
     Batch: image [B, 1, H, W, D] in [0, 1]; label [B, K, H, W, D] soft one-hot; labeled [B] bool. Labels of unlabelled
-    items are never read. With generalists either answer [B, K, H, W, D], disagreement [B, 1, H, W, D] and answer_weight
+    items are never read. known [B, K] bool: the classes that a label tells about; without it all, see `merge_unknown`.
+    With generalists either answer [B, K, H, W, D], disagreement [B, 1, H, W, D] and answer_weight
     [B] (bank), or none of these and a callable `generalists` (online). With labels from registration pseudo_label
     [B, K, H, W, D] soft, all classes 0 where nothing is known, and registered [B] bool, who has one. inside
     [B, 1, H, W, D] is 0 where an image was not scanned and nothing is learnt; without it all was. Items may come in any
@@ -220,7 +222,7 @@ class SemiSupervisedObjective(nn.Module):
 
     def supervised(self, levels: list[Tensor], batch: dict[str, Tensor]) -> Tensor:
         """Return Dice + cross entropy of the labelled items over the levels, halved in weight from level to level."""
-        return self.segmentation(levels, batch["label"], batch["labeled"].bool())
+        return self.segmentation(levels, batch["label"], batch["labeled"].bool(), batch.get("known"))
 
     def learn_from_registration(self, levels: list[Tensor], batch: dict[str, Tensor]) -> Tensor:
         """Return Dice + cross entropy of the unlabelled items with a label from registration, where that is known."""
@@ -229,18 +231,25 @@ class SemiSupervisedObjective(nn.Module):
         chosen = batch["registered"].bool() & ~batch["labeled"].bool()
         return self.segmentation(levels, batch["pseudo_label"], chosen)
 
-    def segmentation(self, levels: list[Tensor], target: Tensor, chosen: Tensor) -> Tensor:
-        """Return the loss of the chosen items, [B] bool, by targets [B, K, H, W, D]."""
+    def segmentation(
+        self, levels: list[Tensor], target: Tensor, chosen: Tensor, known: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of the chosen items, [B] bool, by targets [B, K, H, W, D] that tell about known classes."""
         if not bool(chosen.any()):
             return no_loss(levels[0])
         classes = self.network.classes
-        return self.segmentation_loss([level[chosen, :classes] for level in levels], target[chosen].float())
+        told = None if known is None else known[chosen]
+        own = [merge_unknown(level[chosen, :classes], told) for level in levels]
+        return self.segmentation_loss(own, target[chosen].float())
 
     @torch.no_grad()
     def believed(self, batch: dict[str, Tensor], output: Tensor) -> Tensor:
-        """Return the label of labelled items, and of others the own probabilities [B, K, H, W, D]."""
-        labeled = batch["labeled"].bool().view(-1, 1, 1, 1, 1)
-        return torch.where(labeled, batch["label"].float(), self.probabilities(output))
+        """Return the label of labelled items, and of others the own probabilities [B, K, H, W, D].
+
+        So it is of what a label calls background where it doesn't tell about all classes.
+        """
+        labeled, own = batch["labeled"].bool().view(-1, 1, 1, 1, 1), self.probabilities(output)
+        return torch.where(labeled, share_background(batch["label"].float(), own, batch.get("known")), own)
 
     def inside(self, batch: dict[str, Tensor]) -> Tensor:
         """Return where the images of a batch were scanned, bool [B, 1, H, W, D]."""

@@ -51,7 +51,10 @@ class DualTaskConsistency(SemiSupervisedObjective):
             hard = batch["label"][labeled].argmax(1)
             wanted = torch.stack([signed_distance(torch.stack([m == k for m in hard])) for k in range(1, classes)], 1)
             weight = self.supervised_weight * self.level_set_weight
-            losses["level_set"] = weight * mean_where((level_set[labeled] - wanted).square(), inside[labeled])
+            distance = (level_set[labeled] - wanted).square()
+            if "known" in batch:  # of a class that a label doesn't tell about there is no level set
+                distance = distance * batch["known"][labeled, 1:].to(distance).view(*distance.shape[:2], 1, 1, 1)
+            losses["level_set"] = weight * mean_where(distance, inside[labeled])
         return losses
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..common.cohorts.few_labels import FewLabelCohort
+from ..common.data.selection import require_whole
 from ..common.errors import InputError
 from ..common.run.run import Run
 from ..common.tensors import plain
@@ -19,13 +20,15 @@ class SupportCohort(FewLabelCohort):
     """`FewLabelCohort` whose labelled cases are looked up.
 
     Raises:
-        InputError: none is labelled, or more than `MOST`; or the grid of the client's model has two levels.
+        InputError: none is labelled, or more than `MOST`, or one not wholly; or the grid of the client's model has two
+            levels.
     """
 
     def __init__(self, *data: Any, **options: Any) -> None:
         super().__init__(*data, **options)
         if not 0 < len(self.labeled) <= MOST:
             raise InputError(f"num_labeled: found {len(self.labeled)} labelled cases, wanted 1 to {MOST}")
+        require_whole(self.labeled, self.labels, "a first label without training")
         if self.content.grid is not None and self.content.grid.fine is not None:
             raise InputError(
                 "models/model.pt: found a trained model of two levels, wanted one or none: move it away and start the "

@@ -78,3 +78,18 @@ def test_an_encoder_that_learns_encodes_the_slab():
     own(given)["loss"].backward()
     adapters = [name for name in own.network.trained() if "bottleneck" in name and name.endswith("up.weight")]
     assert adapters and all(own.network.get_parameter(name).grad.abs().sum() > 0 for name in adapters)
+
+
+def test_a_structure_that_a_mask_does_not_tell_about_is_no_background():
+    own, mask = objective(decoder="sam", prompts="patch_map"), batch()["mask"]
+    known = torch.tensor([[True, True, False], [True, True, True]])
+    without = mask.clone()
+    without[0][mask[0] == 2] = 0
+    assert own.compare(logits_of(mask), without) > 0.3
+    assert own.compare(logits_of(mask), without, known=known) < 0.06
+    assert own.compare(logits_of(mask), without, known=known.flip(0)) > 0.3
+    patches = torch.randn(2, 2, 4, 4)
+    other = patches.clone()
+    other[0, 1] += 5
+    same = [own.compare_patches(found, mask, known) for found in (patches, other)]
+    assert same[0] == same[1] and own.compare_patches(other, mask) != own.compare_patches(patches, mask)

@@ -133,3 +133,13 @@ def test_shares_become_classes_and_what_nobody_scanned_none(monkeypatch, tmp_pat
     soft = torch.cat([item["label"] == 0, item["label"] == 1]) * known * 0.9
     data.prepare([{**item, "label": soft}])  # as on the common grid
     assert data.copies[0].label.equal(item["label"][0])
+
+
+def test_samples_say_which_classes_a_mask_tells_about_where_some_do_not_tell_about_all(monkeypatch, tmp_path):
+    data = dataset(monkeypatch, tmp_path, views=1, unlabeled=True)
+    blank = {key: value for key, value in case("ccc").items() if key != "label"}
+    data.prepare([case("a"), case("bb") | {"known": torch.tensor([True, False])}, blank])
+    told = {data.copies[row["copy"]].name: data[index]["known"].tolist() for index, row in enumerate(data.data)}
+    assert told == {"a~0": [1, 1], "a~1": [1, 1], "bb~0": [1, 0], "bb~1": [1, 0], "ccc~0": [1, 1]}
+    data.prepare([case("a")])
+    assert "known" not in data[0]

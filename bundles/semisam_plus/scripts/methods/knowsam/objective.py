@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...common.errors import InputError
+from ...common.learning.partial import share_background
 from ...common.tensors import mean_where
 from ...network import Specialist
 from ..base import no_loss
@@ -99,7 +100,8 @@ class KnowSAM(CrossPseudoSupervision):
         places = torch.cat([own[:pairs], others[:pairs]])
         partners = torch.cat([others[:pairs], own[:pairs]])
         blocks = surest_blocks(entropy(fused), inside)[partners]
-        targets = torch.where(labeled.view(-1, 1, 1, 1, 1), batch["label"].float(), self.taught(batch, fused))
+        label = share_background(batch["label"].float(), fused.softmax(1), batch.get("known"))
+        targets = torch.where(labeled.view(-1, 1, 1, 1, 1), label, self.taught(batch, fused))
         targets = targets * inside
         target = pasted(targets[places], targets[partners], blocks)
         mixed = pasted(image[places], image[partners], blocks)
