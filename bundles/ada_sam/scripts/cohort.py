@@ -173,7 +173,7 @@ class FewSlicesCohort(PresenceCohort):
         bits = {case: self.slice_labels[case].bits for case in self._files}
         among = dict(self._given)
         for case in self._known:
-            untold = self._untold(case).any(0)
+            untold: np.ndarray = np.asarray(self._untold(case).any(0))
             among[case] = [index for index in among.get(case, range(len(untold))) if not untold[index]]
         if self.num_label_slices == AUTO:
             positive = [found[:, among[case]] if case in self._known else found for case, found in bits.items()]
