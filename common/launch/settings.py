@@ -55,6 +55,7 @@ SHARED: dict[str, Kind] = {
     "sam_channel": MAYBE | NULL,
     "percentiles": PERCENTILES,
     "resume": TRUTH,
+    "review": TRUTH,
     "seed": SEED,
     "channels": CHANNELS,
     "strides": STRIDES | NULL,
