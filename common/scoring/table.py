@@ -116,18 +116,21 @@ class MetricsTable:
         others = [column for column in self.columns if column != "dice"]
         titles = {"hd95": "HD95 mm", "assd": "ASSD mm"}
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # narrow: a row should fit on 80 columns
-        table.add_column("label")
+        summary = self.summary()
+        table.add_column("label", min_width=len("overall"), overflow="fold")
+        left = any(scores["dice"]["excluded"] for scores in summary.values())
         dice = ["Dice", "sd", "min", under_title().replace(" ", "\n")]
-        for title in [*dice, *(titles.get(name, name.replace("_", " ")) for name in others), "excluded"]:
+        shown = [*dice, *(titles.get(name, name.replace("_", " ")) for name in others), *["excluded"] * left]
+        for title in shown:
             table.add_column(title, justify="right")
-        for name, scores in self.summary().items():
+        for name, scores in summary.items():
             cells = [_text(scores["dice"][key], 3) for key in ("mean", "sd", "min")]
             cells.append(percent(scores["dice"]["under"]))
             cells += [_text(scores[column]["mean"], 3 if _is_dice(column) else 2) for column in others]
             table.add_row(
                 Text(printable(name)),
                 *cells,
-                str(scores["dice"]["excluded"]),
+                *[str(scores["dice"]["excluded"])] * left,
                 style="bold" if name == "overall" else None,
             )
         console = console or Console()
