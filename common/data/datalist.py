@@ -187,9 +187,7 @@ def _read_group(
     return cases
 
 
-def _read_known(
-    given: Any, labels: Mapping[int, str], has_label: bool, where: str, problems: list[str]
-) -> list[int]:
+def _read_known(given: Any, labels: Mapping[int, str], has_label: bool, where: str, problems: list[str]) -> list[int]:
     """Return the foreground values that a mask tells about, sorted; none after saying what is wrong with them."""
     wanted = f"wanted some of {', '.join(str(value) for value in labels if value)}"
     if not labels:  # which is said already

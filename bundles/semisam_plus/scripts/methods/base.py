@@ -231,9 +231,7 @@ class SemiSupervisedObjective(nn.Module):
         chosen = batch["registered"].bool() & ~batch["labeled"].bool()
         return self.segmentation(levels, batch["pseudo_label"], chosen)
 
-    def segmentation(
-        self, levels: list[Tensor], target: Tensor, chosen: Tensor, known: Tensor | None = None
-    ) -> Tensor:
+    def segmentation(self, levels: list[Tensor], target: Tensor, chosen: Tensor, known: Tensor | None = None) -> Tensor:
         """Return the loss of the chosen items, [B] bool, by targets [B, K, H, W, D] that tell about known classes."""
         if not bool(chosen.any()):
             return no_loss(levels[0])
