@@ -24,7 +24,11 @@ def test_rows_differ_in_the_labelled_masks_and_in_what_is_said_of_them(tiny_coho
 
     def run_bundle(arguments):
         told.append((arguments.dataset, arguments.set))
-        return {"cpu_seconds": 3.0, "rows": [{"case": "a", "label": 1, "name": "organ", "dice": 0.5, "hd95": 2.0}]}
+        return {
+            "row": "a",
+            "cpu_seconds": 3.0,
+            "rows": [{"case": "a", "label": 1, "name": "organ", "dice": 0.5, "hd95": 2.0}],
+        }
 
     monkeypatch.setattr(partial_labels, "run_bundle", run_bundle)
     words = ["--dataset", str(tiny_cohort), "--work", str(tmp_path), "--labels", "2", "--set", "epochs=1"]
@@ -35,10 +39,9 @@ def test_rows_differ_in_the_labelled_masks_and_in_what_is_said_of_them(tiny_coho
     whole, known, background = (read_datalist(tmp_path / "data", name) for name in lists)
     assert {case["case"] for case in whole.training} == {case["case"] for case in read_datalist(tiny_cohort).training}
     assert sum("label" in case for case in whole.training) == 2 and len(whole.test) == 2
-    pairs = [
-        case for case in zip(whole.training, known.training, background.training, strict=True) if "label" in case[0]
-    ]
-    for first, second, third in pairs:
+    for first, second, third in zip(whole.training, known.training, background.training, strict=True):
+        if "label" not in first:
+            continue
         assert "known_labels" not in first and third == {k: v for k, v in second.items() if k != "known_labels"}
         mask, half = (np.asarray(read_volume(case["label"]).array) for case in (first, second))
         assert np.array_equal(half, np.where(np.isin(mask, second["known_labels"]), mask, 0))

@@ -173,8 +173,9 @@ class FewSlicesCohort(PresenceCohort):
         bits = {case: self.slice_labels[case].bits for case in self._files}
         among = dict(self._given)
         for case in self._known:
-            untold: np.ndarray = np.asarray(self._untold(case).any(0))
-            among[case] = [index for index in among.get(case, range(len(untold))) if not untold[index]]
+            untold = self._untold(case)
+            away = set(np.flatnonzero(untold.any(0)).tolist())
+            among[case] = [index for index in among.get(case, range(untold.shape[1])) if index not in away]
         if self.num_label_slices == AUTO:
             positive = [found[:, among[case]] if case in self._known else found for case, found in bits.items()]
             self.num_label_slices = max(1, min(AUTO_BUDGET, sum(int(found.any(0).sum()) for found in positive)))

@@ -5,31 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel
-import numpy as np
 import pytest
 import torch
 
 from support.bundle.path import import_bundle
 from support.bundle.run import SEMISAM, assert_same_weights, scores, subset_cohort
+from support.data.stripped_masks import strip
 from support.semisam_plus.batch import CLASSES, gradients, make_batch, make_network
 
 QUICK = {"epochs": 1, "levels": 1, "num_labeled": 2}
-
-
-def strip(folder: Path, **known: list[int]) -> Path:
-    """Take from training masks, by their number, what their `known_labels` don't name."""
-    content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    for name, values in known.items():
-        group, number = name.split("_")
-        case = content[group][int(number)]
-        case["known_labels"] = values
-        label = nibabel.load(folder / case["label"])
-        array = np.asarray(label.dataobj)
-        array = np.where(np.isin(array, values), array, 0).astype(np.uint8)
-        nibabel.save(nibabel.Nifti1Image(array, label.affine), folder / case["label"])
-    (folder / "dataset.json").write_text(json.dumps(content))
-    return folder
 
 
 @pytest.fixture

@@ -194,7 +194,8 @@ def test_inference_writes_it_beside_the_nifti(bundle, run, tmp_path, capsys):
     nibabel.save(nibabel.Nifti1Image(voxels, affine), scans / "plain.nii.gz")
     output = run(bundle, scans, SMALL[bundle], dicom_seg=True)
     names = sorted(str(path.relative_to(output)) for path in output.rglob("*.*") if path.is_file())
-    assert names == ["1.2.840/1.2.840_seg.dcm", "1.2.840/1.2.840_seg.nii.gz", "plain/plain_seg.nii.gz"]
+    files = ["1.2.840/1.2.840_seg.dcm", "1.2.840/1.2.840_seg.nii.gz", "plain/plain_seg.nii.gz"]
+    assert names == [*files, "review.csv", "review.html"]
     found, masks = read_back(output / "1.2.840" / "1.2.840_seg.dcm", scans / "1.2.840")
     metadata = json.loads((BUNDLES / bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
@@ -220,4 +221,5 @@ def test_off_by_default_and_a_bad_series_ends_it_before_a_prediction(run, tmp_pa
     assert "FrameOfReferenceUID" in str(find_input_error(caught.value))
     assert not list((tmp_path / "out").rglob("*.*"))
     output = run("weakmedsam", series, SMALL["weakmedsam"])
-    assert [path.name for path in output.rglob("*.*") if path.is_file()] == ["series_seg.nii.gz"]
+    found = sorted(path.name for path in output.rglob("*.*") if path.is_file())
+    assert found == ["review.csv", "review.html", "series_seg.nii.gz"]
