@@ -140,7 +140,13 @@ def test_wrong_input_spares_the_checkpoints_of_the_run_before(trained, tmp_path)
 
 # --- as a command
 
-MAKES = {"models/model.pt", "models/register.checkpoint.pt", "models/train.checkpoint.pt", "cache/run_id"}
+MAKES = {
+    "models/model.pt",
+    "models/review.json",
+    "models/register.checkpoint.pt",
+    "models/train.checkpoint.pt",
+    "cache/run_id",
+}
 MAKES |= {f"eval/{name}" for name in ("run.json", "report.html", "metrics.csv", "metrics.json", "events.out.tfevents")}
 
 

@@ -19,7 +19,7 @@ from support.networks.bright_model import save_model
 def test_label_maps_lie_on_each_scans_own_grid(run, scans, capsys):
     output = run(scans)
     names = [*GEOMETRIES, "format", "other", "series"]
-    assert sorted(os.listdir(output)) == sorted(names)
+    assert sorted(os.listdir(output)) == sorted([*names, "review.csv", "review.html"])
     for name in names:
         image = nibabel.load(output / name / f"{name}_seg.nii.gz")
         source = next(path for path in scans.iterdir() if path.name.split(".")[0] == name)
