@@ -1,14 +1,14 @@
 """All regimes on one axis: minutes of annotation, and the Dice that they bring on the same test scans.
 
-    python -m benchmarks.label_efficiency run DIR --work W [--draw 0] [--rows rrl_medsam:1,ada_sam:20] [--set B:KEY=VALUE]
-    python -m benchmarks.label_efficiency run DIR --work W --environment NNUNET_VENV      nnU-Net's rows, too
+    python -m benchmarks.label_efficiency run DIR --work W [--draw 0] [--rows rrl_medsam:1,ada_sam:20]
+    python -m benchmarks.label_efficiency run DIR --work W --environment NNUNET_VENV      with nnU-Net's rows
     python -m benchmarks.label_efficiency table W [W ...] [--minutes_per_volume 30 ...] [--plot FILE] [--json FILE]
 
 A row is a bundle by its command with its defaults, but for what `--set` says, and what it learns from: so many whole
-volumes, so many slices with masks beside presence bits on all, or bits alone. The plain UNet of the same labels is a
-row by itself. nnU-Net learns from the same volumes for as long as the bundle took. Draws are nested. Bits are derived from
-the masks, and those of training cases that a row must not see are in none of its datalists. Runs that are done are not
-run again. `table` prices what was drawn and says which row to use with how many minutes.
+volumes, so many slices with masks beside presence bits on all, or bits alone. The plain UNet of the same volumes is a
+row by itself, and nnU-Net learns from them for as long as the bundle took. Draws are nested. Bits are derived from the
+masks, which the datalist of bits alone doesn't have. Runs that are done are not run again. `table` prices what was
+drawn and says which row to use with how many minutes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from common.data.selection import few_labeled
 from common.files.atomic_write import write_atomic
 from common.files.json_file import read_json
 from common.launch.words import place
+from common.scoring.compared import PLAIN
 from common.scoring.metrics import percent, share_under
 from tools import slice_labels
 from tools.advising.annotation import MINUTES, Annotation, Prices, minutes
@@ -37,11 +38,10 @@ from .clinical import RESULT, names, run_bundle, write_result
 from .structures import DICE, mean_of_cases
 
 VOLUMES, SLICES, BITS = "volumes", "slices", "bits"
-REGIMES = {"rrl_medsam": VOLUMES, "semisam_plus": VOLUMES, "sam_adapters": VOLUMES, "ada_sam": SLICES, "weakmedsam": BITS}
 NAMED = {"rrl_medsam": "atlas", "semisam_plus": "labeled", "sam_adapters": "labeled"}  # setting of the labelled cases
-ROWS = "rrl_medsam:1,semisam_plus:1,semisam_plus:2,semisam_plus:4,semisam_plus:8,ada_sam:10,ada_sam:20,ada_sam:50,weakmedsam:0"
+REGIMES = {**dict.fromkeys(NAMED, VOLUMES), "ada_sam": SLICES, "weakmedsam": BITS}
+ROWS = "rrl_medsam:1,semisam_plus:1,semisam_plus:2,semisam_plus:4,semisam_plus:8,ada_sam:10,ada_sam:20,weakmedsam:0"
 UNET = "plain UNet"
-PLAIN = "plain UNet dice"
 FILES = {SLICES: "bits_and_masks.json", BITS: "bits.json"}
 
 
@@ -101,11 +101,11 @@ def read_results(folders: Iterable[Path]) -> list[dict[str, Any]]:
         for file in sorted(folder.glob(f"*/{RESULT}")):
             result = read_json(file, "a result")
             found.append(result)
-            if PLAIN in {column.replace("_", " ") for row in result["rows"] for column in row}:
-                column = next(c for c in result["rows"][0] if c.replace("_", " ") == PLAIN)
-                rows = [{**row, DICE: row.get(column)} for row in result["rows"]]
-                known = {key: result[key] for key in ("annotation", "draw", "dataset", "structures")}
-                found.append({**known, "row": UNET, "rows": rows, "cpu_seconds": None})
+            if any(PLAIN.column in row for row in result["rows"]):
+                rows = [{**row, DICE: row.get(PLAIN.column)} for row in result["rows"]]
+                known = {key: result[key] for key in ("draw", "dataset", "structures")}
+                drawn = {**result["annotation"], "bits": 0}  # it has no use for bits
+                found.append({**known, "annotation": drawn, "row": UNET, "rows": rows, "cpu_seconds": None})
     if not found:
         raise SystemExit(f"{', '.join(map(str, folders))}: found no {RESULT}; wanted --work of `label_efficiency run`")
     return found
