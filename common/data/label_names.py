@@ -79,7 +79,8 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def write_names(metadata: str | Path, names: Sequence[str], grid: Grid | None) -> None:
-    """Write what a model segments into a metadata.json: names, their number, and the size and channels of its grid.
+    """Write what a model segments into a metadata.json: names, their number, and the size and channels of its grid;
+    one that says so already stays as it is, byte by byte.
 
     Args:
         names: of the classes, background first.
@@ -95,13 +96,15 @@ def write_names(metadata: str | Path, names: Sequence[str], grid: Grid | None) -
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: can't be read ({error!r}); wanted the metadata.json of a bundle") from error
     check_names(names)
+    before = json.dumps(content)
     prediction["num_channels"] = len(names)
     prediction["channel_def"] = {str(channel): name for channel, name in enumerate(names)}
     if grid:
         image["num_channels"] = grid.channels
         image["channel_def"] = {str(n): "image" if grid.channels == 1 else f"image_{n}" for n in range(grid.channels)}
         image["spatial_shape"] = prediction["spatial_shape"] = list(grid.spatial_size)
-    write_atomic(path, _as_text(content))
+    if json.dumps(content) != before:
+        write_atomic(path, _as_text(content))
 
 
 def follow_model(metadata: Path, labels: Mapping[int, str], grid: Grid, model: Path) -> str | None:
@@ -125,7 +128,9 @@ def follow_model(metadata: Path, labels: Mapping[int, str], grid: Grid, model: P
         write_names(metadata, list(labels.values()), grid)
     except (InputError, OSError):  # of a bundle that can't be written, after a training
         return difference
-    return f"configs/metadata.json names {', '.join(labels.values())} now, where it had {', '.join(before)}"
+    return (
+        difference and f"configs/metadata.json names {', '.join(labels.values())} now, where it had {', '.join(before)}"
+    )
 
 
 def _as_text(content: Mapping[str, Any]) -> str:

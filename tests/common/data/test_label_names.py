@@ -50,7 +50,9 @@ def test_a_model_in_the_bundle_s_own_folder_is_described_by_itself(tmp_path):
     assert channel_names(path) == ["background", "kidney"]
     shape = json.loads(path.read_text())["network_data_format"]["inputs"]["image"]["spatial_shape"]
     assert shape == [16, 16, 8]
+    written = path.stat().st_mtime_ns
     assert follow_model(path, KIDNEY, GRID, bundle / "models" / "model.pt") is None
+    assert path.stat().st_mtime_ns == written
 
 
 def test_a_model_elsewhere_leaves_the_description_alone_and_says_so(tmp_path):
