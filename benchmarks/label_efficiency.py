@@ -3,6 +3,7 @@
     python -m benchmarks.label_efficiency run DIR --work W [--draw 0] [--rows rrl_medsam:1,ada_sam:20]
     python -m benchmarks.label_efficiency run DIR --work W --environment NNUNET_VENV      with nnU-Net's rows
     python -m benchmarks.label_efficiency table W [W ...] [--minutes_per_volume 30 ...] [--plot FILE] [--json FILE]
+    python -m benchmarks.label_efficiency table              the same of what docs/label_efficiency.md is made of
 
 A row is a bundle by its command with its defaults, but for what `--set` says, and what it learns from: so many whole
 volumes, so many slices with masks beside presence bits on all, or bits alone. The plain UNet of the same volumes is a
@@ -32,6 +33,7 @@ from common.scoring.metrics import percent, share_under
 from tools import slice_labels
 from tools.advising.annotation import MINUTES, Annotation, Prices, minutes
 from tools.advising.choice import BUDGETS, Option, best
+from tools.advising.evidence import read_measured
 
 from . import clinical
 from .clinical import RESULT, names, run_bundle, write_result
@@ -127,6 +129,7 @@ def summarised(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "draws": len(means), "dice": float(np.mean(means)), "worst_draw": min(means),
             "under": share_under([dice for run in unique.values() for dice in run]),
             "cases": len(next(iter(unique.values()))), "cpu_seconds": float(np.mean(cost)) if cost else None,
+            "source": "benchmarks.label_efficiency",
         })  # fmt: skip
     return found
 
@@ -147,14 +150,15 @@ def print_table(entries: Sequence[Mapping[str, Any]], prices: Prices) -> None:
     for dataset in dict.fromkeys(entry["dataset"] for entry in entries):
         own = [entry for entry in entries if entry["dataset"] == dataset]
         by_row = {(entry["row"], Annotation(**entry["annotation"])): entry for entry in own}
-        print(f"\n| {dataset}: minutes | drawn | row | Dice | worst draw | under .70 | draws | CPU-s |")
-        print("|---|---|---|---|---|---|---|---|")
+        print(f"\n| {dataset}: minutes | drawn | row | Dice | worst draw | under .70 | draws | CPU-s | from |")
+        print("|---|---|---|---|---|---|---|---|---|")
         found = options(own, prices)
         for option in found:
             entry = by_row[option.row, option.annotation]
-            cost = "" if entry["cpu_seconds"] is None else f"{entry['cpu_seconds']:.0f}"
+            cost = "" if entry.get("cpu_seconds") is None else f"{entry['cpu_seconds']:.0f}"
+            under = percent(entry["under"]) if "under" in entry else ""
             cells = [minutes(option.minutes), option.annotation.said(), option.row, f"{entry['dice']:.3f}"]
-            cells += [f"{entry['worst_draw']:.3f}", percent(entry["under"]), str(entry["draws"]), cost]
+            cells += [f"{entry['worst_draw']:.3f}", under, str(entry["draws"]), cost, entry["source"]]
             print("| " + " | ".join(cells) + " |")
         print(f"\n| {dataset}: with | use | Dice |\n|---|---|---|")
         for budget in BUDGETS:
@@ -203,7 +207,7 @@ def main(words: Sequence[str] | None = None) -> None:
     running.add_argument("--environment", type=place, help="virtual environment with nnunetv2")
     running.add_argument("--threads", type=int, default=1)
     table = commands.add_parser("table", help="price and compare what was run")
-    table.add_argument("work", type=place, nargs="+", help="--work of runs")
+    table.add_argument("work", type=place, nargs="*", help="--work of runs; default: what was measured before")
     for what, price in MINUTES.items():
         table.add_argument(f"--minutes_per_{what}", type=float, default=price, help=f"a structure, default {price:.3g}")
     table.add_argument("--plot", type=place, metavar="FILE", help="PNG to write")
@@ -211,7 +215,7 @@ def main(words: Sequence[str] | None = None) -> None:
     given = parser.parse_args(words)
     if given.command == "table":
         prices = Prices(**{what: getattr(given, f"minutes_per_{what}") for what in MINUTES})
-        entries = summarised(read_results(given.work))
+        entries = summarised(read_results(given.work)) if given.work else read_measured()
         print_table(entries, prices)
         if given.plot:
             plot(entries, prices, given.plot)

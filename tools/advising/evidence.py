@@ -12,6 +12,7 @@ from common.files.json_file import read_json
 from .annotation import Annotation, Prices
 from .choice import Option
 
+MANY = 50  # volumes; so many or more were all that there were
 MEASURED = Path(__file__).with_name("measured.json")  # written by `benchmarks.label_efficiency table --json`
 
 
@@ -57,8 +58,9 @@ def options(measured: Iterable[Mapping[str, Any]], given: Given, prices: Prices)
     dice: dict[tuple[str, Annotation], dict[str, float]] = {}
     for entry in measured:
         drawn = Annotation(**entry["annotation"])
-        # bits lie on all slices of all scans: how many these were there says nothing here
-        alike = Annotation(drawn.volumes, drawn.slices, drawn.boxes, given.slices if drawn.bits else 0)
+        # bits lie on all slices of all scans, and many volumes were all: how many these were there says nothing here
+        volumes = drawn.volumes if drawn.volumes < MANY else given.scans
+        alike = Annotation(volumes, drawn.slices, drawn.boxes, given.slices if drawn.bits else 0)
         dice.setdefault((entry["row"], alike), {})[entry["dataset"]] = entry["dice"]
     found = []
     for (row, drawn), by_set in dice.items():

@@ -39,6 +39,13 @@ def test_what_is_drawn_already_costs_nothing():
     assert found == {"few": 2 * 30, "weak": pytest.approx(2 * 50 * 0.1)}
 
 
+def test_all_volumes_there_are_all_volumes_here():
+    measured = [entry("all", "heart", 0.9, volumes=50), entry("all", "brain", 0.8, volumes=140)]
+    (option,) = options(measured, given(volumes=4), PRICES)
+    assert option.annotation == Annotation(volumes=10) and option.minutes == 2 * 6 * 30
+    assert option.dice == {"heart": 0.9, "brain": 0.8}
+
+
 def test_more_than_the_scans_is_no_option():
     assert [option.row for option in options(MEASURED, given(scans=3), PRICES)] == ["weak"]
 
