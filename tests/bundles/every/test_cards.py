@@ -30,7 +30,8 @@ def commands(page: Path) -> Iterator[list[str]]:
         text = block.replace("\\\n", " ")
         variables = dict(re.findall(r"^\s*(\w+)=(\S+)$", text, re.MULTILINE))
         for line in text.splitlines():
-            line = re.sub(r"\$(\w+)", lambda found: variables.get(found[1], found[0]), line)
+            for name, value in variables.items():
+                line = line.replace(f"${name}", value)
             words = shlex.split(line, comments=True)
             start = next((n for n, word in enumerate(words) if word.startswith(("python", "torchrun"))), None)
             if start is not None:
