@@ -19,6 +19,7 @@ POINTS = 16  # along each axis of what is compared
 REACH = 3.0  # half of its width, in root mean square distances of what was found from its centre
 FLAT = 1e-5  # standard deviation of an image in [0, 1]
 FEWEST = 6  # scans that have to agree on what is left and right
+AGREEING = 0.8  # share of them
 AXES = ("left and right", "front and back", "head and foot")  # of RAS
 
 
@@ -26,16 +27,19 @@ AXES = ("left and right", "front and back", "head and foot")  # of RAS
 class Handedness:
     """The mean surroundings of what a model finds in its training scans, and the axes whose ends these tell apart.
 
-    An axis is told where each of the training scans, left out of the mean in turn, is more like the mean than like the
-    mean mirrored along that axis: a body of two alike halves has no such axis.
+    Each of the training scans, left out of the mean in turn, is compared with the mean and with the mean mirrored. An
+    axis is told where four of five are more like the former: a body of two alike halves has no such axis. A scan is
+    mirrored that is more like a mirrored mean by over twice as much as any of the training scans.
 
     Attributes:
         mean: float16 [16, 16, 16] as base64.
         told: of the three axes R, A, S.
+        margin: of the correlation.
     """
 
     mean: str
     told: tuple[bool, bool, bool]
+    margin: float
 
     def mirrored(self, around: Tensor | None) -> list[str]:
         """Return the ends that a scan has the wrong way round, some of `AXES`: the mean is most like it mirrored so.
@@ -46,9 +50,8 @@ class Handedness:
         if around is None:
             return []
         values = np.frombuffer(base64.b64decode(self.mean), dtype="<f2").astype(np.float32).reshape((POINTS,) * 3)
-        told = [axis for axis, known in enumerate(self.told) if known]
-        ways = [axes for count in range(len(told) + 1) for axes in combinations(told, count)]
-        return [AXES[axis] for axis in max(ways, key=lambda axes: alike(around, torch.from_numpy(values), axes))]
+        gain, axes = best_mirror(around, torch.from_numpy(values), self.told)
+        return [AXES[axis] for axis in axes] if gain > self.margin else []
 
 
 def learn_handedness(around: Sequence[Tensor | None]) -> Handedness | None:
@@ -61,11 +64,20 @@ def learn_handedness(around: Sequence[Tensor | None]) -> Handedness | None:
     if len(known) < FEWEST:
         return None
     whole = torch.stack(known).sum(0)
-    told = [all(alike(one, whole - one) > alike(one, whole - one, [axis]) for one in known) for axis in range(3)]
+    agree = [sum(alike(one, whole - one) > alike(one, whole - one, [axis]) for one in known) for axis in range(3)]
+    told = tuple(count >= AGREEING * len(known) for count in agree)
     if not any(told):
         return None
+    margin = max(0.0, 2 * max(best_mirror(one, whole - one, told)[0] for one in known))
     mean = unit(whole).numpy().astype("<f2").tobytes()
-    return Handedness(base64.b64encode(mean).decode("ascii"), (told[0], told[1], told[2]))
+    return Handedness(base64.b64encode(mean).decode("ascii"), (told[0], told[1], told[2]), margin)
+
+
+def best_mirror(around: Tensor, mean: Tensor, told: Sequence[bool]) -> tuple[float, tuple[int, ...]]:
+    """Return how much more a scan is like the mean that is mirrored in the best way than like the mean, and the way."""
+    axes = [axis for axis, known in enumerate(told) if known]
+    ways = [way for count in range(1, len(axes) + 1) for way in combinations(axes, count)]
+    return max((alike(around, mean, way) - alike(around, mean), way) for way in ways)
 
 
 def surroundings(image: Tensor, found: Tensor, pixdim: Sequence[float]) -> Tensor | None:
