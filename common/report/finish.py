@@ -15,7 +15,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from ..control.verdict import BELOW, Verdict, judge
-from ..data.label_names import bundle_name, compare_names
+from ..data.label_names import bundle_name, follow_model
 from ..errors import printable
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
@@ -46,7 +46,7 @@ class Finish:
         ckpt_path: where its weights go; a file that is there is kept as `<name>.previous.pt`.
         evaluator, metrics, gallery: of the cases to score.
 
-    A line is printed where metadata.json of the bundle names other labels than the cohort.
+    Where metadata.json of the bundle names other labels than the cohort it is brought in line, see `follow_model`.
     """
 
     title = "prediction"
@@ -85,9 +85,9 @@ class Finish:
             self.print_table()
             self.print_verdict(verdicts)
             print(f"model:  {printable(self.ckpt_path)}")
-            difference = compare_names(metadata, self.cohort.labels) if metadata.is_file() else None
-            if difference:
-                print(f"labels: {printable(difference)}")
+            if metadata.is_file():
+                said = follow_model(metadata, self.cohort.labels, self.cohort.grid, self.ckpt_path)
+                print(f"labels: {printable(said)}") if said else None
             print(f"report: {printable(self.report())}")
         self.plan.run.release()
 

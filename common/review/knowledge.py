@@ -18,6 +18,7 @@ from ..files.atomic_write import write_atomic
 
 if TYPE_CHECKING:  # torch and MONAI aren't wanted where a file is only read
     from .features import Features
+    from .handedness import Handedness
 
 FILE = "review.json"
 ANCHORS = np.linspace(0, 1, 11)  # where nothing was seen a score is a Dice: four sets had a mean error of .04 to .15 so
@@ -37,6 +38,7 @@ class Knowledge:
         source: where it is from, in words.
         volume, spread: label value -> (median, span) over cases, of log ml and of the shape's spread.
         image: for each channel and quantile (median, span) over cases.
+        handedness: what tells a mirrored scan; None where nothing does.
         scores, dice: a step function that rises, see `predict`.
         below, above: Dice that the interval goes to either side.
     """
@@ -46,6 +48,7 @@ class Knowledge:
     volume: dict[int, tuple[float, float]] = field(default_factory=dict)
     spread: dict[int, tuple[float, float]] = field(default_factory=dict)
     image: list[list[tuple[float, float]]] = field(default_factory=list)
+    handedness: Handedness | None = None
     scores: list[float] = field(default_factory=lambda: [0.0, 1.0])
     dice: list[float] = field(default_factory=lambda: [0.0, 1.0])
     below: float = WIDE
@@ -89,9 +92,12 @@ def read_knowledge(model: str | Path) -> Knowledge:
     path = Path(model).expanduser().with_name(FILE)
     if not path.is_file():
         return Knowledge()
+    from .handedness import Handedness
+
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         known = Knowledge(**content)
+        known.handedness = known.handedness and Handedness(**known.handedness)  # type: ignore[arg-type]  # as JSON has it
         known.volume, known.spread = (
             {int(value): (float(middle), float(span)) for value, (middle, span) in one.items()}
             for one in (known.volume, known.spread)
@@ -106,6 +112,7 @@ def learn(
     images: Sequence[Sequence[Sequence[float]]],
     dice: Sequence[Mapping[int, float]],
     source: str,
+    handedness: Handedness | None = None,
 ) -> Knowledge:
     """Return what cases tell.
 
@@ -114,8 +121,9 @@ def learn(
         images: quantiles [C, 5] of each case.
         dice: label value -> Dice, of each case; {} of one without a truth that may be looked at.
         source: where they are from, in words.
+        handedness: of the scans.
     """
-    known = Knowledge(source=source)
+    known = Knowledge(source=source, handedness=handedness)
     if len(cases) >= FEWEST:
         for value in cases[0]:
             own = [case[value] for case in cases if case[value].volume_ml > 0]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..cohorts.cohort import Cohort
 from ..data.datalist import Case
 from ..errors import printable
-from ..grid.native import ToNativeGridd
+from ..grid.native import ToNativeGridd, largest
 from ..grid.plan_summary import dice_by_value
 from ..launch.words import path
 from ..levels.network import deployed
@@ -24,6 +24,7 @@ from ..serving.probabilities import ToProbabilitiesd
 from ..tensors import plain
 from ..volumes.label import LoadLabelVolumed
 from .features import Features, image_quantiles, label_features
+from .handedness import learn_handedness, surroundings
 from .knowledge import FILE, learn
 from .second_view import ReviewedInferer, take_second_view
 
@@ -68,21 +69,25 @@ class ReviewLearning:
         validation = {case["case"] for case in self.cohort.content.validation}
         scored = spaced([case for case in self.cohort.scored if case["case"] in validation], MOST_SCORED)
         learnt = [*usual, *scored]
-        features, images, dice = [], [], []
+        features, images, dice, around = [], [], [], []
         with eval_mode(self.network), torch.no_grad():
             for number, case in enumerate(learnt):
                 judged = number >= len(usual)
-                own, quantiles, found = self.look(case, judged)
+                own, quantiles, own_around, found = self.look(case, judged)
                 features.append(own)
                 images.append(quantiles)
+                around.append(own_around)
                 dice.append(found)
         said = f"{len(scored)} labelled validation cases" if scored else "no case, so that scores stay as they are"
         source = f"sizes, shapes and images of {len(learnt)} scans; Dice of {said}"
-        learn(features, images, dice, source).save(self.ckpt_path)
+        learn(features, images, dice, source, learn_handedness(around)).save(self.ckpt_path)
         print(f"review: {printable(self.ckpt_path.with_name(FILE))} ({source})", flush=True)
 
-    def look(self, case: Case, judged: bool) -> tuple[dict[int, Features], list[list[float]], dict[int, float]]:
-        """Return a case's features by label value, its image's quantiles, and where it is judged its Dice by value."""
+    def look(
+        self, case: Case, judged: bool
+    ) -> tuple[dict[int, Features], list[list[float]], Tensor | None, dict[int, float]]:
+        """Return a case's features by label value, its image's quantiles, what is around what was found, and where it
+        is judged its Dice by value."""
         network = deployed(self.network)
         values = [int(value) for value in network.label_values]
         image = self.preprocessing({"image": case["image"]})["image"]
@@ -98,7 +103,8 @@ class ReviewLearning:
             label = LoadLabelVolumed("label")({"label": case["label"]})["label"][0]
             told = case.get("known_labels", values[1:])
             dice = {v: d for v, d in dice_by_value(plain(label), plain(native), values[1:]).items() if v in told}
-        return dict(zip(values[1:], features, strict=True)), image_quantiles(image), dice
+        around = surroundings(image, largest(pred), spacing)
+        return dict(zip(values[1:], features, strict=True)), image_quantiles(image), around, dice
 
 
 def spaced(cases: Sequence[Any], most: int) -> list[Any]:
