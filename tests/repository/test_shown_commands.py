@@ -15,7 +15,7 @@ import pytest
 from common.errors import find_input_error
 from support.bundle.path import import_bundle
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("bundles/*/docs/README.md")), ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES.remove(ROOT / "docs" / "adding_a_method.md")  # of a bundle that its reader makes; test_new_bundle.py makes it
 PROGRAM = "/somewhere/site-packages/monai/bundle/__main__.py"
