@@ -16,7 +16,8 @@ from torch.nn import functional
 from ..tensors import plain
 
 POINTS = 16  # along each axis of what is compared
-REACH = 3.0  # half of its width, in root mean square distances of what was found from its centre
+QUANTILES = (0.16, 0.5, 0.84)  # of what was found, along an axis; half of the outer two is a standard deviation
+REACH = 3.0  # half of the cube's width in these
 FLAT = 1e-5  # standard deviation of an image in [0, 1]
 FEWEST = 6  # scans that have to agree on what is left and right
 AGREEING = 0.8  # share of them
@@ -93,14 +94,14 @@ def surroundings(image: Tensor, found: Tensor, pixdim: Sequence[float]) -> Tenso
     mask = found > 0
     if not bool(mask.any()):
         return None
-    centre, square = [], 0.0
-    for axis, spacing in enumerate(pixdim):
-        weight = mask.sum([other for other in range(3) if other != axis]).double()
-        place = torch.arange(len(weight), dtype=torch.float64, device=weight.device) * spacing
-        middle = float((weight * place).sum() / weight.sum())
-        centre.append(middle)
-        square += float((weight * (place - middle) ** 2).sum() / weight.sum()) + spacing**2 / 12
-    half = REACH * math.sqrt(square / 3)
+    centre, spans = [], []
+    for axis, spacing in enumerate(pixdim):  # quantiles, which a few voxels elsewhere don't move
+        weight = mask.sum([other for other in range(3) if other != axis]).double().cpu()
+        edges = torch.cat([torch.zeros(1, dtype=torch.float64), weight.cumsum(0) / weight.sum()])
+        low, middle, high = np.interp(QUANTILES, edges.numpy(), np.arange(len(edges)) - 0.5) * spacing
+        centre.append(float(middle))
+        spans.append(float(high - low) / 2)
+    half = REACH * math.sqrt(sum(span**2 for span in spans) / 3)
     steps = np.linspace(-half, half, 2 * POINTS)  # twice as dense and then averaged, so that nothing between is lost
     size = image.shape[1:]
     # voxel -> [-1, 1] of grid_sample, whose last axis comes first
