@@ -1,8 +1,8 @@
 """Segment series as they come, without a viewer: into a folder, or beside a DICOMweb server.
 
-    python -m tools.watch FOLDER --bundle BUNDLE --output OUT                   goes on until it is stopped
-    python -m tools.watch http://HOST/dicom-web --bundle BUNDLE --output OUT    and stores what it finds there
-    python -m tools.watch FOLDER --bundle BUNDLE --output OUT --once            ends when nothing is left
+    python -m tools.watch FOLDER --bundle BUNDLE --output_dir OUT                   goes on until it is stopped
+    python -m tools.watch http://HOST/dicom-web --bundle BUNDLE --output_dir OUT    and stores what it finds there
+    python -m tools.watch FOLDER --bundle BUNDLE --output_dir OUT --once            ends when nothing is left
     python -m tools.watch ARCHIVE ... --once --part 2/4                         the second of four processes
     torchrun --nproc_per_node 4 -m tools.watch ARCHIVE ... --once               all four on one machine
 
@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("source", metavar="SOURCE", help="folder, searched at any depth, or address of DICOMweb")
     parser.add_argument("--bundle", type=place, required=True, metavar="DIR", help="folder of a bundle with a model")
-    parser.add_argument("--output", type=place, required=True, metavar="OUT", help="folder for results, not in SOURCE")
+    parser.add_argument(
+        "--output_dir", type=place, required=True, metavar="OUT", help="folder for results, not in SOURCE"
+    )
     parser.add_argument("--once", action="store_true", help="end when nothing is left")
     parser.add_argument("--part", metavar="I/N", help="one of N processes that share the series; all name the same N")
     parser.add_argument("--modality", default=MODALITIES, metavar="LIST", help=f"of DICOM series, default {MODALITIES}")
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     part = read_part(given.part, os.environ.get("RANK"), os.environ.get("WORLD_SIZE"))
     source = open_source(given, os.environ)
     with only_journal(str(part) if part.count > 1 else "") as journal, ending(journal) as stop:
-        results = Results(given.output, part)
+        results = Results(given.output_dir, part)
         try:
             model = HeldBundle(given.bundle, results.work / OUT, flags, own_device(part, os.environ))
             store = source if isinstance(source, DicomWebSource) and not given.no_store else None
@@ -129,8 +131,8 @@ def open_source(given: argparse.Namespace, environment: Mapping[str, str]) -> Fo
         raise InputError(f"{folder}: no such folder; wanted one, or an address that begins with http")
     if given.since is not None or given.no_store:
         raise InputError("--since and --no-store are for DICOMweb servers; wanted neither with a folder")
-    if given.output.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{given.output}: lies in {folder}, whose files would count as new; wanted another folder")
+    if given.output_dir.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{given.output_dir}: lies in {folder}, whose files would count as new; wanted another folder")
     return FolderSource(folder, modalities, description)
 
 

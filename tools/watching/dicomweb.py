@@ -1,7 +1,7 @@
 """A DICOMweb server as the source of series and the place of segmentations, by three requests of DICOM PS3.18.
 
-QIDO-RS finds series, WADO-RS brings one, STOW-RS stores a segmentation. Standard library alone: dicomweb-client, which has
-all services, isn't among the packages that are pinned here.
+QIDO-RS finds series, WADO-RS brings one, STOW-RS stores a segmentation. Standard library alone: dicomweb-client, which
+has all services, isn't among the packages that are pinned here.
 """
 
 from __future__ import annotations
@@ -101,9 +101,8 @@ class DicomWebSource:
         """
         folder, whole_answer = work / series.key, work / "answer"
         folder.mkdir()
-        path = f"/studies/{quote(series.study)}/series/{quote(series.name)}"
         accept = f'multipart/related; type="{DICOM}"; transfer-syntax=*'  # as stored, whatever compresses it
-        with self._open(path, Accept=accept) as answer, whole_answer.open("wb") as file:
+        with self._open(place_of(series.study, series.name), Accept=accept) as answer, whole_answer.open("wb") as file:
             try:
                 shutil.copyfileobj(answer, file, 1 << 20)
             except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
@@ -140,9 +139,7 @@ class DicomWebSource:
     def _series(self, item: dict[str, Any]) -> Series:
         study, name = text(item, STUDY), text(item, SERIES)
         # a server need not say how many instances there are: then they are counted
-        count = whole(text(item, INSTANCES)) or len(
-            self._ask(f"/studies/{quote(study)}/series/{quote(name)}/instances")
-        )
+        count = whole(text(item, INSTANCES)) or len(self._ask(f"{place_of(study, name)}/instances"))
         return Series(name, count, number=whole(text(item, NUMBER)), study=study)
 
     def _ask(self, path: str) -> list[dict[str, Any]]:
@@ -181,6 +178,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *arguments: Any, **options: Any) -> None:
         return None
+
+
+def place_of(study: str, series: str) -> str:
+    """Return where a series lies below a server's address."""
+    return f"/studies/{quote(study)}/series/{quote(series)}"
 
 
 def text(item: dict[str, Any], tag: str) -> str:

@@ -6,17 +6,20 @@ import contextlib
 import hashlib
 import importlib
 import io
+import logging
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from common.errors import InputError
 from common.launch.overrides import read_command
 from common.serving.case_by_case import describe_failure
 from common.serving.prediction_log import label_volumes
 
+TRACE = "Traceback (most recent call last)"
 OWN = ("dataset_dir", "output_dir", "bundle_root", "cases", "dicom_seg")  # which the service itself gives
 PLACE = ("monai", "bundle", "__main__.py")  # what a command line of a bundle begins with
 
@@ -60,11 +63,11 @@ class HeldBundle:
     def __init__(self, folder: Path, output_dir: Path, flags: Sequence[str] = (), device: str | None = None) -> None:
         from monai.bundle import ConfigWorkflow
 
+        folder = folder.absolute()
         config = folder / "configs" / "inference.json"
         if not config.is_file():
             raise InputError(f"{folder}: found no configs/inference.json; wanted the folder of a bundle")
-        folder = folder.absolute()
-        given = self._read_flags(config, flags)
+        given = read_flags(config, flags)
         if device is not None:
             given = {"device": device, **given}
         given |= {"bundle_root": str(folder), "output_dir": str(output_dir), "cases": [], "dicom_seg": True}
@@ -87,7 +90,7 @@ class HeldBundle:
         """Segment a file or a folder of one series into `output_dir`; what goes wrong is in what comes back."""
         start, said, found = time.perf_counter(), io.StringIO(), Segmented()
         found.labels = [int(value) for value in self._grid.label_values[1:]]
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), logged(said):
             try:
                 items = self._run(scan)
             except Exception as error:
@@ -100,6 +103,8 @@ class HeldBundle:
                         found.why = list(dict.fromkeys(why for row in item["review"] for why in row["why"]))
         found.said = said.getvalue()
         found.problems = [line.removeprefix(f"{scan}: ").replace(str(scan.parent), "") for line in found.problems]
+        if TRACE in found.said:  # an error that nobody expected may hold whatever a header says
+            found.problems = [f"{found.problems[0].partition(':')[0]}, which was not expected; series.json tells it"]
         found.notes = [
             line.removeprefix(f"{scan}: ") for line in found.said.splitlines() if line.startswith(f"{scan}: ")
         ]
@@ -117,15 +122,35 @@ class HeldBundle:
         finally:
             state.output, state.batch = [], None  # a scan and its probabilities are large
 
-    @staticmethod
-    def _read_flags(config: Path, flags: Sequence[str]) -> dict[str, Any]:
-        words = [str(Path(*PLACE)), "run", "--config_file", str(config), *flags]
-        command = read_command(words)
-        problems = [*command.problems]
-        problems += [f"--{name}: the service gives it itself" for name, _, _ in command.given if name in OWN]
-        if problems:
-            raise InputError(problems)
-        return {name: value for name, value, _ in command.given}
+
+def read_flags(config: Path, flags: Sequence[str]) -> dict[str, Any]:
+    """Return overrides of a bundle's inference.json, looked at as its own command looks at them.
+
+    Raises:
+        InputError: one line for each that can't be.
+    """
+    words = [str(Path(*PLACE)), "run", "--config_file", str(config), *flags]
+    if flags and not flags[0].startswith("--"):
+        raise InputError(f"{flags[0]!r} is no argument; wanted --key value, a key of {config.name}")
+    sys.path.insert(0, str(config.parents[1]))  # where the bundle's code lies
+    kinds = importlib.import_module("scripts.settings").SETTINGS
+    importlib.import_module("scripts.common.launch.settings").check_settings(kinds, argv=words)
+    command = read_command(words)
+    given = {} if command is None else {name: value for name, value, _ in command.given}
+    if own := [name for name in given if name in OWN]:
+        raise InputError([f"--{name} is what the service gives itself; wanted without it" for name in own])
+    return given
+
+
+@contextlib.contextmanager
+def logged(stream: TextIO) -> Iterator[None]:
+    """Write to a stream what is logged meanwhile."""
+    handler = logging.StreamHandler(stream)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def _sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ from common.files.json_file import read_json
 from .series import KEY, Part, Series
 
 ENTRY = "series.json"
+ROOM = 256 << 20  # bytes; where they are missing, every scan would fail
 STATE = ".watch"  # folder of what isn't a result
 
 
@@ -64,7 +65,12 @@ class Results:
         """Note that a series is begun, before it is, and return which try this is.
 
         So a scan that ends the process, for want of memory perhaps, is not begun forever.
+
+        Raises:
+            InputError: there is no room left for results.
         """
+        if (free := shutil.disk_usage(self.folder).free) < ROOM:
+            raise InputError(f"{self.folder}: has {free >> 20} MiB left; wanted {ROOM >> 20} MiB at least")
         earlier = self.tries.get(series.key)
         count = 1 + (earlier["count"] if earlier is not None and earlier["mark"] >= series.mark else 0)
         self.tries[series.key] = {"mark": series.mark, "count": count}
@@ -97,10 +103,9 @@ class Results:
 
     def unsent(self) -> list[tuple[str, Path]]:
         """Return key and file of the segmentations that no server has been given yet."""
-        files = [
-            (key, self.folder / key / f"{key}_seg.dcm") for key, one in self.entries.items() if not one.get("sent")
-        ]
-        return [(key, file) for key, file in files if file.is_file()]
+        keys = [key for key, entry in self.entries.items() if not entry.get("sent")]
+        files = {key: self.folder / key / f"{key}_seg.dcm" for key in keys}
+        return [(key, file) for key, file in files.items() if file.is_file()]
 
     def note_sent(self, key: str) -> None:
         """Note that a server has a segmentation."""

@@ -72,6 +72,7 @@ class Service:
         journal: of what is done.
         patience: see there.
         store: a server that gets each segmentation; None: none does.
+        stop: set, it ends after the series at hand.
     """
 
     def __init__(
@@ -82,11 +83,12 @@ class Service:
         journal: Journal,
         patience: Patience | None = None,
         store: Store | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         self.source, self.model, self.results, self.journal, self.store = source, model, results, journal, store
         self.patience = patience or Patience()
         self.review = MergedReview(results.folder)
-        self.stop = threading.Event()  # set: ends after the series at hand
+        self.stop = stop or threading.Event()
         self.done, self.failed = 0, 0
         self._since: dict[str, tuple[int, float]] = {}  # key -> mark, and since when it is that
         self._refused: dict[str, int] = {}  # key -> how often a server has not taken it
@@ -119,8 +121,7 @@ class Service:
                 if not self.results.is_done(series):
                     left |= not (self._is_settled(series) and self._take(series))
                     self.review.update(now=False)
-                if self.store is not None:
-                    self._send_all()
+                self._send_all()
         except Unreachable as error:
             if once:
                 raise InputError(f"the server: {error}; wanted one that answers") from error
@@ -128,7 +129,7 @@ class Service:
                 self.journal.note(f"the server: {error}; asked again every {self.patience.poll:g} s")
             self._silent = True
             return True
-        return (self._send_all() or left) if self.store is not None else left
+        return self._send_all() or left
 
     def _note_source(self) -> None:
         if self._silent:
@@ -202,6 +203,8 @@ class Service:
     def _send_all(self) -> bool:
         """Give the server what it doesn't have yet; return whether something is left to give it later."""
         left = False
+        if self.store is None:
+            return left
         for key, file in self.results.unsent():
             if self._refused.get(key, 0) >= self.patience.tries:
                 continue
