@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.volumes.dicom.headers import is_dicom
+from common.volumes.dicom.headers import DICOMDIR, is_dicom
 
 from .series import Series
 
@@ -108,14 +108,15 @@ def read_header(path: Path) -> Header | None:
         return None
     from pydicom import dcmread
 
+    broken = Header("", "", UNREADABLE)
     try:
         found = dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-        series, instance = str(found.SeriesInstanceUID), str(found.SOPInstanceUID)
-        modality, description = str(found.get("Modality") or ""), str(found.get("SeriesDescription") or "")
-    except Exception as error:  # pydicom raises many kinds for a broken file
-        is_directory = isinstance(error, AttributeError)  # a DICOMDIR has no series
-        return None if is_directory else Header("", "", UNREADABLE)
-    return Header(series, instance, modality, description, whole(found.get("SeriesNumber")))
+        if found.file_meta.get("MediaStorageSOPClassUID") == DICOMDIR:
+            return None
+        name, instance, modality, description, number = (str(found.get(tag) or "") for tag in TAGS)
+    except Exception:  # pydicom raises many kinds for a broken file
+        return broken
+    return Header(name, instance, modality, description, whole(number)) if name and instance else broken
 
 
 def whole(value: object) -> int | None:

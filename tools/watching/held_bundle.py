@@ -63,7 +63,7 @@ class HeldBundle:
     def __init__(self, folder: Path, output_dir: Path, flags: Sequence[str] = (), device: str | None = None) -> None:
         from monai.bundle import ConfigWorkflow
 
-        folder = folder.absolute()
+        folder = folder.resolve()
         config = folder / "configs" / "inference.json"
         if not config.is_file():
             raise InputError(f"{folder}: found no configs/inference.json; wanted the folder of a bundle")
