@@ -13,11 +13,13 @@ from common.errors import InputError
 from common.files.atomic_write import write_atomic
 from common.files.folder_lock import FolderLock
 from common.files.json_file import read_json
+from common.files.temporary import remove_leftovers
 
 from .series import KEY, Part, Series
 
 ENTRY = "series.json"
 ROOM = 256 << 20  # bytes; where they are missing, every scan would fail
+DEPTH = 2  # folders below that of results where something is written
 STATE = ".watch"  # folder of what isn't a result
 
 
@@ -45,6 +47,7 @@ class Results:
         self._tries_file, self.work = state / "tries.json", state / "work"
         self.entries = {key: entry for key in self.keys() if part.holds(key) and (entry := self._read(key))}
         self.tries = self._read_tries()
+        remove_leftovers(self.folder, depth=DEPTH)
         self.empty_work()
 
     def close(self) -> None:
