@@ -113,7 +113,8 @@ def read_header(path: Path) -> Header | None:
         found = dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
         if found.file_meta.get("MediaStorageSOPClassUID") == DICOMDIR:
             return None
-        name, instance, modality, description, number = (str(found.get(tag) or "") for tag in TAGS)
+        values = [found.get(tag) for tag in TAGS]
+        name, instance, modality, description, number = ("" if value is None else str(value) for value in values)
     except Exception:  # pydicom raises many kinds for a broken file
         return broken
     return Header(name, instance, modality, description, whole(number)) if name and instance else broken

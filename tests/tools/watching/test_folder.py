@@ -19,7 +19,7 @@ def incoming(tmp_path):
     """Two CT series in one folder at some depth, an SEG, a report and other files beside them."""
     deep = tmp_path / "in" / "Mueller" / "study"
     deep.mkdir(parents=True)
-    for uid, number in (("1.2.1", {"SeriesNumber": 4}), ("1.2.2", {})):
+    for uid, number in (("1.2.1", {"SeriesNumber": 0}), ("1.2.2", {})):
         for file in write_ball(tmp_path / "made" / uid, uid, SeriesDescription="Liver art", **number).iterdir():
             shutil.move(file, deep / f"{uid}_{file.name}")
     write_ball(tmp_path / "in" / "seg", "1.2.3", Modality="SEG")
@@ -32,7 +32,7 @@ def test_series_are_told_apart_by_their_headers(incoming):
     found = {series.name: series for series in source.find()}
     assert found.keys() == {"1.2.1", "1.2.2"} and source.unreadable == 0
     assert [found[uid].mark for uid in sorted(found)] == [SIZE[2]] * 2
-    assert (found["1.2.1"].number, found["1.2.2"].number) == (4, None)
+    assert (found["1.2.1"].number, found["1.2.2"].number) == (0, None)
     assert all(0 <= series.age < 60 for series in found.values())
 
 
@@ -87,8 +87,13 @@ def test_files_of_volumes_and_copies_under_way(incoming):
 
 def test_a_broken_file_is_counted_and_no_series(incoming):
     (incoming / "broken.dcm").write_bytes(bytes(128) + b"DICM" + b"\x08\x00\x60\x00CS\xff\xff no more")
+    (file,) = incoming.rglob("1.2.2_000.dcm")
+    item = pydicom.dcmread(file)
+    item.SeriesInstanceUID = ""
+    item.save_as(file)
     source = FolderSource(incoming, ["CT"])
-    assert len(list(source.find())) == 2 and source.unreadable == 1
+    assert {series.name: series.mark for series in source.find()} == {"1.2.1": 20, "1.2.2": 19}
+    assert source.unreadable == 2
 
 
 @pytest.mark.parametrize("links", [True, False])

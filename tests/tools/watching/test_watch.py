@@ -28,7 +28,7 @@ from tools.watching.merged_review import read_rows
 from tools.watching.series import Part, Series
 from tools.watching.service import Service
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FLAGS = ["--channels", str(CHANNELS["channels"]).replace(" ", ""), "--output", CHANNELS["output"], "--device", "cpu"]
 
 
@@ -160,11 +160,11 @@ def test_no_option_hides_a_key_of_a_bundle(capsys):
 @pytest.mark.slow
 def test_a_kill_and_then_a_gentle_end_of_a_process(words, tmp_path):
     (tmp_path / "in").mkdir()
-    for number in range(3):
+    for number in range(2):
         write_ball(tmp_path / "in" / f"Mueller_{number}", f"1.2.{number}")
     command = [sys.executable, "-m", "tools.watch", str(tmp_path / "in"), *words]
     command.remove("--once")
-    keys = {Series(f"1.2.{number}", 1).key for number in range(3)}
+    keys = {Series(f"1.2.{number}", 1).key for number in range(2)}
 
     def done():
         return {path.parent.name for path in (tmp_path / "out").glob("*/series.json")}
@@ -184,6 +184,6 @@ def test_a_kill_and_then_a_gentle_end_of_a_process(words, tmp_path):
     second = start_until(lambda: done() == keys)
     second.send_signal(signal.SIGTERM)
     said = second.communicate()[0]
-    assert second.returncode == 0 and f"ended: {3 - len(before)} series segmented, 0 not" in said
+    assert second.returncode == 0 and f"ended: {2 - len(before)} series segmented, 0 not" in said
     assert {key: (tmp_path / "out" / key).stat().st_ino for key in before} == before
     assert {row["case"] for row in read_rows(tmp_path / "out" / "review.csv")} == keys
