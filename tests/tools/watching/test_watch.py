@@ -7,8 +7,8 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from tools.watching.merged_review import read_rows
 from tools.watching.series import Part, Series
 from tools.watching.service import Service
 
-ROOT = Path(__file__).resolve().parents[3]
 FLAGS = ["--channels", str(CHANNELS["channels"]).replace(" ", ""), "--output", CHANNELS["output"], "--device", "cpu"]
 
 
@@ -157,33 +156,33 @@ def test_no_option_hides_a_key_of_a_bundle(capsys):
     assert {"bundle", "once", "no-store"} <= told and told & keys == {"output_dir", "device"}  # the latter in its text
 
 
-@pytest.mark.slow
-def test_a_kill_and_then_a_gentle_end_of_a_process(words, tmp_path):
-    (tmp_path / "in").mkdir()
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that begin as copies")
+def test_a_kill_and_then_a_gentle_end(words, tmp_path, capfd):
+    keys = set()
     for number in range(2):
         write_ball(tmp_path / "in" / f"Mueller_{number}", f"1.2.{number}")
-    command = [sys.executable, "-m", "tools.watch", str(tmp_path / "in"), *words]
-    command.remove("--once")
-    keys = {Series(f"1.2.{number}", 1).key for number in range(2)}
+        keys.add(Series(f"1.2.{number}", 1).key)
+    words.remove("--once")
 
     def done():
         return {path.parent.name for path in (tmp_path / "out").glob("*/series.json")}
 
-    def start_until(enough):
-        started = subprocess.Popen([*command, "--poll", "0.1"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    def when(enough, process, end):
         limit = time.monotonic() + 300
-        while not enough() and started.poll() is None and time.monotonic() < limit:
-            time.sleep(0.02)
-        return started
+        while not enough() and time.monotonic() < limit:
+            time.sleep(0.01)
+        os.kill(process, end)
 
-    first = start_until(lambda: bool(done()))
-    os.kill(first.pid, signal.SIGKILL)
-    first.communicate()
+    child = os.fork()
+    if not child:
+        watch.main([str(tmp_path / "in"), *words])
+        os._exit(1)
+    when(done, child, signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     before = {key: (tmp_path / "out" / key).stat().st_ino for key in done()}
-    assert before and before.keys() < keys
-    second = start_until(lambda: done() == keys)
-    second.send_signal(signal.SIGTERM)
-    said = second.communicate()[0]
-    assert second.returncode == 0 and f"ended: {2 - len(before)} series segmented, 0 not" in said
+    assert before
+    threading.Thread(target=when, args=(lambda: done() == keys, os.getpid(), signal.SIGTERM)).start()
+    assert watch.main([str(tmp_path / "in"), *words]) == 0
+    assert f"ended: {2 - len(before)} series segmented, 0 not" in capfd.readouterr().out
     assert {key: (tmp_path / "out" / key).stat().st_ino for key in before} == before
     assert {row["case"] for row in read_rows(tmp_path / "out" / "review.csv")} == keys
