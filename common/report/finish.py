@@ -20,6 +20,8 @@ from ..errors import printable
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
 from ..levels.network import deployed
+from ..review.knowledge import read_knowledge
+from ..review.learning import ReviewLearning
 from ..run.manifest import RunManifest
 from ..scoring.compared import COARSE, PLAIN, Compared
 from ..scoring.handler import NativeGridMetrics
@@ -27,6 +29,7 @@ from ..scoring.metrics import POOR, percent, under_title
 from ..training.plan import Plan
 from .gallery import Gallery
 from .page import CASES, LIMITS, SUMMARY, Report
+from .reliability import add_reliability
 
 UNDER = (
     f"{under_title()}: the share of the cases in which {{title}} has a Dice under {POOR:.2f}, which a person would "
@@ -45,6 +48,7 @@ class Finish:
         network: what is deployed.
         ckpt_path: where its weights go; a file that is there is kept as `<name>.previous.pt`.
         evaluator, metrics, gallery: of the cases to score.
+        review: looks at model.pt, for the report, too; None: nothing does.
 
     Where metadata.json of the bundle names other labels than the cohort it is brought in line, see `follow_model`.
     """
@@ -60,11 +64,12 @@ class Finish:
         evaluator: Evaluator,
         metrics: NativeGridMetrics,
         gallery: Gallery,
+        review: ReviewLearning | None = None,
     ) -> None:
         self.plan, self.network, self.ckpt_path = plan, network, Path(path(ckpt_path))
         self.manifest: RunManifest = plan.run.manifest
         self.cohort: Any = plan.cohort  # each bundle knows its own kind
-        self.evaluator, self.metrics, self.gallery = evaluator, metrics, gallery
+        self.evaluator, self.metrics, self.gallery, self.review = evaluator, metrics, gallery, review
 
     def run(self) -> None:
         """Do all of it; with several processes each scores its share and the first one writes."""
@@ -88,6 +93,8 @@ class Finish:
             if metadata.is_file():
                 said = follow_model(metadata, self.cohort.labels, self.cohort.grid, self.ckpt_path)
                 print(f"labels: {printable(said)}") if said else None
+            if self.review is not None:
+                self.review.run()
             print(f"report: {printable(self.report())}")
         self.plan.run.release()
 
@@ -186,6 +193,7 @@ class Finish:
             page.add_table("Each case on its native grid (distances in mm)", self.metrics.table.rows, section=CASES)
         for case, picture in self.gallery.pictures.items():
             page.add_overlay(f"{case}: {', '.join(self.gallery.maps)}", picture, section=CASES)
+        add_reliability(page, read_knowledge(self.ckpt_path).calibration, self.cohort.labels)
         self.describe(page)
         for name, trainer in self.plan.trainers.items():
             if trainer.progress.history:

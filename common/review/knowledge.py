@@ -15,6 +15,7 @@ from scipy.optimize import isotonic_regression
 
 from ..errors import InputError
 from ..files.atomic_write import write_atomic
+from .calibration import Calibration, read_calibration
 
 if TYPE_CHECKING:  # torch and MONAI aren't wanted where a file is only read
     from .features import Features
@@ -41,6 +42,7 @@ class Knowledge:
         handedness: what tells a mirrored scan; None where nothing does.
         scores, dice: a step function that rises, see `predict`.
         below, above: Dice that the interval goes to either side.
+        calibration: of its probabilities.
     """
 
     model: str = ""
@@ -53,6 +55,7 @@ class Knowledge:
     dice: list[float] = field(default_factory=lambda: [0.0, 1.0])
     below: float = WIDE
     above: float = WIDE
+    calibration: Calibration = field(default_factory=Calibration)
 
     def predict(self, score: float) -> tuple[float, float, float]:
         """Return the Dice to expect of a score, and the ends of its interval."""
@@ -98,6 +101,7 @@ def read_knowledge(model: str | Path) -> Knowledge:
         content = json.loads(path.read_text(encoding="utf-8"))
         known = Knowledge(**content)
         known.handedness = known.handedness and Handedness(**known.handedness)  # type: ignore[arg-type]  # as JSON has it
+        known.calibration = read_calibration(content.get("calibration", {}))  # models of before know none
         known.volume, known.spread = (
             {int(value): (float(middle), float(span)) for value, (middle, span) in one.items()}
             for one in (known.volume, known.spread)

@@ -11,6 +11,8 @@ import torch
 
 from common.grid.grid import Grid
 from common.report.finish import Finish
+from common.review.calibration import Calibration
+from common.review.knowledge import Knowledge
 from common.run.manifest import RunManifest
 from common.scoring.compared import Compared
 from common.scoring.table import MetricsTable
@@ -133,6 +135,17 @@ def test_a_run_ends_with_a_verdict_on_the_control(tmp_path, capsys, gain, word):
     (kept,) = method.manifest.results["verdicts"]
     assert kept["verdict"] == ("better" if gain > 0 else "below") and kept["cases"] == 8 and kept["text"] in line
     assert kept["text"].split(",")[0] in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_model_is_looked_at_before_the_report_which_shows_how_far_its_probabilities_come_true(tmp_path):
+    method = finished(tmp_path)
+    assert "Probabilities" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    bins = {1: [(0.9, 0.6, 10)]}, {1: [(0.7, 0.6, 10)]}
+    known = Knowledge(calibration=Calibration(2.0, 2.0, 5, (0.4, 0.3), *bins))
+    method.review = SimpleNamespace(run=lambda: known.save(tmp_path / "model.pt"))
+    method.run()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Probabilities" in page and '<td class="number">0.300</td><td class="number">0.100</td>' in page
 
 
 def test_what_is_no_control_is_not_judged_and_how_to_get_one_is_said(tmp_path, capsys):
