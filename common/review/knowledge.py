@@ -95,12 +95,13 @@ def read_knowledge(model: str | Path) -> Knowledge:
     path = Path(model).expanduser().with_name(FILE)
     if not path.is_file():
         return Knowledge()
-    from .handedness import Handedness
-
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         known = Knowledge(**content)
-        known.handedness = known.handedness and Handedness(**known.handedness)  # type: ignore[arg-type]  # as JSON has it
+        if content.get("handedness"):
+            from .handedness import Handedness
+
+            known.handedness = Handedness(**content["handedness"])
         known.calibration = read_calibration(content.get("calibration", {}))  # models of before know none
         known.volume, known.spread = (
             {int(value): (float(middle), float(span)) for value, (middle, span) in one.items()}
