@@ -26,7 +26,8 @@ from ..scoring.handler import NativeGridMetrics
 from ..scoring.metrics import POOR, percent, under_title
 from ..training.plan import Plan
 from .gallery import Gallery
-from .page import CASES, LIMITS, SUMMARY, Report
+from .page import LIMITS, STRUCTURES, Report
+from .scored import Scored
 
 UNDER = (
     f"{under_title()}: the share of the cases in which {{title}} has a Dice under {POOR:.2f}, which a person would "
@@ -177,19 +178,21 @@ class Finish:
     def report(self) -> Path:
         """Write report.html and return its path."""
         page = Report(f"{self.title} on {self.cohort.name}", self.manifest.path.parent)
+        scored = Scored(self.metrics.table, self.columns(), self.gallery)
+        scored.add_verdict(page, self.verdicts(), self.to_compare)
         page.add_text(self.introduction())
+        scored.add_cases(page)
         rows = self.rows()
         if rows:
-            page.add_table("Mean Dice on cases that training never saw", rows, UNDER.format(title=self.title), SUMMARY)
-            for verdict in self.verdicts():
-                page.add_text(verdict.text, section=SUMMARY)
-            page.add_table("Each case on its native grid (distances in mm)", self.metrics.table.rows, section=CASES)
-        for case, picture in self.gallery.pictures.items():
-            page.add_overlay(f"{case}: {', '.join(self.gallery.maps)}", picture, section=CASES)
+            scored.add_structures(page)
+            page.add_table(
+                "Mean Dice on scans that training never saw", rows, UNDER.format(title=self.title), STRUCTURES
+            )
+            scored.add_numbers(page)
         self.describe(page)
         for name, trainer in self.plan.trainers.items():
             if trainer.progress.history:
-                page.add_curves(name, trainer.progress.history)
+                page.add_curves(f"What the stage {name!r} had still to learn (loss)", trainer.progress.history)
         page.add_costs(self.manifest)
         page.add_text(self.limits(), section=LIMITS)
         return page.write()
