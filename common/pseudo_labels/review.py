@@ -137,11 +137,10 @@ class LabelReview:
 
     def page(self) -> Report:
         page = Report(f"Masks made by the computer for {self.cohort.name}", self.folder)
-        odd = [case for case in self.labeller.cases if self.oddities(case)]
-        left = len(self.labeller.cases) - len(self.selected)
-        rejected = f" {left} are left out of the training." if left else ""
-        page.add_text(
-            f"{len(odd)} of {len(self.labeller.cases)} masks stand out and should be looked at first.{rejected}"
+        odd = sum(bool(self.oddities(case)) for case in self.labeller.cases)
+        lead = f"{len(self.selected)} of {len(self.labeller.cases)} masks are learnt from."
+        page.add_verdict(
+            lead + (f" {odd} stand{'s' if odd == 1 else ''} out and should be looked at first." if odd else ""), []
         )
         page.add_text(self.introduction())
         if self.lost():
@@ -167,5 +166,6 @@ class LabelReview:
     def picture(self, item: Mapping[str, Any]) -> bytes:
         """Draw a case's pseudo label, beside it the voxels that teach nothing."""
         known, names = self.labeller.load(item["case"]), dict(enumerate([*self.cohort.labels.values(), COLUMNS[1]]))
-        maps = (known["target"].argmax(0), (known["weight"][0] == 0) * (len(names) - 1))
-        return grid_overlay(item["image"], dict(zip(COLUMNS, maps, strict=True)), names, self.cohort.grid.pixdim)
+        target = known["target"].argmax(0)
+        maps = dict(zip(COLUMNS, (target, (known["weight"][0] == 0) * (len(names) - 1)), strict=True))
+        return grid_overlay(item["image"], maps, names, self.cohort.grid.pixdim, target > 0)

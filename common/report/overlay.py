@@ -113,7 +113,11 @@ def overlay_png(
 
 
 def grid_overlay(
-    image: Tensor, maps: Mapping[str, Tensor], label_names: Mapping[Any, str], spacing: Sequence[float]
+    image: Tensor,
+    maps: Mapping[str, Tensor],
+    label_names: Mapping[Any, str],
+    spacing: Sequence[float],
+    focus: Tensor | None = None,
 ) -> bytes:
     """Draw label maps of the network's grid as `overlay_png` does, cut to the scan: what lies beyond is no picture.
 
@@ -121,10 +125,12 @@ def grid_overlay(
         image: [1, H, W, D] on the grid, see `inside_scan`.
         maps: title -> [H, W, D], class or value of each voxel.
         spacing: of the grid, mm.
+        focus: [H, W, D], see `overlay_png`.
     """
     box = scan_box(image)
     cut = {title: volume[box].cpu().int().numpy() for title, volume in maps.items()}
-    return overlay_png(plain(image)[0][box].cpu().float().numpy(), cut, label_names, spacing)
+    where = None if focus is None else focus[box].cpu().numpy()
+    return overlay_png(plain(image)[0][box].cpu().float().numpy(), cut, label_names, spacing, focus=where)
 
 
 def label_colour(value: int) -> str:

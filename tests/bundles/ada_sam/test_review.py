@@ -27,7 +27,7 @@ def test_a_volume_and_a_section_for_each_case(tmp_path, capsys):
         assert words in page, words
     seen = check_page(page)
     assert [heading.strip() for heading in seen.texts["h3"]] == ["case_1", "case_0"]  # what stands out comes first
-    assert "1 of 2 masks stand out and should be looked at first." in page
+    assert "2 of 2 masks are learnt from. 1 stands out and should be looked at first." in page
     assert len(seen.all("img")) == 2 * 2 and "2 to learn from, 0 rejected" in capsys.readouterr().out
 
 

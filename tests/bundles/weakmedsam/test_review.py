@@ -25,7 +25,7 @@ def test_a_volume_and_a_section_for_each_case(tmp_path, capsys):
     page = (folder / "report.html").read_text(encoding="utf-8")
     seen = check_page(page)
     assert seen.texts["h3"] == ["case_0", "case_1 "] and "rejected" in seen.texts["span"]
-    assert "1 are left out of the training" in page and len(seen.all("img")) == 2 * 2
+    assert "1 of 2 masks are learnt from." in page and len(seen.all("img")) == 2 * 2
     assert "1 to learn from, 1 rejected" in capsys.readouterr().out
 
 

@@ -16,10 +16,10 @@ LEAST_SPAN = {BOX: 0.05, JUMP: 0.05, RUN: 0.3, VOLUME: 0.2}  # a few cases look 
 FEWEST = 5  # cases from which on one can stand out; of fewer all that is odd is told
 NUMBERS = {BOX: "box_overlap", JUMP: "neighbour_dice", RUN: "runs"}
 RULE = (
-    "A mask stands out where nothing was found; where it lies elsewhere than the slice classifier looked, jumps from "
-    "slice to slice or falls into parts, and does so by more than 3 spans worse than the middle of all scans; or where "
-    "its volume is more than 4 spans from that of the others. A span is how far the scans usually are from their "
-    "middle: 1.48 median distances."
+    "A mask stands out where ADA-SAM itself found nothing; where it lies elsewhere than the slice classifier looked, "
+    "jumps from slice to slice or falls into parts, by more than 3 spans worse than the middle of all scans; or "
+    "where its volume is more than 4 spans from that of the others. A span is how far the scans usually are from "
+    "their middle: 1.48 median distances."
 )
 
 
@@ -63,7 +63,7 @@ def _told(one: Mapping[str, Any], value: str, limits: Mapping[str, tuple[float, 
         if worse > SPANS[flag] * span:
             yield flag
     volume = one["volume_ml"][value]
-    if VOLUME in limits and volume > 0:
+    if VOLUME in limits and volume > 0 and MISSING not in one["flags"][value]:
         middle, span = limits[VOLUME]
         if abs(math.log(volume) - middle) > SPANS[VOLUME] * span:
             yield VOLUME
@@ -82,12 +82,15 @@ def sentences(one: Mapping[str, Any], told: Mapping[str, list[str]], names: Mapp
 def everywhere(judged: Mapping[str, Mapping[str, Any]], names: Mapping[int, str]) -> list[str]:
     """Return what is odd about more than half of all cases, in sentences: of one of them it says nothing."""
     said = []
-    for value in next(iter(judged.values()), {}).get("flags", {}):
-        for flag, words in _EVERYWHERE.items():
-            count = sum(flag in one["flags"][value] for one in judged.values())
-            if 2 * count > len(judged) and len(judged) >= FEWEST:
-                usually = "The masks of this run are like that, so it is not told again of each."
-                said.append(f"{names[int(value)]}: in {count} of {len(judged)} scans {words}. {usually}")
+    for flag, words in _EVERYWHERE.items():
+        counts = {
+            names[int(value)]: sum(flag in one["flags"][value] for one in judged.values())
+            for value in next(iter(judged.values()), {}).get("flags", {})
+        }
+        usual_of = {name: count for name, count in counts.items() if 2 * count > len(judged) >= FEWEST}
+        if usual_of:
+            listed = ", ".join(f"{name} {count}" for name, count in usual_of.items())
+            said.append(f"In most of the {len(judged)} scans {words} ({listed}): it is not told again of each.")
     return said
 
 
@@ -98,7 +101,7 @@ def _jump(one: Mapping[str, Any], value: str) -> str:
 
 
 _SAID = {
-    MISSING: lambda one, value: "nothing was found",
+    MISSING: lambda one, value: "ADA-SAM itself found nothing",
     BOX: lambda one, value: (
         f"the mask is not where the slice classifier looked (overlap of the boxes {one['box_overlap'][value]:.2f})"
     ),
