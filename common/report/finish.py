@@ -27,7 +27,7 @@ from ..scoring.metrics import POOR, percent, under_title
 from ..training.plan import Plan
 from .gallery import Gallery
 from .page import LIMITS, STRUCTURES, Report
-from .scored import Scored
+from .scored import Scored, three_decimals
 
 UNDER = (
     f"{under_title()}: the share of the cases in which {{title}} has a Dice under {POOR:.2f}, which a person would "
@@ -185,9 +185,9 @@ class Finish:
         rows = self.rows()
         if rows:
             scored.add_structures(page)
-            page.add_table(
-                "Mean Dice on scans that training never saw", rows, UNDER.format(title=self.title), STRUCTURES
-            )
+            shown = [{"structure" if k == "label" else k: three_decimals(v) for k, v in row.items()} for row in rows]
+            title = "Mean Dice on scans that training never saw"
+            page.add_table(title, shown, UNDER.format(title=self.title), STRUCTURES)
             scored.add_numbers(page)
         self.describe(page)
         for name, trainer in self.plan.trainers.items():

@@ -129,8 +129,13 @@ def readable(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, Any
             continue  # its name stands beside it
         if penalty and name in ("hd95", "assd"):
             value = f"{value:.1f} {PENALTY}"
-        shown[titles.get(name, TITLES.get(name, name.replace("_", " ")))] = value
+        shown[titles.get(name, TITLES.get(name, name.replace("_", " ")))] = three_decimals(value)
     return shown
+
+
+def three_decimals(value: Any) -> Any:
+    """Return a number as a score is shown, 0.000 for what is nearly nothing; other values as they are."""
+    return round(value, 3) if isinstance(value, float) and not math.isnan(value) else value
 
 
 def mean(values: Sequence[float]) -> float:

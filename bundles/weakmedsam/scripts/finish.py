@@ -133,7 +133,7 @@ class Finish(CommonFinish):
             )
             page.add_table("The paper's per-slice metric", rows, note, section=NUMBERS, fold=True)
         page.add_text(
-            f"Every mask has a picture and a file of its own in {FOLDER}/, see {FOLDER}/report.html beside this page. "
+            f"Every mask has a picture in report.html of the folder {FOLDER} beside this page, and a file there. "
             f"The {min(PICTURED, len(self.labeller.cases))} least consistent from slice to slice:", section=LABELS,
         )  # fmt: skip
         page.add_cards(self.review.cards(PICTURED), LABELS)

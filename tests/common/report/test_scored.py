@@ -48,8 +48,8 @@ def test_what_was_not_measured_is_marked_as_such(tmp_path):
     one.add_numbers(page)
     text = page.write().read_text(encoding="utf-8")
     assert text.count("77.0 †") == 2 and "† Not measured" in text
-    row = {"case": "a", "label": 2, "name": "n", "dice": 0.5, "hd95": 3.0, "assd": 1.0, "auc_of_it": 2.0}
-    wanted = {"case": "a", "structure": "n", "Dice": 0.5, "HD95 (mm)": 3.0, "mean distance (mm)": 1.0, "auc of it": 2.0}
+    row = {"case": "a", "label": 2, "name": "n", "dice": 0.5, "hd95": 3.0, "assd": 1.0, "auc_of_it": 7.8e-5}
+    wanted = {"case": "a", "structure": "n", "Dice": 0.5, "HD95 (mm)": 3.0, "mean distance (mm)": 1.0, "auc of it": 0.0}
     assert readable(row, {}) == wanted
     one, page = scored(dice={"a": (0.5, 0.5)}), Report("x", tmp_path)
     one.add_numbers(page)
