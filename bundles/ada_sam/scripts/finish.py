@@ -97,8 +97,8 @@ class Finish(CommonFinish):
             return
         flags, count = self.flags(), len(self.labeller.cases)
         page.add_text(
-            f"{len(flags)} of {count} masks stand out. Every mask has a picture in report.html of the folder {FOLDER} beside "
-            "this page, and a file there.", section=LABELS,
+            f"{len(flags)} of {count} masks stand out. Every mask has a picture in report.html of the folder {FOLDER} "
+            "beside this page, and a file there.", section=LABELS,
         )  # fmt: skip
         page.add_text(self.review.everywhere(), LABELS)
         page.add_cards(self.review.cards(PICTURED), LABELS)
