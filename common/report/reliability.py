@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from ..review.calibration import Bins, Calibration, expected_error
-from .overlay import COLOURS, LINE_STYLES
-from .page import Report
+from .page import CERTAINTY, Report
+from .plots import INK, SERIES
 
-SECTION = "Probabilities"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 FEWEST = 20  # voxels, from which on a bin is drawn
-ORDER = (6, 5, 2, 4, 0, 1, 3)  # of the palette: the dark ones first, on white paper
+BINS = 15
 NOTE = (
-    "Expected calibration error: how far a label's probability and the share of voxels that are the label lie apart, "
-    "mean over 15 bins by their voxels, around the label (its truth and prediction, grown by two voxels). After: each "
-    "case by a temperature that the others gave."
+    "Expected calibration error: how far a structure's probability and the share of voxels that are the structure lie "
+    "apart, mean over 15 bins by their voxels, around it (its truth and prediction, grown by two voxels). After: each "
+    "scan by a temperature that the others gave."
 )
+TITLE = "Of voxels with a probability, the share that is the structure; on the straight line it comes true"
 
 
 def add_reliability(page: Report, calibration: Calibration, names: Mapping[int, str]) -> None:
@@ -32,37 +32,33 @@ def add_reliability(page: Report, calibration: Calibration, names: Mapping[int, 
     """
     if not calibration.cases:
         return
-    page.add_text(f"Saved: {calibration.describe()}. The masks are the same either way.", section=SECTION)
-    rows = [{"label": names.get(value, str(value)), "error before": expected_error(bins),
+    page.add_text(f"Saved: {calibration.describe()}. The masks are the same either way.", section=CERTAINTY)
+    before, after = (pooled(labels.values()) for labels in (calibration.before, calibration.after))
+
+    def draw(axis: Axes) -> None:
+        axis.plot([0, 1], [0, 1], color=INK, linewidth=1, alpha=0.5)
+        for number, (name, bins) in enumerate({"before": before, "after": after}.items()):
+            axis.plot(*drawn(bins), label=name, color=SERIES[number], linestyle=("dashed", "solid")[number], marker="o")
+        axis.set(xlabel="probability", ylabel="share that is it", xlim=(0, 1), ylim=(0, 1))
+        axis.grid(color=INK, alpha=0.15)
+        axis.legend(frameon=False, labelcolor=INK)
+
+    error = [expected_error(bins) for bins in (before, after)]
+    page.add_plot(TITLE, draw, f"Error {error[0]:.3f} before, {error[1]:.3f} after.", CERTAINTY, (4.6, 4.2))
+    rows = [{"structure": names.get(value, str(value)), "error before": expected_error(bins),
              "error after": expected_error(calibration.after[value])}
             for value, bins in calibration.before.items()]  # fmt: skip
-    page.add_table("Expected calibration error on validation cases", rows, NOTE, section=SECTION)
-    caption = "Reliability: of voxels with a probability, the share that is the label; on the diagonal it comes true"
-    page.add_overlay(caption, reliability_png(calibration, names), section=SECTION)
+    page.add_table("Expected calibration error on validation scans", rows, NOTE, section=CERTAINTY)
 
 
-def reliability_png(calibration: Calibration, names: Mapping[int, str]) -> bytes:
-    """Draw the share of voxels that were a label over its probability, before and after, and return the PNG."""
-    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, title, labels in zip(axes, ("before", "after"), (calibration.before, calibration.after), strict=True):
-        axis.plot([0, 1], [0, 1], color="#888888", linewidth=1)
-        for number, (value, bins) in enumerate(labels.items()):
-            axis.plot(
-                *drawn(bins),
-                label=names.get(value, str(value)),
-                color=COLOURS[ORDER[number % len(COLOURS)]],
-                linestyle=LINE_STYLES[number // len(COLOURS) % len(LINE_STYLES)],
-                marker="o",
-                markersize=3,
-            )
-        axis.set(title=title, xlabel="probability", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes[0].set_ylabel("share of voxels that are the label")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
-    return png.getvalue()
+def pooled(labels: Iterable[Bins]) -> Bins:
+    """Return the bins of all labels together, each (mean probability, share of voxels that are it, voxels)."""
+    sums: dict[int, tuple[float, float, int]] = {}
+    for said, came, count in (one for bins in labels for one in bins):
+        number = min(int(said * BINS), BINS - 1)
+        before = sums.get(number, (0.0, 0.0, 0))
+        sums[number] = before[0] + said * count, before[1] + came * count, before[2] + count
+    return [(said / count, came / count, count) for _, (said, came, count) in sorted(sums.items()) if count]
 
 
 def drawn(bins: Bins) -> tuple[list[float], list[float]]:

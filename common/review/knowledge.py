@@ -133,10 +133,10 @@ def learn(
         for value in cases[0]:
             own = [case[value] for case in cases if case[value].volume_ml > 0]
             if len(own) >= FEWEST:
-                known.volume[value] = _middle([math.log(one.volume_ml) for one in own], LEAST_SPAN["volume"])
-                known.spread[value] = _middle([one.spread for one in own], LEAST_SPAN["spread"])
+                known.volume[value] = usual([math.log(one.volume_ml) for one in own], LEAST_SPAN["volume"])
+                known.spread[value] = usual([one.spread for one in own], LEAST_SPAN["spread"])
         channels, quantiles = len(images[0]), len(images[0][0])
-        known.image = [[_middle([image[c][q] for image in images], LEAST_SPAN["image"]) for q in range(quantiles)]
+        known.image = [[usual([image[c][q] for image in images], LEAST_SPAN["image"]) for q in range(quantiles)]
                        for c in range(channels)]  # fmt: skip
     points = [[(case[value].score, found) for value, found in own.items() if not math.isnan(found)]
               for case, own in zip(cases, dice, strict=True)]  # fmt: skip
@@ -166,6 +166,7 @@ def _rising(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
     return scores.tolist(), fitted.tolist()
 
 
-def _middle(values: Sequence[float], least: float) -> tuple[float, float]:
+def usual(values: Sequence[float], least: float) -> tuple[float, float]:
+    """Return the middle of numbers and their span around it: median, and 1.4826 median distances from it or `least`."""
     middle = float(np.median(values))
     return middle, max(1.4826 * float(np.median(np.abs(np.array(values) - middle))), least)

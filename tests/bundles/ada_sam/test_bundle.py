@@ -102,7 +102,7 @@ def test_report_says_the_supervision_and_which_slices_had_masks(trained):
     page = (trained["folder"] / "output" / "report.html").read_text(encoding="utf-8")
     for words in ("masks on 3 slices of 3 cases", "presence bits on all", "Which slices had masks", "own prompts"):
         assert words in page, words
-    for words in ("ADA-SAM itself", "ADA-SAM slice by slice", "Pseudo labels", "chosen without"):
+    for words in ("ADA-SAM itself", "ADA-SAM slice by slice", "which it learnt from", "chosen without"):
         assert words in page, words
     review = (trained["folder"] / "output" / "pseudo_labels" / "report.html").read_text(encoding="utf-8")
     assert all(f"{case}: learnt from" in review for case in CASES) and "Masks on the slices" in review

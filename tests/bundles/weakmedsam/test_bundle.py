@@ -108,7 +108,7 @@ def test_report_says_what_it_was_taught_and_what_it_must_beat(trained):
         "chosen without",
     ):
         assert words in page, words
-    for words in ("centre ellipse + bits", "never with a volume Dice", "Pseudo labels", "used in training only"):
+    for words in ("centre ellipse + bits", "never with a volume Dice", "which it learnt from", "used in training only"):
         assert words in page, words
     review = (trained["folder"] / "output" / "pseudo_labels" / "report.html").read_text(encoding="utf-8")
     assert all(f"{case}: learnt from" in review for case in CASES)

@@ -1,15 +1,11 @@
-"""Probabilities in the report: a table, a picture, and nothing where nothing is known."""
+"""Probabilities in the report: a table, a plot, and nothing where nothing is known."""
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
 import pytest
-from PIL import Image
 
 from common.report.page import Report
-from common.report.reliability import add_reliability, drawn, reliability_png
+from common.report.reliability import add_reliability, drawn, pooled
 from common.review.calibration import Calibration
 
 SURE, RIGHT = [(0.1, 0.3, 50), (0.9, 0.6, 50)], [(0.2, 0.3, 50), (0.7, 0.6, 50)]
@@ -20,7 +16,7 @@ def test_a_report_has_the_error_of_each_label_before_and_after(tmp_path):
     page = Report("title", tmp_path)
     add_reliability(page, FOUND, {0: "background", 1: "<left>", 2: "right"})
     text = page.write().read_text(encoding="utf-8")
-    assert "&lt;left&gt;" in text and "temperature of 2.00, by 5 cases" in text and "image/png" in text
+    assert "&lt;left&gt;" in text and "temperature of 2.00, by 5 cases" in text
     assert '<td class="number">0.250</td><td class="number">0.100</td>' in text
 
 
@@ -30,12 +26,18 @@ def test_nothing_is_said_where_nothing_is_known(tmp_path):
     assert "robabilit" not in page.write().read_text(encoding="utf-8").split("<body")[1]
 
 
-def test_the_picture_is_a_png_and_differs_with_the_bins():
-    names = {1: "one", 2: "two"}
-    pixels = [np.asarray(Image.open(io.BytesIO(reliability_png(found, names)))) for found in
-              (FOUND, Calibration(2.0, 2.0, 5, (0.4, 0.3), {1: RIGHT, 2: RIGHT}, FOUND.after))]  # fmt: skip
-    half = pixels[0].shape[1] * 2 // 5
-    assert (pixels[0][:, :half] != pixels[1][:, :half]).any()
+def test_bins_of_labels_are_pooled_by_their_voxels():
+    together = pooled([[(0.1, 0.3, 50), (0.9, 0.6, 10)], [(0.1, 0.0, 100)]])
+    assert together == [(pytest.approx(0.1), pytest.approx(0.1), 150), (pytest.approx(0.9), pytest.approx(0.6), 10)]
+    assert pooled([[(1.0, 1.0, 5)]]) == [(1.0, 1.0, 5)]
+
+
+def test_the_plot_says_both_errors(tmp_path):
+    page = Report("title", tmp_path)
+    add_reliability(page, FOUND, {1: "one", 2: "two"})
+    text = page.write().read_text(encoding="utf-8")
+    # before: .2 and .3 of 50 voxels each, .1 and .1 of 50 each; after: .1 everywhere
+    assert "Error 0.175 before, 0.100 after" in text and "<svg" in text
 
 
 def test_bins_of_a_few_voxels_are_not_drawn():
