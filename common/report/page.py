@@ -17,11 +17,12 @@ from .plots import Draw, draw_curves, plot_svg
 from .tables import escape, folded, format_seconds, format_value, paragraphs, plain_text, points, table
 
 SUMMARY, CASES, STRUCTURES = "In short", "Scans, worst first", "How good it is, structure by structure"
+EXPECTED = "How good it probably is, structure by structure"
 CERTAINTY = "How far its own certainty can be trusted"
 DATA, LABELS = "The scans and masks it was given", "Masks made by the computer, which it learnt from"
 CURVES, NUMBERS, COST = "How the training went", "All numbers", "Time and machine"
 WORDS, LIMITS = "Words used here", "What to keep in mind"
-ORDER = (SUMMARY, CASES, STRUCTURES, CERTAINTY, DATA, LABELS, CURVES, NUMBERS, COST, WORDS, LIMITS)
+ORDER = (SUMMARY, CASES, STRUCTURES, EXPECTED, CERTAINTY, DATA, LABELS, CURVES, NUMBERS, COST, WORDS, LIMITS)
 WARNING = "Research software, not a medical device: a person who can judge the images has to look at every result."
 TEMPLATE = Path(__file__).with_name("template.html")
 MEANINGS = {

@@ -24,7 +24,7 @@ from ..serving.dicom_segmentation import label_names
 from ..tensors import plain
 from .gallery import slice_name
 from .overlay import overlay_png
-from .page import CASES, LIMITS, NUMBERS, STRUCTURES, SUMMARY, Report
+from .page import CASES, EXPECTED, LIMITS, NUMBERS, SUMMARY, Report
 from .pictures import Card
 from .plots import draw_strips
 from .tables import format_value, mean, plain_text
@@ -139,7 +139,7 @@ class ReviewSheet:
         draw, size = draw_strips(self.strips(), "predicted Dice", POOR)
         alt = "; ".join(f"{name} {format_value(mean(of['predicted']))}" for name, of in self.strips().items())
         title = "Predicted Dice of each scan, a dot each; a bar is the mean"
-        page.add_plot(title, draw, f"Means: {alt}. The dashed line is at {POOR:.2f}.", STRUCTURES, size)
+        page.add_plot(title, draw, f"Means: {alt}. The dashed line is at {POOR:.2f}.", EXPECTED, size)
         page.add_table("Scans, worst first", [self.summary(case) for case in cases], section=NUMBERS, fold=True)
         rows = [self.line(row) for case in cases for row in sorted(self.rows[case], key=urgency)]
         page.add_table("Each structure of each scan", rows, COLUMN_NOTE, NUMBERS, fold=True)
