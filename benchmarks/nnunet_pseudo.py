@@ -4,11 +4,15 @@
         --output_dir RESULTS --save_probabilities true
     python -m benchmarks.nnunet_pseudo --dataset DIR --predictions RESULTS --work W --environment NNUNET_VENV \
         --cpu-seconds 240 --spacing 2,2,2 --sure 0,0.9
+    python -m benchmarks.nnunet_pseudo ... --sure 0,0.6,0.9 --truth FILE    # how good the labels are; trains nothing
 
 A row is a data set as `tools/datasets.py to_nnunet` writes it: the labelled cases, then with the scans without a label
 by their prediction, for each probability of `--sure` under which a voxel is ignored (0: none is). For each,
 nnU-Net extracts, plans and preprocesses by itself, trains for the same CPU time on all cases, and predicts the test
 cases, which are scored on their own voxels. Rows that are done are not run again. Prints Markdown.
+
+`--truth` names a datalist in which the predicted scans have their label, and prints what each probability leaves open
+and how right the rest is. It is for choosing one on training scans; nothing else here opens these labels.
 """
 
 from __future__ import annotations
@@ -16,21 +20,28 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import nibabel
+import numpy as np
 
 from common.control.verdict import judge
 from common.data.datalist import Datalist, read_datalist
 from common.data.selection import scored_cases
 from common.launch.words import place
 from common.scoring.compared import Compared
+from common.volumes.label import read_label
 from tools.layouts.export import export_nnunet
+from tools.layouts.pseudo_labels import Prediction, find_predictions, write_pseudo_label
 
 from .clinical import read_json, score, write_result
 from .nnunet.peer import NnUNet
 from .structures import mean_of_cases, overall
 
+Row = dict[str, float]
 ALONE, CONFIGURATION = "labels alone", "3d_fullres"
 
 
@@ -69,6 +80,51 @@ def print_table(results: Sequence[Mapping[str, Any]]) -> None:
         print(*(f"* {verdict.text}" for verdict in judge(pairs.values(), result["row"], compared)), sep="\n")
 
 
+def judge_labels(predicted: Sequence[Prediction], truth: Mapping[str, Any], values: Sequence[int], sure: float) -> Row:
+    """Return the shares of a threshold, means over the scans.
+
+    Args:
+        predicted: scans with their prediction.
+        truth: case -> file of its label.
+        values: of the labels, background first.
+        sure: probability under which a voxel is left open.
+
+    Returns:
+        `open`, of all voxels; `open inside`, of the structures' true voxels; `caught`, of the wrong voxels that are
+        left open; `dice`, the mean over the structures of what is not left open.
+    """
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for one in predicted:
+            write_pseudo_label(one, values, sure, Path(folder, "label.nii.gz"))
+            found = np.asarray(nibabel.load(Path(folder, "label.nii.gz")).dataobj)
+            plain, true = (read_label(file).array for file in (one.label, truth[one.case]))
+            kept, wrong = found < len(values), plain != true
+            dice = [
+                2 * np.sum((plain == value) & (true == value) & kept)
+                / max(np.sum((plain == value) & kept) + np.sum((true == value) & kept), 1)
+                for value in values[1:]
+            ]  # fmt: skip
+            inside = true != values[0]
+            rows.append(
+                (np.mean(~kept), np.mean(~kept[inside]), np.sum(wrong & ~kept) / max(wrong.sum(), 1), np.mean(dice))
+            )
+    return dict(zip(("open", "open inside", "caught", "dice"), map(float, np.mean(rows, axis=0)), strict=True))
+
+
+def print_thresholds(arguments: argparse.Namespace, content: Datalist) -> None:
+    """Print a row for each threshold of `--sure`, as Markdown."""
+    listed = read_datalist(arguments.dataset, arguments.truth)
+    truth = {case["case"]: case["label"] for case in listed.training if "label" in case}
+    predicted = find_predictions([case for case in listed.training if case["case"] in truth], arguments.predictions)
+    print(f"{len(predicted)} scans\n\n| sure | left open | inside | wrong voxels that are | Dice of the rest |")
+    print("|---|---|---|---|---|")
+    for sure in arguments.sure:
+        row = judge_labels(predicted, truth, list(content.labels), sure)
+        cells = [f"{row['open']:.2%}", f"{row['open inside']:.1%}", f"{row['caught']:.1%}", f"{row['dice']:.3f}"]
+        print("| " + " | ".join([f"{sure:g}", *cells]) + " |", flush=True)
+
+
 def numbers(text: str) -> list[float]:
     return [float(word) for word in text.split(",")]
 
@@ -80,16 +136,23 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--predictions", type=place, required=True, help="of inference.json on the other scans")
     parser.add_argument("--work", type=place, required=True, help="folder of everything that is made")
     environment = os.environ.get("NNUNET_ENVIRONMENT")
-    parser.add_argument("--environment", type=place, default=environment, required=environment is None,
-                        help="virtual environment with nnunetv2; default: NNUNET_ENVIRONMENT")  # fmt: skip
+    parser.add_argument("--environment", type=place, default=environment, help="with nnunetv2; or NNUNET_ENVIRONMENT")
     parser.add_argument("--cpu-seconds", type=float, default=240, help="of each training")
     parser.add_argument("--spacing", type=numbers, help="mm of nnU-Net's plan, as 2,2,2; default: its own")
     parser.add_argument("--sure", type=numbers, default=[0, 0.9], help="probabilities, default 0,0.9")
     parser.add_argument("--drop-doubtful", action="store_true", help="leave out what the review says to look at")
+    parser.add_argument(
+        "--truth", metavar="FILE", help="datalist with the predicted scans' labels: judge these, no more"
+    )
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args(words)
     arguments.work = Path(arguments.work)
     content = read_datalist(arguments.dataset, arguments.datalist)
+    if arguments.truth is not None:
+        print_thresholds(arguments, content)
+        return
+    if arguments.environment is None:
+        parser.error("--environment: wanted a virtual environment with nnunetv2")
     rows = {ALONE: None, **{f"pseudo labels, sure {sure:g}": sure for sure in arguments.sure}}
     results = []
     for row, sure in rows.items():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import nnunet_pseudo
+from tools.layouts.pseudo_labels import Prediction
 
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
 
@@ -75,3 +76,20 @@ def test_rows_are_scored_beside_the_labels_alone_and_run_once(data, monkeypatch,
         assert table[3].startswith("| pseudo labels, sure 0 | 1.000 | 1.000 | 0.0 |")
         assert "pseudo labels, sure 0 1.000, labels alone 0.667: +0.333 on 2 cases (higher on 2)" in table[5]
     assert StandIn.calls == ["alone [2.0, 2.0, 3.0]", "sure_0 [2.0, 2.0, 3.0]"]
+
+
+def test_a_threshold_is_judged_by_what_it_leaves_open_and_what_it_keeps(tmp_path):
+    truth = np.zeros((4, 5, 6), np.uint8)
+    truth[:2] = 7  # of 120 voxels 60
+    found = np.zeros((4, 5, 6), np.uint8)
+    found[1:3] = 7  # half of it right: Dice .5, and 60 voxels wrong
+    probability = np.full((4, 5, 6, 2), 0.95, np.float32)
+    probability[2] = 0.6  # the 30 voxels that were found and aren't there
+    for name, array in (("truth", truth), ("image", truth), ("a_seg", found), ("a_prob", probability)):
+        nibabel.save(nibabel.Nifti1Image(array, AFFINE), tmp_path / f"{name}.nii.gz")
+    one = Prediction("a", *(tmp_path / f"{name}.nii.gz" for name in ("image", "a_seg", "a_prob")))
+    labels = {"a": tmp_path / "truth.nii.gz"}
+    plain = nnunet_pseudo.judge_labels([one], labels, [0, 7], 0)
+    assert plain == {"open": 0, "open inside": 0, "caught": 0, "dice": pytest.approx(0.5)}
+    sure = nnunet_pseudo.judge_labels([one], labels, [0, 7], 0.9)
+    assert sure == {"open": 0.25, "open inside": 0, "caught": 0.5, "dice": pytest.approx(2 / 3)}  # 30 of 30, of 60

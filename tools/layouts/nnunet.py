@@ -38,9 +38,9 @@ def read_nnunet(source: Path, unlabel_ignored: bool = False) -> Published:
     """
     content = read_json(source / FILE, "nnU-Net's dataset.json")
     labels = content.get("labels") if isinstance(content, Mapping) else None
-    ignored = labels.get(IGNORE) if isinstance(labels, Mapping) else None
-    if ignored is not None:
-        _require_highest(labels, ignored)
+    ignored = None
+    if isinstance(labels, Mapping) and IGNORE in labels:
+        ignored = _highest(labels)
         content = {**content, "labels": {name: value for name, value in labels.items() if name != IGNORE}}
     with tempfile.TemporaryDirectory() as folder:  # what is read by all rules of a datalist
         Path(folder, FILE).write_text(json.dumps(content), encoding="utf-8")
@@ -66,10 +66,13 @@ def read_nnunet(source: Path, unlabel_ignored: bool = False) -> Published:
     )
 
 
-def _require_highest(labels: Mapping[str, Any], ignored: Any) -> None:
+def _highest(labels: Mapping[str, Any]) -> int:
+    """Return the ignore label, which is above all others."""
+    ignored = labels[IGNORE]
     others = [value for name, value in labels.items() if name != IGNORE and isinstance(value, int)]
     if not isinstance(ignored, int) or any(value >= ignored for value in others):
         raise InputError(f"{FILE}: labels has {IGNORE} {ignored}; wanted the highest value, as nnU-Net does")
+    return ignored
 
 
 def _without_ignored(cases: Iterable[Case], ignored: int, unlabel: bool) -> list[Case]:

@@ -1,4 +1,4 @@
-"""nnU-Net's trainer with a budget of CPU time: when it ends, how the rate falls, what it says; nnU-Net is a stand-in."""
+"""nnU-Net's trainer with a budget of CPU time: when it ends, and how the rate falls; nnU-Net is a stand-in."""
 
 from __future__ import annotations
 
