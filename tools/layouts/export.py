@@ -53,7 +53,8 @@ def export_nnunet(
         raise InputError(f"labels has {IGNORE}, which has another meaning in nnU-Net; wanted another name for it")
     masked, others = few_labeled(content, None, labeled=labeled)
     require_whole(masked, content.labels, "nnU-Net, which knows no partial masks")
-    sparse = [case["case"] for case in masked if case["case"] in given_label_slices(content)]
+    slices = given_label_slices(content)
+    sparse = [case["case"] for case in masked if case["case"] in slices]
     if sparse:
         raise InputError([f"{case}: has masks on its label_slices alone; wanted whole masks" for case in sparse])
     found = [] if predictions is None else _predicted(others, predictions, drop_doubtful)
