@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..files.atomic_write import write_atomic
-from ..volumes.dicom.segmentation import Segmentation, find_segmentations, read_segments
+from ..volumes.dicom.headers import find_frames
+from ..volumes.dicom.segmentation import Segmentation, counts_upwards, find_segmentations, read_segments
 from ..volumes.read import read_geometry
 from ..volumes.volume import Unreadable
 from .datalist import Case
@@ -53,6 +54,12 @@ def _write(case: Case, segmentation: Segmentation, labels: Mapping[int, str], fo
     import nibabel
 
     shape, affine = read_geometry(case["image"])
+    scan = Path(case["image"]).parent / case["case"]  # MONAI Label keeps the series beside the NIfTI that it made of it
+    if segmentation.is_of_dcmjs and scan.is_dir() and counts_upwards(find_frames(sorted(scan.iterdir()))):
+        raise Unreadable(
+            f"{segmentation.title} was written by OHIF, which mirrors the slices of a scan whose InstanceNumber grows "
+            "along their normal, as it does here; wanted it corrected in 3D Slicer"
+        )
     segments = read_segments(segmentation, (shape, affine))
     values = {name.lower(): value for value, name in labels.items() if value}
     label = np.zeros(shape, np.uint8 if max(labels) < 256 else np.int32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +60,11 @@ class Segmentation:
         return bool(segments) and all(segment.get(named) for segment in segments)
 
     @property
+    def is_of_dcmjs(self) -> bool:
+        """Whether dcmjs wrote it, the library of viewers in a browser such as OHIF."""
+        return str(self.header.file_meta.get("ImplementationVersionName", "")).startswith("dcmjs")
+
+    @property
     def names(self) -> dict[int, str]:
         """The label of each segment, by its number."""
         segments = self.header.get("SegmentSequence") or ()
@@ -86,6 +91,17 @@ def find_segmentations(paths: Iterable[Path]) -> list[Segmentation]:
         if header.get("SOPClassUID") == SOP_CLASS:
             found.append(Segmentation(path, header))
     return sorted(found, key=lambda one: (one.written, one.series))
+
+
+def counts_upwards(frames: Sequence[Frame]) -> bool:
+    """Return whether the InstanceNumber of single slices grows along their normal anywhere.
+
+    dcmjs puts slices into the order of their places, from the far end of the normal to the near one, and OHIF (as
+    MONAI Label 0.8.5 has it) the masks into the order of InstanceNumber: where that is another, masks change places.
+    """
+    numbered = sorted(frames, key=lambda frame: int(frame.header.get("InstanceNumber") or 0))
+    normal = np.cross(*frames[0].orientation)
+    return bool((np.diff([normal @ frame.position for frame in numbered]) > 0).any())
 
 
 def read_segments(segmentation: Segmentation, scan: Geometry) -> np.ndarray:

@@ -17,7 +17,7 @@ from common.errors import InputError
 from common.serving.dicom_segmentation import make_segmentation, read_series
 from common.volumes.read import read_volume
 from support.bundle.path import BUNDLES
-from support.data.dicom_series import write_series
+from support.data.dicom_series import edit_series, write_series
 
 METADATA = str(BUNDLES / "semisam_plus" / "configs" / "metadata.json")
 SHAPE = (8, 6, 4)
@@ -133,3 +133,21 @@ def test_segmentations_of_other_scans_and_broken_files_are_passed_over(store):
     other.save_as(path)
     (path.parent / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\1" * 40)
     assert np.array_equal(store.learnt(), drawn)
+
+
+@pytest.mark.parametrize(("upwards", "program"), [(True, "dcmjs-0.0"), (False, "dcmjs-0.0"), (True, "OTHER")])
+def test_what_a_viewer_mirrors_is_refused(store, upwards, program):
+    def number(index: int, item: pydicom.Dataset) -> None:  # the slices lie along their normal, as written
+        item.InstanceNumber = index + 1 if upwards else SHAPE[2] - index
+
+    edit_series(store.folder / store.uid, number)
+    drawn = numbers(0, 1)
+    (path,) = (store.label.parent / store.add("120000", drawn, "liver")).iterdir()
+    file = pydicom.dcmread(path)
+    file.file_meta.ImplementationVersionName = program
+    file.save_as(path)
+    if upwards and program.startswith("dcmjs"):
+        with pytest.raises(InputError, match="written by OHIF, which mirrors the slices"):
+            store.learnt()
+    else:
+        assert np.array_equal(store.learnt(), drawn)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from scipy.spatial.transform import Rotation
 
 from common.serving.dicom_segmentation import make_segmentation, read_series
 from common.volumes.dicom.segmentation import find_segmentations, read_segments
@@ -14,19 +15,17 @@ from common.volumes.read import read_geometry
 from common.volumes.volume import Unreadable
 from support.data.dicom_series import write_series
 
-METADATA = {"network_data_format": {"outputs": {"pred": {"channel_def": {"0": "background", "1": "liver", "2": "cyst"}}}}}
+NAMES = {"0": "background", "1": "liver", "2": "cyst"}
+METADATA = {"network_data_format": {"outputs": {"pred": {"channel_def": NAMES}}}}
 SHAPE = (9, 7, 5)
-AFFINE = np.array([[-1.5, 0, 0.2, 3], [0, -2.0, 0, 7], [0.2, 0, 3.0, -4], [0, 0, 0, 1]])
-AFFINE[:3, 2] *= 3 / np.linalg.norm(AFFINE[:3, 2])
+TURN = Rotation.from_euler("xy", [10, -15], degrees=True).as_matrix()
+AFFINE = np.vstack([np.c_[TURN @ np.diag([-1.5, -2.0, 3.0]), [3, 7, -4]], [0, 0, 0, 1]])
 
 
 @pytest.fixture
 def segmented(tmp_path) -> tuple[Path, Path, np.ndarray]:
     """A series, a segmentation of it, and the numbers of its segments on the series' grid."""
-    axis = np.cross(AFFINE[:3, 0], AFFINE[:3, 1])
-    affine = AFFINE.copy()
-    affine[:3, 2] = 3 * axis / np.linalg.norm(axis)
-    series = write_series(tmp_path / "series", np.zeros(SHAPE, int), affine, SliceThickness="3")
+    series = write_series(tmp_path / "series", np.zeros(SHAPE, int), AFFINE, SliceThickness="3")
     source = read_series(series)
     numbers = np.random.default_rng(0).choice(3, source.size)
     numbers[:, :, 3] = 0
@@ -71,12 +70,10 @@ def test_the_newest_comes_last(segmented, tmp_path):
 def test_voxels_are_found_by_their_place_whatever_the_axes_of_the_scan(segmented, axes, flips):
     series, path, numbers = segmented
     shape, affine = read_geometry(series)
-    # the same voxels, as another program's NIfTI may hold them
-    turn = np.zeros((4, 4))
+    turn = np.zeros((4, 4))  # from the voxels as another program's NIfTI may hold them to those of the series
     turn[3, 3] = 1
     for new, (old, flip) in enumerate(zip(axes, flips, strict=True)):
         turn[old, new], turn[old, 3] = flip, 0 if flip > 0 else shape[old] - 1
-    (turn[:3, 3],) = [np.array([0 if flips[axes.index(n)] > 0 else shape[n] - 1 for n in range(3)])]
     wanted = numbers.transpose(axes)[tuple(slice(None, None, flip) for flip in flips)]
     (found,) = find_segmentations([path])
     assert np.array_equal(read_segments(found, (wanted.shape, affine @ turn)), wanted)
