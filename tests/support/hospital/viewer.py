@@ -168,6 +168,7 @@ def open_viewer(server: str, downloads: Path) -> Iterator[Viewer]:
     options.add_experimental_option("prefs", wanted)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    driver.set_script_timeout(PATIENCE)
     try:
         yield Viewer(driver, server, downloads)
     finally:
