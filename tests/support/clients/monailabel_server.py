@@ -33,7 +33,7 @@ GRID = {"spatial_size": [32, 32, 16], "pixdim": [2.0, 2.0, 4.0], "label_values":
 FURTHER = {
     "weakmedsam": {"backbone": "mobile_sam", "prior": "cam", "walk": "points", "prompt_grid": 2, "walk_steps": 2}
 }
-STARTS_WITHIN = 240.0
+STARTS_WITHIN = 600.0
 
 
 def make_repository(folder: Path, *names: str) -> Path:
