@@ -101,7 +101,7 @@ def read_quality(content: Any, results: Path) -> dict[str, float]:
     """
     from common.atlas.choosing.next_scan import predicted_quality
     from common.errors import InputError
-    from common.report.reviewed import FILE, read_review
+    from common.review.reviewed import FILE, read_review
 
     rows = read_review(results)
     unlabelled = [case["case"] for case in content.training + content.unlabeled if "label" not in case]

@@ -20,15 +20,17 @@ PAGES = [*sorted(ROOT.glob("bundles/*/docs/README.md")), ROOT / "README.md", *so
 PAGES.remove(ROOT / "docs" / "adding_a_method.md")  # of a bundle that its reader makes; test_new_bundle.py makes it
 PROGRAM = "/somewhere/site-packages/monai/bundle/__main__.py"
 # what stands for something of the reader's own; a folder, so that it is there
-PLACES = r"\b(DIR|SCANS|RESULTS|SOURCE|LA|CT|MR|SAM_VIT_B|RUN|DATASET_DIR|FOLDER|FILE)\b"
+PLACES = r"\b[A-Z]{2}[A-Z_]*\b"
 FOLDER = str(ROOT / "docs")
 
 
 def commands(page: Path) -> Iterator[list[str]]:
     """Yield the words of each command of a page's bash blocks, variables filled in, placeholders by what is there."""
+    variables: dict[str, str] = {}
     for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         text = block.replace("\\\n", " ")
-        variables = dict(re.findall(r"^\s*(\w+)=(\S+)$", text, re.MULTILINE))
+        given = re.findall(r"^\s*(\w+)=(\S+|\".*\")$", text, re.MULTILINE)
+        variables |= {name: value.strip('"') for name, value in given}
         for line in text.splitlines():
             for name, value in variables.items():
                 line = line.replace(f"${name}", value)
@@ -80,13 +82,20 @@ class Parsed(Exception):
 @pytest.mark.parametrize("words", TOOLS)
 def test_a_tool_that_is_shown_takes_its_words(words, monkeypatch):
     name = next(word for word in words if word.startswith("tools."))
-    parse = argparse.ArgumentParser.parse_args
+    within, parsers = [], {one: getattr(argparse.ArgumentParser, one) for one in ("parse_args", "parse_known_args")}
 
-    def stop(*arguments, **options):
-        parse(*arguments, **options)
-        raise Parsed
+    def stop(name):
+        def parse(*arguments, **options):
+            within.append(name)
+            found = parsers[name](*arguments, **options)
+            if len(within) > 1 and within.pop():  # the former asks the latter, and looks at what that has left
+                return found
+            raise Parsed
+
+        return parse
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    for one in parsers:
+        monkeypatch.setattr(argparse.ArgumentParser, one, stop(one))
     with pytest.raises(Parsed):
         importlib.import_module(name).main(words[words.index(name) + 1 :])

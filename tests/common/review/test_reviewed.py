@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import InputError
 from common.report.review_sheet import COLUMNS, ReviewSheet
-from common.report.reviewed import read_review
+from common.review.reviewed import read_review
 
 
 def test_what_the_sheet_writes_is_read_back(tmp_path):

@@ -82,7 +82,7 @@ def app(tmp_path, monkeypatch):
     bundle = tmp_path / "bundle"
     (bundle / "scripts").mkdir(parents=True)
     (bundle / "scripts" / "__init__.py").touch()
-    (bundle / "scripts" / "common").symlink_to(Path(__file__).parents[2] / "common")
+    (bundle / "scripts" / "common").symlink_to(Path(__file__).parents[3] / "common")
     model = tmp_path / "model.pt"
     grid = {"spatial_size": [16, 16, 12], "pixdim": [1.0, 1.0, 1.0], "label_values": [0, 1]}
     torch.save({name: torch.tensor(value) for name, value in grid.items()}, model)
