@@ -139,7 +139,7 @@ def write_review(folder, **dice):
 
 def test_next_are_scans_without_a_label_and_what_has_one_stays_in_training(folder, tmp_path, capsys):
     with_datalist(folder)
-    results = write_review(tmp_path / "results", a=0.9, b=0.1, c=0.4, odd=0.95, elsewhere=0.2)
+    results = write_review(tmp_path / "results", a=0.99, b=0.1, c=0.4, odd=1.0, elsewhere=0.2)
     assert main([str(folder), "--next", str(results), *TIME]) == 0
     said = capsys.readouterr().out
     assert "label: c\n" in said and "0.40" in said and "to label next, of 3 scans; 1 have a label" in said
