@@ -21,7 +21,6 @@ ANGLES = (0.12, -0.12, 0.15)  # radians
 SCALE = 1.08  # of the body in the view, the inverse
 # A client may build the inferer that it asks and that of the transforms apart, and MONAI Label imports this module anew
 # in between: what is kept lies with the thread itself.
-KEPT = "second_view"
 
 
 class ReviewedInferer(Inferer):
@@ -52,13 +51,14 @@ class ReviewedInferer(Inferer):
 
 def take_second_view(size: Sequence[int]) -> Tensor | None:
     """Return the second answer for a volume of that size as classes [H, W, D], once; None where there is none."""
-    labels: Tensor | None = vars(threading.current_thread()).get(KEPT)
+    labels: Tensor | None = getattr(threading.current_thread(), "second_view", None)
     _keep(None)
     return labels if labels is not None and tuple(labels.shape) == tuple(size) else None
 
 
 def _keep(labels: Tensor | None) -> None:
-    vars(threading.current_thread())[KEPT] = labels
+    thread: Any = threading.current_thread()
+    thread.second_view = labels
 
 
 class SecondView:
