@@ -45,7 +45,7 @@ class Rehearsal:
         self.parameters: int | None = None
         self.apart, self.peak_mib, self.gpu_mib = NONE, 0.0, 0.0
         self.stands_for: dict[str, float] = {}
-        self.begun, self.files_between = Clock.now(), 0.0
+        self.begun, self._in_stages = Clock.now(), 0.0
         self._open: list[OpenStage] = []
         self._loops: list[Loop] = []
         self._stdout, self._nowhere = sys.stdout, io.StringIO()
@@ -99,9 +99,8 @@ class Rehearsal:
         one = OpenStage(Line(f"{outer.line.name}: labels", "cases"), loop.begun, 0.0, loop.disk, loops=[loop])
         taken = loop.done[-1].since(loop.begun)
         self._end(one, taken)
-        grown = self._size() - loop.disk
-        one.line.disk = max(0.0, grown) * one.ratio
-        outer.inner, outer.disk = outer.inner.more(taken), outer.disk + grown
+        outer.inner = outer.inner.more(taken)
+        one.line.disk = self._grown(loop.disk) * one.ratio
         self._add(one.line)
 
     def watch_engine(self, engine: Engine, cases: Sequence[Any]) -> None:
@@ -120,14 +119,8 @@ class Rehearsal:
         print(f"dry run: {name}", file=self._stdout, flush=True)
         looked = Clock.now()
         self.peak_mib = max(self.peak_mib, peak_memory_mib())
-        one = OpenStage(
-            Line(name, unit if pieces is None else pieces.unit),
-            looked,
-            held_mib(),
-            self._size(),
-            pieces,
-            training=training,
-        )
+        line = Line(name, unit if pieces is None else pieces.unit)
+        one = OpenStage(line, looked, held_mib(), self._size(), pieces, training=training)
         one.begun = Clock.now()
         self._look(looked)
         self._open.append(one)
@@ -136,10 +129,10 @@ class Rehearsal:
         self._open.remove(one)
         self._end(one, taken)
         looked = Clock.now()
-        line, (here, real) = one.line, one.files
+        here, real = one.files
         line.held_mib = max(0.0, held_mib() - one.held) * (one.ratio - 1)
         kept = one.ratio if one.kept is None or not line.here else max(1.0, one.kept / line.here)
-        line.disk = max(0.0, self._size() - one.disk - here) * kept + real
+        line.disk = max(0.0, self._grown(one.disk) - here) * kept + real
         line.peak_mib = peak_memory_mib()
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             self.gpu_mib = max(self.gpu_mib, torch.cuda.max_memory_allocated() / MIB)
@@ -157,6 +150,19 @@ class Rehearsal:
 
     def _size(self) -> float:
         return folder_size(self.folder)
+
+    def _grown(self, before: float) -> float:
+        """Return by how many bytes the folders have grown in what ends now, and leave that out of what is around."""
+        grown = self._size() - before
+        self._in_stages += grown
+        if self._open:
+            self._open[-1].disk += grown
+        return max(0.0, grown)
+
+    @property
+    def disk(self) -> float:
+        """Bytes in the folders of a real run at its end."""
+        return sum(line.disk for line in self.lines) + max(0.0, self._size() - self._in_stages)
 
     def _end(self, one: OpenStage, taken: Clock) -> None:
         line, own = one.line, taken.more(one.inner, -1)

@@ -28,7 +28,7 @@ class Forecast:
     """
 
     def __init__(self, measured: Rehearsal, spent: Clock, folders: Sequence[Path]) -> None:
-        self.measured, self.lines = measured, measured.lines
+        self.measured, self.lines, self.disk = measured, measured.lines, measured.disk
         self.free = min((shutil.disk_usage(_nearest(folder)).free for folder in folders), default=0)
         within = NONE
         for line in self.lines:
@@ -48,19 +48,14 @@ class Forecast:
             most = max(most, (line.peak_mib + held, line.name))
         return most
 
-    @property
-    def disk(self) -> float:
-        """Bytes in the run's folders at its end."""
-        return sum(line.disk for line in self.lines) + self.measured.files_between
-
     def __str__(self) -> str:
-        return "\n".join(printable(line)[:WIDTH] for line in self.text())
+        return "\n".join(printable(line) for line in self.text())
 
     def text(self) -> Iterator[str]:
         """Yield what is printed, line by line."""
         yield ""
-        yield "an estimate: each stage was measured on a few cases or steps, of middle size;"
-        yield "each: one more of them; once: what a stage does once, the first one's warm-up too"
+        yield "An estimate: a few cases or steps of each stage were measured here."
+        yield "each: one of them more; once: what a stage does once, warming up included"
         yield ""
         yield f"{'stage':<26}{'how many':>16}{'measured':>9}{'each':>9}{'once':>9}{'in all':>10}"
         yield f"{UNMEASURED:<26}{'':>16}{'':>9}{'':>9}{'':>9}{clock(self.between.wall):>10}"
@@ -68,7 +63,7 @@ class Forecast:
             yield self.row(line)
         yield ""
         wall, cpu = self.total
-        yield f"time:       about {clock(wall)} (h:mm:ss) on this machine as busy as it is; CPU {clock(cpu)}"
+        yield f"time:       about {clock(wall)} (h:mm:ss), as busy as this machine was; CPU {clock(cpu)}"
         peak, stage = self.memory_mib
         here = memory_gib()
         yield f"memory:     about {peak / 1024:.1f} GiB ({stage}){f'; this machine has {here:.1f}' if here else ''}"

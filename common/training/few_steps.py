@@ -44,7 +44,7 @@ class FewSteps:
         engine.add_event_handler(Events.COMPLETED, self._tell)
 
     def _start(self, engine: Engine) -> None:
-        engine.sit_out((engine.state.max_epochs + 1) // 2 - 1)
+        engine.sit_out(max(0, (engine.state.max_epochs + 1) // 2 - 1))
 
     def _epoch_starts(self) -> None:
         self._moments = [Clock.now()]
