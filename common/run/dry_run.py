@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import runpy
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from monai import bundle
+
 from ..costs.line import Clock
 from ..costs.pieces import let_rehearse, rehearsal
 from ..costs.rehearsal import Rehearsal
 from ..errors import InputError
 from ..files.folder_lock import FILE, FolderLock
-from ..launch.overrides import read_command
+from ..launch.overrides import read_arguments
 from ..launch.start import start
 from ..launch.words import path, truth
 from .forecast import Forecast
@@ -47,26 +47,25 @@ def begin(folders: Sequence[str], dry_run: Any = False) -> None:
         one.apart = one.apart.more(Clock.now().since(one.begun))
         start(folders)
         return
-    _refuse(folders)
-    command = list(sys.argv)
+    arguments = _require_command(folders)
     with tempfile.TemporaryDirectory(prefix="dry_run_") as place:
         one = Rehearsal(Path(place))
         let_rehearse(one)
-        own = [f"--{name}={Path(place) / name}" for name in FOLDERS]
-        sys.argv = [*command, *own, f"--{MODEL}={Path(place) / 'ckpt_dir' / 'model.pt'}"]
+        own = {name: str(Path(place) / name) for name in FOLDERS}
+        own[MODEL] = str(Path(place) / "ckpt_dir" / "model.pt")
         try:
-            runpy.run_module("monai.bundle.__main__", run_name="__main__")
+            bundle.run(**{**arguments, **own})
             forecast = Forecast(one, Clock(seconds_of_process(), Clock.now().cpu), [Path(path(f)) for f in folders])
         finally:
             one.end()
-            sys.argv = command
     print(forecast, flush=True)
     raise SystemExit(0)
 
 
-def _refuse(folders: Sequence[str]) -> None:
-    problems = []
-    if read_command() is None:
+def _require_command(folders: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of this process's command, where a run could write into the folders and be measured."""
+    problems, arguments = [], read_arguments()
+    if arguments is None:
         problems.append("dry_run is true; wanted false where a run is not started by python -m monai.bundle run")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         problems.append("dry_run is true in several processes; wanted one, without torchrun")
@@ -80,6 +79,7 @@ def _refuse(folders: Sequence[str]) -> None:
             lock.release()
     if problems:
         raise InputError(problems)
+    return dict(arguments)
 
 
 def seconds_of_process() -> float:

@@ -34,7 +34,7 @@ def test_is_refused_without_the_command_that_is_begun_anew(tmp_path, started):
 
 
 def test_is_refused_in_several_processes_and_where_another_run_writes(tmp_path, monkeypatch):
-    monkeypatch.setattr(dry_run, "read_command", object)
+    monkeypatch.setattr(dry_run, "read_arguments", list)
     monkeypatch.setenv("WORLD_SIZE", "2")
     code = "import sys; sys.path.insert(0, sys.argv[1]); from common.files.folder_lock import FolderLock as L;"
     code += "one = L(sys.argv[2]); one.take(); print('held', flush=True); sys.stdin.read()"
