@@ -16,7 +16,6 @@ from .reach import Reached, ScanReach
 TARGETS = 8  # scans that every other one is registered to
 FIRST = 4  # of these, to begin with
 FEW = 8  # candidates that are looked at closely
-AFFINE = 0.5  # share of a close look that is spent on its affine
 FOR_EACH = 4  # more of them, for each scan that is wanted beside the first
 
 # name -> number, the larger the better; in the first look, and in the close one
@@ -98,8 +97,9 @@ def compare(scans: ScanReach, case: str, follow: Callable[[list], Iterable] = it
 
 
 def pairs_to_propose(scans: float, candidates: float) -> float:
-    """Return how many pairs `propose` brings together by a deformation; an affine alone counts as `AFFINE` of one."""
-    quick = candidates * min(FIRST, scans) * AFFINE if candidates > FEW else 0.0
+    """Return how many pairs `propose` brings together; the first look, by affines alone, counts as much as the close
+    one, which is too much."""
+    quick = candidates * min(FIRST, scans) if candidates > FEW else 0.0
     return (quick + min(candidates, FEW) * min(TARGETS, scans)) * (1 - 1 / max(scans, 1))
 
 
