@@ -4,6 +4,7 @@
 # make test    environment and all tests that need no client
 # make lint    ruff, spelling, types, and which room imports which
 # make test-clients  an environment for each of MONAI Label, NVFLARE and MONAI Deploy, and the tests against them
+# make test-hospital  MONAI Label on an archive (Debian's orthanc) and its viewer in a browser (Debian's chromium)
 # make clean   removes the environments and caches; models and results of runs stay
 PYTHON ?= python3
 BUNDLE ?= rrl_medsam
@@ -21,7 +22,7 @@ STAMP := $(VENV)/.requirements-installed
 CLIENTS := monailabel nvflare deploy
 CLIENT_STAMPS := $(CLIENTS:%=.venv-%/.requirements-installed)
 
-.PHONY: demo pack wheelhouse test test-clients client-venvs lint venv clean
+.PHONY: demo pack wheelhouse test test-clients test-hospital client-venvs lint venv clean
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -63,9 +64,9 @@ wheelhouse: $(STAMP)
 
 # idle threads sleep instead of spinning: the tests start processes that share few cores, and beside another program that
 # works SAM took the demo half a minute for a volume instead of a second or two
-demo test test-clients: export GOMP_SPINCOUNT = 0
-demo test test-clients: export OMP_WAIT_POLICY = PASSIVE
-test test-clients: export PYTHONUTF8 = 1
+demo test test-clients test-hospital: export GOMP_SPINCOUNT = 0
+demo test test-clients test-hospital: export OMP_WAIT_POLICY = PASSIVE
+test test-clients test-hospital: export PYTHONUTF8 = 1
 test: $(STAMP)
 	$(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
@@ -74,6 +75,20 @@ test-clients: export NVFLARE_PYTHON = .venv-nvflare/bin/python
 test-clients: export DEPLOY_PYTHON = .venv-deploy/bin/python
 test-clients: $(STAMP) $(CLIENT_STAMPS)
 	$(RUN) -m pytest tests/clients -n $(JOBS) --dist loadfile $(ARGS)
+
+# What these tests need beside the main environment lies in one that sees it, and its programs (itkimage2segimage) are on PATH.
+# Orthanc and the browser are Debian's: without one of them the tests skip, and say which package is missing.
+HOSPITAL := .venv-hospital
+HOSPITAL_STAMP := $(HOSPITAL)/.requirements-installed
+$(HOSPITAL_STAMP): tests/hospital/requirements.txt | $(STAMP)
+	$(PYTHON) -m venv $(HOSPITAL)
+	$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(HOSPITAL)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/main.pth"
+	$(HOSPITAL)/bin/python -m pip install $(PIP_QUIETLY) -r $<
+	@touch $@
+
+test-hospital: export MONAILABEL_PYTHON = .venv-monailabel/bin/python
+test-hospital: $(STAMP) $(HOSPITAL_STAMP) .venv-monailabel/.requirements-installed
+	PATH="$(CURDIR)/$(HOSPITAL)/bin:$$PATH" $(HOSPITAL)/bin/python -m pytest tests/hospital $(ARGS)
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .
@@ -87,5 +102,5 @@ lint: $(STAMP)
 	done
 
 clean:
-	rm -rf $(VENV) $(CLIENTS:%=.venv-%) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(CLIENTS:%=.venv-%) $(HOSPITAL) .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

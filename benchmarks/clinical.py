@@ -19,6 +19,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -28,13 +29,14 @@ from typing import Any
 
 from common.control.verdict import judge
 from common.data.datalist import Datalist, read_datalist
+from common.data.nnunet import named_channels
 from common.data.selection import few_labeled, scored_cases
 from common.files.atomic_write import write_atomic
 from common.launch.words import place
 from common.scoring.compared import Compared
+from tools.layouts.raw import to_values, write_raw
 
 from .nnunet.peer import NnUNet
-from .nnunet.raw import to_values, write_raw
 from .structures import DICE, answers, by_label, by_size, count_sizes, overall, prediction, score_case, with_volumes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,9 +117,8 @@ def run_nnunet(arguments: argparse.Namespace) -> None:
         raise SystemExit("found neither --run nor --cases; wanted the cases that nnU-Net is to learn from")
     scored = scored_cases(content)
     peer = NnUNet(arguments.environment, arguments.work, arguments.threads)
-    listed = read_json(Path(arguments.dataset) / "dataset.json")
-    channel = next(iter((listed.get("channel_names") or listed.get("modality") or {"0": "MRI"}).values()))
-    write_raw(peer.raw, cases, scored, content.labels, str(channel))
+    shutil.rmtree(peer.raw, ignore_errors=True)
+    write_raw(peer.raw, cases, scored, content.labels, named_channels(content.other) or ["MRI"])
     planned = peer.plan()
     wanted = arguments.configuration or planned
     for configuration in wanted:
@@ -126,13 +127,18 @@ def run_nnunet(arguments: argparse.Namespace) -> None:
         if configuration != planned[0]:
             peer.preprocess(configuration)
         cost = peer.train(configuration, seconds)
-        folder = peer.predict(configuration, arguments.mirror)
-        rows = []
-        for case in scored:
-            classes = prediction(folder / f"{case['case']}.nii.gz")
-            rows += score_case(case, to_values(classes, list(content.labels)), content.labels)
+        rows = score(peer.predict(configuration, arguments.mirror), scored, content.labels)
         found = {"row": f"nnU-Net {configuration}", **cost, "mirror": arguments.mirror}
         write_result(arguments.work / f"{configuration}.json", {**found, "labelled": names(cases), "rows": rows})
+
+
+def score(folder: Path, scored: Sequence[Mapping[str, Any]], labels: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Return the rows of nnU-Net's predictions <case>.nii.gz, whose classes are numbered in the order of `labels`."""
+    rows = []
+    for case in scored:
+        classes = prediction(folder / f"{case['case']}.nii.gz")
+        rows += score_case(case, to_values(classes, list(labels)), labels)
+    return rows
 
 
 def print_table(results: Sequence[Mapping[str, Any]]) -> None:

@@ -1,266 +1,129 @@
-"""Bring a public data set from its published layout to an MSD-layout folder with dataset.json.
+"""Bring a data set from another layout to a folder with dataset.json, and from there to nnU-Net's.
 
-    python tools/datasets.py oasis SOURCE DIR        neurite-oasis v1.0: OASIS_OAS1_*_MR1/aligned_norm.nii.gz
-    python tools/datasets.py la SOURCE DIR           LA 2018: the h5 release of UA-MT, or the challenge's nrrd folders
-    python tools/datasets.py hippocampus SOURCE DIR  MSD Task04 as published
+    python tools/datasets.py oasis SOURCE DIR            neurite-oasis v1.0: OASIS_OAS1_*_MR1/aligned_norm.nii.gz
+    python tools/datasets.py la SOURCE DIR               LA 2018: the h5 release of UA-MT, or the nrrd folders
+    python tools/datasets.py hippocampus SOURCE DIR      MSD Task04 as published
+    python tools/datasets.py nnunet SOURCE DIR           a raw data set of nnU-Net; other scans in imagesUn
+    python tools/datasets.py totalsegmentator SOURCE DIR folders of one mask a structure
+    python tools/datasets.py to_nnunet SOURCE DIR        our data set, and predictions as labels, for nnU-Net
 
-DIR gets imagesTr, labelsTr, imagesTs, labelsTs and dataset.json; SOURCE stays as it is. NIfTI files are hard links to
+DIR gets imagesTr, labelsTr, imagesTs, labelsTs and dataset.json; SOURCE stays as it is. Files are hard links to
 those of SOURCE: they take no space, but a change to one is a change to both (--copy makes copies; another disk gets
-copies anyway), because the paths of a datalist may not lead out of its folder. h5 and nrrd files are converted to
-NIfTI. An existing DIR/dataset.json is never overwritten.
+copies anyway), because the paths of a datalist may not lead out of its folder. h5 files, and the nrrd files of LA 2018,
+are converted to NIfTI. An existing DIR/dataset.json is never overwritten. `DATASET --help` says what can be chosen.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import random
-import re
-import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-LA_SPACING = 0.625  # mm, isotropic; the h5 release holds no geometry
-HELD_OUT = {"oasis": (20, 80), "la": (4, 20), "hippocampus": (20, 40)}  # validation, test
+if TYPE_CHECKING:
+    from tools.layouts.dataset import Published
 
-
-@dataclass(frozen=True)
-class Scan:
-    """One case of a published data set; image and label are the same file in the h5 release."""
-
-    case: str
-    image: Path
-    label: Path | None
+UNLABELED = "unlabeled"  # what --ignored can make of a case whose mask leaves voxels open
 
 
-@dataclass(frozen=True)
-class Published:
-    """What a data set is called and holds, and the test cases where its publishers chose them."""
+def read(given: argparse.Namespace) -> Published:
+    """Read the data set that the command line names, in its layout."""
+    from tools.layouts import nnunet, published, totalsegmentator
 
-    about: dict[str, str]
-    labels: dict[int, str]
-    scans: list[Scan]
-    test: list[Scan] | None = None
-    unlabeled: tuple[Scan, ...] = ()
-
-
-def read_oasis(source: Path, labels: str) -> Published:
-    """Read neurite-oasis v1.0; names of structures from its colour table, numbers where that is missing."""
-    segmentation = f"aligned_{labels}.nii.gz"
-    folders = sorted(folder for folder in source.glob("OASIS_OAS1_*_MR*") if folder.is_dir())
-    scans = [Scan(folder.name, folder / "aligned_norm.nii.gz", folder / segmentation) for folder in folders]
-    _require(scans, source, f"folders OASIS_OAS1_xxxx_MR1 with aligned_norm.nii.gz and {segmentation}")
-    count = 35 if labels == "seg35" else 4
-    names = {0: "background"} | {value: f"structure_{value}" for value in range(1, count + 1)}
-    table = source / f"{labels}_labels.txt"  # FreeSurfer's colour table: value, name, red, green, blue, alpha
-    if table.is_file():
-        found = re.findall(r"^\s*(\d+)\s+(\S+)", table.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        names |= {int(value): name for value, name in found if 0 < int(value) <= count}
-    about = {
-        "name": f"OASIS (neurite v1.0, {labels})",
-        "description": "T1 brain MRI, skull-stripped, bias-corrected, affinely aligned, 160x192x224 at 1 mm, in [0, 1]",
-        "reference": "Hoopes et al., HyperMorph, IPMI 2021; Marcus et al., Journal of Cognitive Neuroscience 2007",
-        "licence": "OASIS data use agreement",
+    readers: dict[str, Callable[[], Published]] = {
+        "oasis": lambda: published.read_oasis(given.source, given.labels),
+        "la": lambda: published.read_la(given.source),
+        "hippocampus": lambda: published.read_hippocampus(given.source),
+        "nnunet": lambda: nnunet.read_nnunet(given.source, given.ignored == UNLABELED),
+        "totalsegmentator": lambda: totalsegmentator.read_totalsegmentator(
+            given.source, given.images, words(given.structures), given.modality, given.shared
+        ),
     }
-    return Published(about, names, scans)
+    return readers[given.dataset]()
 
 
-def read_la(source: Path, labels: str) -> Published:
-    """Read the left atria of the 2018 challenge; train.list and test.list decide where they are there."""
-    scans = []
-    for pattern in ("*", "*/*"):
-        for folder in sorted(folder for folder in source.glob(pattern) if folder.is_dir()):
-            if (folder / "mri_norm2.h5").is_file():
-                scans.append(Scan(folder.name, folder / "mri_norm2.h5", folder / "mri_norm2.h5"))
-            elif (folder / "lgemri.nrrd").is_file():
-                scans.append(Scan(folder.name, folder / "lgemri.nrrd", folder / "laendo.nrrd"))
-    _require(scans, source, "folders with mri_norm2.h5, or with lgemri.nrrd and laendo.nrrd")
-    about = {
-        "name": "LA2018",
-        "description": "left atrium, late gadolinium-enhanced MRI; the h5 release is cropped around the label",
-        "reference": "Xiong et al., Medical Image Analysis 2020; h5 release: Yu et al., MICCAI 2019 (UA-MT)",
-        "licence": "challenge terms: research use, do not redistribute",
-    }
-    names = {0: "background", 1: "left_atrium"}
-    lists = next((folder for folder in (source, source.parent) if (folder / "test.list").is_file()), None)
-    if lists is None:
-        return Published(about, names, scans)
-    by_name = {scan.case: scan for scan in scans}
-    parts = {}
-    for part in ("train", "test"):
-        if not (lists / f"{part}.list").is_file():
-            raise _problem(f"{lists / part}.list: no such file; wanted train.list beside test.list")
-        wanted = (lists / f"{part}.list").read_text(encoding="utf-8").split()
-        missing = [case for case in wanted if case not in by_name]
-        if missing:
-            raise _problem([f"{lists / part}.list: case {case} has no folder in {source}" for case in missing])
-        parts[part] = [by_name[case] for case in wanted]
-    return Published(about, names, parts["train"], test=parts["test"])
+def words(text: str | None) -> list[str] | None:
+    """Return the words of `a,b,c`; None stays."""
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
 
 
-def read_hippocampus(source: Path, labels: str) -> Published:
-    """Read MSD Task04; its test images, which have no public labels, become the unlabeled list."""
-    from common.data.datalist import read_datalist
-    from common.data.selection import labeled_cases
+def convert(given: argparse.Namespace) -> list[str]:
+    """Do what the command line says; return what became of it, in lines."""
+    if given.dataset == "to_nnunet":
+        from tools.layouts.export import export_nnunet
 
-    published = read_datalist(source)
-    held = [Scan(c["case"], Path(c["image"]), Path(c["label"])) for c in labeled_cases(published)]
-    open_cases = tuple(Scan(c["case"], Path(c["image"]), None) for c in published.test if "label" not in c)
-    about = {
-        "name": "MSD Task04 Hippocampus",
-        "description": "T1 MRI crops around the hippocampus, 1 mm isotropic",
-        "reference": "Antonelli et al., Nature Communications 2022 (Medical Segmentation Decathlon)",
-        "licence": "CC-BY-SA 4.0",
-    }
-    return Published(about, published.labels, held, unlabeled=open_cases)
-
-
-READERS: dict[str, Callable[[Path, str], Published]] = {
-    "oasis": read_oasis,
-    "la": read_la,
-    "hippocampus": read_hippocampus,
-}
-
-
-def split(published: Published, validation: int, test: int, seed: int) -> dict[str, list[Scan]]:
-    """Draw test and validation cases with `seed`, the same on every machine; training keeps at least one."""
-    scans = sorted(published.scans, key=lambda scan: scan.case)
-    random.Random(seed).shuffle(scans)
-    held_out = validation + (0 if published.test is not None else test)
-    if validation < 0 or test < 0 or len(scans) <= held_out:
-        raise _problem(
-            f"found {len(scans)} cases, {held_out} of them to hold out; wanted at least {max(held_out, 0) + 1} cases, "
-            "or smaller --validation and --test"
+        labeled, doubtful = words(given.labeled), given.drop_doubtful
+        return export_nnunet(
+            given.source, given.directory, given.datalist, given.predictions, given.sure, labeled, doubtful, given.copy
         )
-    parts = {"training": scans[held_out:], "validation": scans[:validation]}
-    parts["test"] = list(published.test) if published.test is not None else scans[validation:held_out]
-    parts["unlabeled"] = list(published.unlabeled)
-    return {part: sorted(cases, key=lambda scan: scan.case) for part, cases in parts.items()}
+    from common.data.datalist import read_datalist
+    from tools.layouts.dataset import split, write_dataset
+    from tools.layouts.published import HELD_OUT
+
+    validation, test = HELD_OUT.get(given.dataset, (0, 0))
+    validation = validation if given.validation is None else given.validation
+    test = test if given.test is None else given.test
+    found = read(given)
+    parts = split(found, validation, test, given.seed)
+    write_dataset(found, parts, given.directory, given.copy)
+    read_datalist(given.directory)
+    counts = ", ".join(f"{len(cases)} {part}" for part, cases in parts.items() if cases)
+    return [f"{counts}; held out with seed {given.seed}"]
 
 
-def write_dataset(published: Published, parts: dict[str, list[Scan]], directory: Path, copy: bool) -> None:
-    """Bring all files into `directory` and write dataset.json last, so that a broken run leaves no data set."""
-    content: dict[str, Any] = {
-        **published.about,
-        "modality": {"0": "MRI"},
-        "labels": {str(value): name for value, name in sorted(published.labels.items())},
-    }
-    for part, scans in parts.items():
-        folder = "Ts" if part == "test" else "Un" if part == "unlabeled" else "Tr"
-        entries: list[dict[str, str]] = []
-        for scan in scans:
-            entry = {}
-            for kind, source in (("image", scan.image), ("label", scan.label)):
-                if source is not None:
-                    suffix = ".nii" if source.suffix == ".nii" else ".nii.gz"
-                    entry[kind] = f"{kind}s{folder}/{scan.case}{suffix}"
-                    _bring(source, kind, directory / entry[kind], copy)
-            entries.append(entry)
-        content[part] = entries
-    target = directory / "dataset.json"
-    target.with_suffix(".part").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(target.with_suffix(".part"), target)
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    from common.launch.words import place
+    from tools.layouts.published import HELD_OUT
 
-
-def _bring(source: Path, kind: str, target: Path, copy: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"part-{target.name}")
-    part.unlink(missing_ok=True)
-    if source.suffix == ".h5":
-        _convert_h5(source, kind, part)
-    elif source.suffix == ".nrrd":
-        _convert_nrrd(source, kind, part)
-    else:
-        try:
-            if copy:
-                raise OSError
-            os.link(source.resolve(), part)
-        except OSError:  # another disk, or a file system without hard links
-            shutil.copyfile(source, part)
-    os.replace(part, target)
-    part.unlink(missing_ok=True)  # a link renamed onto a link to the same file stays
-
-
-def _convert_h5(source: Path, kind: str, target: Path) -> None:
-    import nibabel
-    import numpy as np
-
-    try:
-        import h5py
-    except ImportError as error:
-        raise _problem(f"{source}: h5py is not installed; wanted for this layout: pip install h5py") from error
-    try:
-        with h5py.File(source, "r") as file:
-            array = np.asarray(file[kind])
-    except (OSError, KeyError) as error:
-        raise _problem(f"{source}: no readable dataset {kind} ({error}); wanted the keys image and label") from error
-    array = (array > 0).astype(np.uint8) if kind == "label" else array.astype(np.float32)
-    image = nibabel.Nifti1Image(array, np.diag([LA_SPACING] * 3 + [1.0]))
-    image.header.set_xyzt_units("mm")
-    nibabel.save(image, target)
-
-
-def _convert_nrrd(source: Path, kind: str, target: Path) -> None:
-    import SimpleITK
-
-    try:
-        image = SimpleITK.ReadImage(str(source))
-    except RuntimeError as error:
-        raise _problem(f"{source}: not a readable nrrd file; wanted lgemri.nrrd and laendo.nrrd") from error
-    SimpleITK.WriteImage(image > 0 if kind == "label" else image, str(target))  # the published mask is 0 and 255
-
-
-def _require(scans: list[Scan], source: Path, wanted: str) -> None:
-    """Raise one line for each missing file, or one where nothing of the layout is there."""
-    if not scans:
-        raise _problem(f"{source}: found none of the data set; wanted {wanted}")
-    missing = [path for scan in scans for path in (scan.image, scan.label) if path and not path.is_file()]
-    if missing:
-        raise _problem([f"{path}: no such file; wanted {wanted}" for path in missing])
-
-
-def _problem(lines: str | list[str]) -> Exception:
-    from common.errors import InputError
-
-    return InputError(lines)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
+    for name in ("oasis", "la", "hippocampus", "nnunet", "totalsegmentator", "to_nnunet"):
+        command = commands.add_parser(name)
+        command.add_argument("source", type=place, metavar="SOURCE", help="folder of the unpacked data set")
+        command.add_argument("directory", type=place, metavar="DIR", help="folder to write, made where missing")
+        command.add_argument("--copy", action="store_true", help="copy files instead of hard links")
+        if name == "to_nnunet":
+            continue
+        defaults = HELD_OUT.get(name, (0, 0))
+        command.add_argument("--validation", type=int, metavar="N", help=f"cases to hold out, default {defaults[0]}")
+        command.add_argument(
+            "--test", type=int, metavar="N", help=f"default {defaults[1]}; not used where the layout has test cases"
+        )
+        command.add_argument("--seed", type=int, default=0, help="of the split, default 0")
+    chosen = commands.choices
+    chosen["oasis"].add_argument("--labels", choices=["seg35", "seg4"], default="seg35", help="default seg35")
+    chosen["nnunet"].add_argument(
+        "--ignored", choices=[UNLABELED], help="what a case with ignored voxels becomes; else it is an error"
+    )
+    add = chosen["totalsegmentator"].add_argument
+    add("--images", type=place, metavar="FOLDER", help="of CASE.nii.gz, where no image lies beside the masks")
+    add("--structures", metavar="A,B", help="those to take, in the order of their values; default all")
+    add("--modality", metavar="CT", help="of the images, where their names don't say it")
+    add("--shared", type=float, default=0.05, metavar="SHARE", help="of a structure that others may hold, default .05")
+    add = chosen["to_nnunet"].add_argument
+    add("--datalist", default="dataset.json", metavar="FILE", help="to read, default dataset.json")
+    add("--predictions", type=place, metavar="RESULTS", help="of inference.json, on the scans without a label")
+    add("--sure", type=float, default=0.9, metavar="P", help="probability under which a voxel is ignored, default .9")
+    add("--labeled", metavar="CASE,CASE", help="training cases whose label is taken; default all that have one")
+    add("--drop-doubtful", action="store_true", help="leave out predictions that RESULTS/review.csv says to look at")
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 1 after one line for each problem."""
-    from common.launch.words import place
+    given = build_parser().parse_args(arguments)
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", choices=list(READERS))
-    parser.add_argument("source", type=place, metavar="SOURCE", help="folder of the unpacked data set")
-    parser.add_argument("directory", type=place, metavar="DIR", help="folder to write, made where missing")
-    defaults = ", ".join(f"{name} {validation}/{test}" for name, (validation, test) in HELD_OUT.items())
-    parser.add_argument("--validation", type=int, metavar="N", help=f"validation/test cases, default {defaults}")
-    parser.add_argument("--test", type=int, metavar="N", help="not used where train.list and test.list decide")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, default 0")
-    parser.add_argument("--labels", choices=["seg35", "seg4"], default="seg35", help="of oasis, default seg35")
-    parser.add_argument("--copy", action="store_true", help="copy files instead of hard links")
-    given = parser.parse_args(arguments)
-
-    from common.data.datalist import read_datalist
     from common.errors import InputError, printable
 
-    validation, test = HELD_OUT[given.dataset]
-    validation = validation if given.validation is None else given.validation
-    test = test if given.test is None else given.test
     target = given.directory / "dataset.json"
     try:
         if not given.source.is_dir():
             raise InputError(f"{given.source}: no such folder; wanted the unpacked data set")
         if target.exists():
             raise InputError(f"{target}: already there; wanted a DIR without a dataset.json")
-        published = READERS[given.dataset](given.source, given.labels)
-        parts = split(published, validation, test, given.seed)
-        write_dataset(published, parts, given.directory, given.copy)
-        read_datalist(given.directory)
+        lines = convert(given)
     except InputError as error:
         print(*(f"error: {line}" for line in error.problems), sep="\n", file=sys.stderr)
         return 1
@@ -268,8 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
         where = error.filename or given.directory
         print(f"error: {printable(where)}: {error.strerror or error}", file=sys.stderr)
         return 1
-    counts = ", ".join(f"{len(cases)} {part}" for part, cases in parts.items() if cases)
-    print(f"{target}: {counts}; held out with seed {given.seed}")
+    print(*(f"{target}: {line}" for line in lines), sep="\n")
     return 0
 
 

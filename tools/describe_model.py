@@ -11,21 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from common.data.label_names import channel_names, prediction_format
+from common.data.label_names import channel_names, check_names, prediction_format, write_names
 from common.errors import InputError, plain_input_errors, printable
-from common.files.atomic_write import write_atomic
 from common.launch.words import place
 
 if TYPE_CHECKING:
     from common.grid.grid import Grid
-
-LONGEST_LINE = 160
 
 
 def describe_model(bundle: Path, names: Sequence[str], model: Path | None) -> Path:
@@ -37,31 +33,16 @@ def describe_model(bundle: Path, names: Sequence[str], model: Path | None) -> Pa
         model: model.pt; None or no such file: the grid stays as it is described.
 
     Raises:
-        InputError: metadata.json can't be read, a name comes twice, or the model has another number of classes.
+        InputError: as `write_names`, or the model has another number of classes.
     """
-    path = bundle / "configs" / "metadata.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        image, prediction = content["network_data_format"]["inputs"]["image"], prediction_format(content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: can't be read ({error!r}); wanted the metadata.json of a bundle") from error
-    if len({name.lower() for name in names}) < len(names):
-        raise InputError(f"labels are {', '.join(names)}; wanted different names, capitals not counted")
-    if len(names) < 2:
-        raise InputError(f"labels are {', '.join(names)}; wanted at least one beside the background")
-    grid = read_model(model)
+    check_names(names)
+    path, grid = bundle / "configs" / "metadata.json", read_model(model)
     if grid and len(grid.label_values) != len(names):
         raise InputError(
             f"{model} has {len(grid.label_values)} classes, background included; {len(names)} names are given "
             f"({', '.join(names)}); wanted one for each, or that the model is moved away"
         )
-    prediction["num_channels"] = len(names)
-    prediction["channel_def"] = {str(channel): name for channel, name in enumerate(names)}
-    if grid:
-        image["num_channels"] = grid.channels
-        image["channel_def"] = {str(n): "image" if grid.channels == 1 else f"image_{n}" for n in range(grid.channels)}
-        image["spatial_shape"] = prediction["spatial_shape"] = list(grid.spatial_size)
-    write_atomic(path, _as_text(content))
+    write_names(path, names, grid)
     return path
 
 
@@ -95,17 +76,6 @@ def require_described(bundle: Path, model: Path) -> None:
             f"{path}: num_channels is {counted} and channel_def has {len(names)} names; wanted {classes}, as {model} "
             f"has: python -m tools.describe_model {bundle} DATASET_DIR"
         )
-
-
-def _as_text(content: Mapping[str, Any]) -> str:
-    """Indent JSON, what holds nothing but values on one line."""
-
-    def joined(found: re.Match) -> str:
-        line = re.sub(r"\s*\n\s*", " ", found[0]).replace("[ ", "[").replace(" ]", "]").replace("{ ", "{")
-        line = line.replace(" }", "}")
-        return line if len(line) <= LONGEST_LINE else found[0]
-
-    return re.sub(r"[\[{]\n[^\[\]{}]*\n\s*[\]}]", joined, json.dumps(content, indent=4, ensure_ascii=False)) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:

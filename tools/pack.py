@@ -4,6 +4,7 @@
     python -m tools.pack bundles/NAME --output DIR      DIR/NAME_vVERSION.zip
     python -m tools.pack bundles/NAME --sign KEYFILE    and beside it the zip's signature, .minisig
     python -m tools.pack bundles/NAME --without-model   configs, scripts and docs alone
+    python -m tools.pack bundles/NAME --pure            JSON and weights alone; the scripts as a wheel beside the zip
 
 In it: the sources with links resolved, models/model.pt, the same weights as model.safetensors and model.ts, the
 review.json that predictions are judged by where there is one, LICENSE, sbom.cdx.json, provenance.json, and SHA256SUMS
@@ -31,6 +32,7 @@ from .packing.checksums import FILE as SUMS
 from .packing.checksums import as_text, sums_of
 from .packing.model_files import add_torchscript, add_weights
 from .packing.provenance import source_of, write_provenance
+from .packing.pure import sha256_of, take_scripts_out
 from .packing.sbom import write_sbom
 from .signature import read_secret_key, sign, signature_path
 from .unpack import verify
@@ -39,7 +41,12 @@ _LONGEST_PATH = 1 << 12
 
 
 def pack(
-    bundle: Path, output: Path, model: Path | None, torchscript: bool = True, key: Path | None = None
+    bundle: Path,
+    output: Path,
+    model: Path | None,
+    torchscript: bool = True,
+    key: Path | None = None,
+    pure: bool = False,
 ) -> tuple[Path, list[str]]:
     """Pack a bundle; an older zip of this version is replaced at the end, or not at all.
 
@@ -49,6 +56,8 @@ def pack(
         model: model.pt; None packs none.
         torchscript: pack model.ts too.
         key: secret key to sign with; None leaves the zip unsigned.
+        pure: put the scripts into a wheel, see `take_scripts_out`; model.ts, whose own copy of the configs names
+            scripts, is left out.
 
     Returns:
         the zip, and what a user should know about it, a line each.
@@ -64,13 +73,19 @@ def pack(
     secret = None if key is None else read_secret_key(key)
     if model is not None:
         require_described(bundle, model)
-    path = output / f"{name}_v{metadata['version']}.zip"
+    path = output / f"{name}_v{metadata['version']}{'_pure' * pure}.zip"
     with tempfile.TemporaryDirectory(prefix="pack-") as scratch:
         folder = Path(scratch) / name
         for inside, source in files.items():
             (folder / inside).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / inside)
-        facts = _add_model(folder, model, torchscript)
+        facts = _add_model(folder, model, torchscript and not pure)
+        wheel: Path | None = None
+        if pure:
+            output.mkdir(parents=True, exist_ok=True)
+            _refuse_machine_paths(folder, (str(repository), str(Path.home()), scratch))  # in what the wheel takes, too
+            wheel = take_scripts_out(folder, metadata, output)
+            facts["scripts"] = {"wheel": wheel.name, "sha256": sha256_of(wheel)}
         sums = sums_of(folder)
         write_provenance(folder, metadata, source_of(bundle), sums, facts)
         write_sbom(folder, metadata, sums)
@@ -80,7 +95,11 @@ def pack(
     signature_path(path).unlink(missing_ok=True)  # of the zip that was there before
     if secret is not None:
         sign(path, secret)
-    return path, _remarks(bundle, facts, model)
+    remarks = _remarks(bundle, facts, model)
+    if wheel is not None:
+        remarks = [line for line in remarks if "model.ts" not in line]
+        remarks.append(f"its code: {wheel}; docs/requirements.txt in the zip has its sha256")
+    return path, remarks
 
 
 def _add_model(folder: Path, model: Path | None, torchscript: bool) -> dict[str, object]:
@@ -165,10 +184,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", type=place, metavar="FILE", help="default BUNDLE/models/model.pt")
     parser.add_argument("--without-model", action="store_true", help="pack no weights")
     parser.add_argument("--without-torchscript", action="store_true", help="pack no models/model.ts")
+    parser.add_argument("--pure", action="store_true", help="no Python in the zip: its scripts become a wheel")
     parser.add_argument("--sign", type=place, metavar="KEYFILE", help="secret key of minisign, outside the repository")
     given = parser.parse_args(arguments)
     model = None if given.without_model else given.model or given.bundle / "models" / "model.pt"
-    path, remarks = pack(given.bundle, given.output, model, not given.without_torchscript, given.sign)
+    path, remarks = pack(given.bundle, given.output, model, not given.without_torchscript, given.sign, given.pure)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB{', signed' if given.sign else ''}")
     print(*(f"  {printable(line)}" for line in remarks), sep="\n", end="\n" if remarks else "")
     return 0

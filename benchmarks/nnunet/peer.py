@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,15 @@ class NnUNet:
         """Where `write_raw` is to put the data set."""
         return self.work / "raw" / NAME
 
-    def plan(self) -> list[str]:
-        """Plan and preprocess; return the 3D configurations that were planned, without the cascade's second."""
-        self._run("nnUNetv2_plan_and_preprocess", "-d", str(NUMBER), "-c", "3d_fullres", "-np", "1", "-npfp", "1")
+    def plan(self, spacing: Sequence[float] | None = None) -> list[str]:
+        """Plan and preprocess; return the 3D configurations that were planned, without the cascade's second.
+
+        Args:
+            spacing: mm of 3d_fullres along the axes as SimpleITK's arrays have them, z first; None: nnU-Net's own.
+        """
+        words = ["-d", str(NUMBER), "-c", "3d_fullres", "-np", "1", "-npfp", "1"]
+        words += [] if spacing is None else ["-overwrite_target_spacing", *(f"{size:g}" for size in spacing)]
+        self._run("nnUNetv2_plan_and_preprocess", *words)
         plans = json.loads((self.work / "preprocessed" / NAME / f"{PLANS}.json").read_text(encoding="utf-8"))
         return [name for name in ("3d_fullres", "3d_lowres") if name in plans["configurations"]]
 

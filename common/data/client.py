@@ -16,6 +16,7 @@ from ..volumes.label import read_label
 from ..volumes.names import case_id
 from ..volumes.read import read_geometry
 from ..volumes.volume import Unreadable, compare_grids
+from .archived_labels import take_archived_label
 from .checks import check_mask
 from .datalist import Case, Datalist
 from .inputs import IMAGE_EXTENSIONS
@@ -55,7 +56,7 @@ def client_datalist(
 
     Args:
         training: [{"image": path, "label": path}]; None: there is no client. A case without a label is unlabelled.
-        validation: the same, for scoring alone; None: none.
+        validation: the same, for scoring alone; None: none. One without a label is unlabelled, too.
         metadata: metadata.json of the bundle, whose `channel_def` names the labels.
         model: model.pt to go on with: its values and its grid are taken over, and `channel_def` names its classes. None
             or no such file: the values are the channels' own numbers, and the grid is planned.
@@ -83,11 +84,17 @@ def client_datalist(
     scored = [_read_case(entry, "validation", problems) for entry in validation or []]
     if not given:
         problems.append("the client gave no training case; wanted at least one image with a label")
-    problems += [line for case in [*given, *scored] for line in _check_segments(case, labels)]
+    had = sum("label" in case for case in [*given, *scored])
+    given, scored = ([_take_label(case, labels, problems) for case in group] for group in (given, scored))
     if problems:
         raise InputError(problems)
-    unlabeled = [case for case in given if "label" not in case]
-    cases = [case for case in given if "label" in case]
+    predicted = had - sum("label" in case for case in [*given, *scored])
+    if predicted:
+        print(f"{predicted} scans have no label but what a model predicted; not learnt from as labels", flush=True)
+    unlabeled = [case for case in [*given, *scored] if "label" not in case]
+    cases, scored = ([case for case in group if "label" in case] for group in (given, scored))
+    if not cases:
+        raise InputError("the client gave no training case with a label; wanted at least one")
     unlabeled += _find_unlabeled(unlabeled_dir, given, scored)
     _require_distinct([*cases, *scored, *unlabeled])
     if supervision != MASKS:
@@ -127,20 +134,33 @@ def _read_case(entry: Mapping[str, str], group: str, problems: list[str]) -> Cas
     return case
 
 
-def _check_segments(case: Case, labels: Mapping[int, str]) -> list[str]:
-    """Return a line where MONAI Label notes that a label's values don't mean what the bundle's names say.
-
-    3D Slicer numbers the segments that it submits by their order, whatever they are called; MONAI Label keeps their
-    names in its datastore_v2.json beside the images.
-    """
+def _take_label(case: Case, labels: Mapping[int, str], problems: list[str]) -> Case:
+    """Return a case with the label that MONAI Label's notes, datastore_v2.json beside the images, say is its own."""
     if "label" not in case:
-        return []
+        return case
     label = Path(case["label"])
     try:
         store = read_json(label.parents[2] / STORE, "MONAI Label's notes")
-        noted = store["objects"][case["case"]]["labels"][label.parent.name]["info"]["label_info"]
-        segments = [str(segment["name"]) for segment in noted]
+        notes = store["objects"][case["case"]]["labels"][label.parent.name]["info"]
     except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return case
+    if not isinstance(notes, Mapping):
+        return case
+    taken = take_archived_label(case, notes, labels, problems)
+    if taken is case:
+        problems += _check_segments(label, notes, labels)
+    return taken
+
+
+def _check_segments(label: Path, notes: Mapping[str, Any], labels: Mapping[int, str]) -> list[str]:
+    """Return a line where a label's values don't mean what the bundle's names say.
+
+    3D Slicer numbers the segments that it submits by their order, whatever they are called; MONAI Label notes their
+    names.
+    """
+    try:
+        segments = [str(segment["name"]) for segment in notes["label_info"]]
+    except (KeyError, TypeError):
         return []  # not submitted by a viewer that says what its segments are
     wanted = {name.lower(): value for value, name in labels.items() if value}
     numbered = dict(enumerate(segments, start=1))

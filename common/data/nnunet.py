@@ -16,14 +16,16 @@ CT = ("ct", "cta", "cect", "ncct")
 CHANNEL = "_0000"  # of the first channel, behind the case and before the ending
 LISTS = ("training", "validation", "test", "testing", "unlabeled")
 IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = "imagesTr", "labelsTr", "imagesTs", "labelsTs"
+UNLABELED_IMAGES = "imagesUn"  # nnU-Net has no place for them; those who have such scans put them there
 
 
 def with_lists(content: Mapping[str, Any], directory: Path, file: str) -> dict[str, Any]:
     """Return the content of a `dataset.json` with lists of cases, those of nnU-Net v2 by what its folders hold.
 
     Where there are `channel_names` or `file_ending` and no list, images of imagesTr with a file in labelsTr become
-    `training`, those without one `unlabeled`, and images of imagesTs `test`, with their file in labelsTs where there is
-    one. They are named as nnU-Net v1 names them, without the channel, for `first_channel`. Anything else stays.
+    `training`, those without one and images of imagesUn `unlabeled`, and images of imagesTs `test`, with their file in
+    labelsTs where there is one. They are named as nnU-Net v1 names them, without the channel, for `first_channel`.
+    Anything else stays.
 
     Args:
         content: as parsed.
@@ -87,8 +89,8 @@ def _check_labels(labels: Any, file: str) -> list[str]:
         )
     if "ignore" in labels:
         problems.append(
-            f'{file}: labels has "ignore", of voxels that say nothing; wanted masks in which every voxel counts '
-            "(for masks on a few slices see label_slices)"
+            f'{file}: labels has "ignore", of voxels that say nothing; wanted masks in which every voxel counts: '
+            "tools/datasets.py nnunet takes those (for masks on a few slices see label_slices)"
         )
     return problems
 
@@ -131,7 +133,13 @@ def _list_folders(
             | ({"label": f"{TEST_LABELS}/{case}{ending}"} if f"{case}{ending}" in tested else {})
             for case in _find_cases(directory, TEST_IMAGES, ending, channels, problems)
         ],
-        "unlabeled": [{"image": f"{IMAGES}/{case}{ending}"} for case in images if case not in labels],
+        "unlabeled": [
+            *({"image": f"{IMAGES}/{case}{ending}"} for case in images if case not in labels),
+            *(
+                {"image": f"{UNLABELED_IMAGES}/{case}{ending}"}
+                for case in _find_cases(directory, UNLABELED_IMAGES, ending, channels, problems)
+            ),
+        ],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..imaging.uncertainty import normalized_entropy
+from ..imaging.uncertainty import normalized_entropy, tempered
 from ..launch.words import truth
 
 SLAB_VALUES = 2_000_000  # probabilities held at once; of more, most time goes into asking the system for memory
@@ -39,6 +39,7 @@ class ToNativeGridd(MapTransform):
             `spatial_shape` in its meta, as `LoadImaged` sets them.
         save_probabilities: add `probabilities` [K, H', W', D'], float32.
         save_uncertainty: add `uncertainty` [1, H', W', D'], their normalised entropy, float32 in [0, 1].
+        temperature: asked for what their logarithms are divided by, in both; the label map stays. None: 1.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class ToNativeGridd(MapTransform):
         image_key: str = "image",
         save_probabilities: bool = False,
         save_uncertainty: bool = False,
+        temperature: Callable[[], float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.label_values, self.image_key = [int(value) for value in label_values], image_key
+        self.temperature = temperature or (lambda: 1.0)
         self.probabilities_key = "probabilities" if truth("save_probabilities", save_probabilities) else None
         self.uncertainty_key = "uncertainty" if truth("save_uncertainty", save_uncertainty) else None
 
@@ -84,9 +87,11 @@ class ToNativeGridd(MapTransform):
             result[self.probabilities_key] = torch.empty((pred.shape[0], *size))
         if self.uncertainty_key is not None:
             result[self.uncertainty_key] = torch.empty((1, *size))
+        temperature = self.temperature()
         for slab in slabs([slice(0, n) for n in size], pred.shape[0]):
             probabilities = sample_probabilities(pred, to_grid, slab)  # [K, h, w, d]
             label[0][tuple(slab)] = values[largest(probabilities).long()].cpu()
+            probabilities = tempered(probabilities, temperature)
             if self.probabilities_key is not None:
                 result[self.probabilities_key][(slice(None), *slab)] = probabilities.cpu()
             if self.uncertainty_key is not None:

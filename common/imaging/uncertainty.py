@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+LEAST = 1e-7  # probability, whose logarithm is divided
+
 
 def normalized_entropy(probabilities: Tensor, dim: int = 0) -> Tensor:
     """Return the entropy of class probabilities along `dim`, divided by log K: 0 is certain, 1 is a guess.
@@ -16,3 +18,10 @@ def normalized_entropy(probabilities: Tensor, dim: int = 0) -> Tensor:
     """
     entropy = torch.special.entr(probabilities).sum(dim)
     return (entropy / math.log(probabilities.shape[dim])).clamp(0, 1)
+
+
+def tempered(probabilities: Tensor, temperature: float, dim: int = 0) -> Tensor:
+    """Return the probabilities whose logarithms are divided by a temperature: above 1 less sure (Guo et al. 2017)."""
+    if temperature == 1:
+        return probabilities
+    return torch.softmax(probabilities.clamp_min(LEAST).log_().div_(temperature), dim)

@@ -79,6 +79,7 @@ SHARED: dict[str, Kind] = {
     "amp": TRUTH,
     "save_probabilities": TRUTH,
     "save_uncertainty": TRUTH,
+    "calibrate": TRUTH,
     "dicom_seg": TRUTH,
     "backend": choice("nccl", "gloo"),
 }

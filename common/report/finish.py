@@ -16,18 +16,22 @@ from torch import Tensor, nn
 
 from ..control.verdict import BELOW, Verdict, judge
 from ..costs.pieces import rehearsal
-from ..data.label_names import bundle_name, compare_names
+from ..data.label_names import bundle_name, follow_model
 from ..errors import printable
 from ..files.tensor_files import atomic_save
 from ..launch.words import path
 from ..levels.network import deployed
+from ..review.knowledge import read_knowledge
+from ..review.learning import ReviewLearning
 from ..run.manifest import RunManifest
 from ..scoring.compared import COARSE, PLAIN, Compared
 from ..scoring.handler import NativeGridMetrics
 from ..scoring.metrics import POOR, percent, under_title
 from ..training.plan import Plan
 from .gallery import Gallery
-from .page import CASES, LIMITS, SUMMARY, Report
+from .page import LIMITS, STRUCTURES, Report
+from .reliability import add_reliability
+from .scored import Scored, three_decimals
 
 UNDER = (
     f"{under_title()}: the share of the cases in which {{title}} has a Dice under {POOR:.2f}, which a person would "
@@ -46,8 +50,9 @@ class Finish:
         network: what is deployed.
         ckpt_path: where its weights go; a file that is there is kept as `<name>.previous.pt`.
         evaluator, metrics, gallery: of the cases to score.
+        review_learning: looks at model.pt, for the report, too; None: nothing does.
 
-    A line is printed where metadata.json of the bundle names other labels than the cohort.
+    Where metadata.json of the bundle names other labels than the cohort it is brought in line, see `follow_model`.
     """
 
     title = "prediction"
@@ -61,11 +66,13 @@ class Finish:
         evaluator: Evaluator,
         metrics: NativeGridMetrics,
         gallery: Gallery,
+        review_learning: ReviewLearning | None = None,
     ) -> None:
         self.plan, self.network, self.ckpt_path = plan, network, Path(path(ckpt_path))
         self.manifest: RunManifest = plan.run.manifest
         self.cohort: Any = plan.cohort  # each bundle knows its own kind
         self.evaluator, self.metrics, self.gallery = evaluator, metrics, gallery
+        self.review_learning = review_learning
 
     def run(self) -> None:
         """Do all of it; with several processes each scores its share and the first one writes."""
@@ -89,9 +96,11 @@ class Finish:
             self.print_table()
             self.print_verdict(verdicts)
             print(f"model:  {printable(self.ckpt_path)}")
-            difference = compare_names(metadata, self.cohort.labels) if metadata.is_file() else None
-            if difference:
-                print(f"labels: {printable(difference)}")
+            if metadata.is_file():
+                said = follow_model(metadata, self.cohort.labels, self.cohort.grid, self.ckpt_path)
+                print(f"labels: {printable(said)}") if said else None
+            if self.review_learning is not None:
+                self.review_learning.run()
             print(f"report: {printable(self.report())}")
             if one is not None:
                 one.parameters = sum(p.numel() for p in deployed(self.network).parameters())
@@ -183,19 +192,22 @@ class Finish:
     def report(self) -> Path:
         """Write report.html and return its path."""
         page = Report(f"{self.title} on {self.cohort.name}", self.manifest.path.parent)
+        scored = Scored(self.metrics.table, self.columns(), self.gallery)
+        scored.add_verdict(page, self.verdicts(), self.to_compare)
         page.add_text(self.introduction())
+        scored.add_cases(page)
         rows = self.rows()
         if rows:
-            page.add_table("Mean Dice on cases that training never saw", rows, UNDER.format(title=self.title), SUMMARY)
-            for verdict in self.verdicts():
-                page.add_text(verdict.text, section=SUMMARY)
-            page.add_table("Each case on its native grid (distances in mm)", self.metrics.table.rows, section=CASES)
-        for case, picture in self.gallery.pictures.items():
-            page.add_overlay(f"{case}: {', '.join(self.gallery.maps)}", picture, section=CASES)
+            scored.add_structures(page)
+            shown = [{"structure" if k == "label" else k: three_decimals(v) for k, v in row.items()} for row in rows]
+            title = "Mean Dice on scans that training never saw"
+            page.add_table(title, shown, UNDER.format(title=self.title), STRUCTURES)
+            scored.add_numbers(page)
+        add_reliability(page, read_knowledge(self.ckpt_path).calibration, self.cohort.labels)
         self.describe(page)
         for name, trainer in self.plan.trainers.items():
             if trainer.progress.history:
-                page.add_curves(name, trainer.progress.history)
+                page.add_curves(f"What the stage {name!r} had still to learn (loss)", trainer.progress.history)
         page.add_costs(self.manifest)
         page.add_text(self.limits(), section=LIMITS)
         return page.write()

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +14,10 @@ from ..errors import InputError
 from ..grid.field_of_view import scan_box
 from ..imaging.scanned import find_padding
 from ..tensors import plain
+
+# matplotlib is imported where something is drawn: who only predicts may lack it (docs/deploy.md)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by the colour-blind, without black; a label keeps its colour in every picture
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
@@ -38,11 +37,14 @@ def overlay_png(
     segmentations: Mapping[str, Any],
     label_names: Mapping[Any, str],
     spacing: Sequence[float] | None = None,
-    dpi: int = 100,
+    dpi: int = 150,
+    focus: Any = None,
+    slice_name: Callable[[int, int], str] | None = None,
 ) -> bytes:
     """Draw one column a segmentation and one row a plane (axial, coronal, sagittal), and return the PNG.
 
-    All columns of one image show the same slices: those with most labelled voxels over its segmentations together.
+    All columns of one image show the same slices: those with most voxels of `focus`, or without it with most labelled
+    voxels over its segmentations together.
 
     Args:
         image: [H, W, D] (or [1, H, W, D]) in RAS, any range; shown in grey between the 1st and 99th percentile of
@@ -52,10 +54,15 @@ def overlay_png(
         label_names: label value -> name; 0 is left out, a value without a name is shown by its number.
         spacing: (H, W, D) in mm, 1 mm by default.
         dpi: points per inch; a column is 2.2 inches wide.
+        focus: [H, W, D], where to look in columns without an image of their own; None, or nothing in it: see above.
+        slice_name: (axis, index from 0) -> what stands over a slice in the first column.
 
     Raises:
         InputError: nothing to draw, or an image and its segmentation differ in shape.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     shared = _volume("image", image)
     columns = [_column(title, entry, shared) for title, entry in segmentations.items()]
     if not columns:
@@ -87,11 +94,17 @@ def overlay_png(
             "bottom": bottom / size[1],
         },
     )
+    wanted = None if focus is None else _volume("focus", focus)
     for column, (title, volume, segmentation) in enumerate(columns):
         window = _window(volume)
         together = sum((seg != 0).astype(np.int64) for _, other, seg in columns if other is volume)
+        if wanted is not None and volume is shared and wanted.any():
+            together = wanted
         for row, plane in enumerate(PLANES):
-            _draw(axes[row, column], volume, segmentation, _fullest(together, plane[1]), plane, spacing, window)
+            index = _fullest(together, plane[1])
+            _draw(axes[row, column], volume, segmentation, index, plane, spacing, window)
+            if slice_name is not None and column == 0:
+                _write(axes[row, column], slice_name(plane[1], index), 0.02, 0.97, "left", "top")
         axes[0, column].set_title(title, color=INK, fontsize=9, pad=4)
     _legend(figure, present, names, rows_of_legend)
     canvas.draw()
@@ -102,7 +115,11 @@ def overlay_png(
 
 
 def grid_overlay(
-    image: Tensor, maps: Mapping[str, Tensor], label_names: Mapping[Any, str], spacing: Sequence[float]
+    image: Tensor,
+    maps: Mapping[str, Tensor],
+    label_names: Mapping[Any, str],
+    spacing: Sequence[float],
+    focus: Tensor | None = None,
 ) -> bytes:
     """Draw label maps of the network's grid as `overlay_png` does, cut to the scan: what lies beyond is no picture.
 
@@ -110,10 +127,12 @@ def grid_overlay(
         image: [1, H, W, D] on the grid, see `inside_scan`.
         maps: title -> [H, W, D], class or value of each voxel.
         spacing: of the grid, mm.
+        focus: [H, W, D], see `overlay_png`.
     """
     box = scan_box(image)
     cut = {title: volume[box].cpu().int().numpy() for title, volume in maps.items()}
-    return overlay_png(plain(image)[0][box].cpu().float().numpy(), cut, label_names, spacing)
+    where = None if focus is None else focus[box].cpu().numpy()
+    return overlay_png(plain(image)[0][box].cpu().float().numpy(), cut, label_names, spacing, focus=where)
 
 
 def label_colour(value: int) -> str:
@@ -122,6 +141,8 @@ def label_colour(value: int) -> str:
 
 
 def _draw(axis, volume, segmentation, index, plane, spacing, window) -> None:
+    from matplotlib.colors import to_rgb
+
     name, cut, across, up, mirrored, letters = plane
     extent = (0, volume.shape[across] * spacing[across], 0, volume.shape[up] * spacing[up])
     picture, labels = (_slice(array, cut, index, mirrored) for array in (volume, segmentation))
@@ -145,10 +166,16 @@ def _draw(axis, volume, segmentation, index, plane, spacing, window) -> None:
     axis.set_anchor("N")  # the tops of columns of different images stand in line
     places = ((0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center"),
               (0.5, 0.02, "center", "bottom"), (0.5, 0.98, "center", "top"))  # fmt: skip
-    for letter, (x, y, horizontal, vertical) in zip(letters, places, strict=True):
-        text = axis.text(x, y, letter, color=INK, fontsize=7, ha=horizontal, va=vertical, transform=axis.transAxes)
-        text.set_path_effects([withStroke(linewidth=1.6, foreground=PAPER)])  # readable on white tissue too
+    for letter, place in zip(letters, places, strict=True):
+        _write(axis, letter, *place)
     axis.set_label(f"{name} {index}")
+
+
+def _write(axis, text: str, x: float, y: float, horizontal: str, vertical: str) -> None:
+    from matplotlib.patheffects import withStroke
+
+    drawn = axis.text(x, y, text, color=INK, fontsize=7, ha=horizontal, va=vertical, transform=axis.transAxes)
+    drawn.set_path_effects([withStroke(linewidth=1.6, foreground=PAPER)])  # readable on white tissue too
 
 
 def _slice(volume: np.ndarray, cut: int, index: int, mirrored: bool) -> np.ndarray:
@@ -157,6 +184,8 @@ def _slice(volume: np.ndarray, cut: int, index: int, mirrored: bool) -> np.ndarr
 
 
 def _legend(figure: Figure, present: list[int], names: Mapping[int, str], rows: int) -> None:
+    from matplotlib.lines import Line2D
+
     if not present:
         return
     lines = [

@@ -9,6 +9,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data.utils import affine_to_spacing
 from monai.transforms import MapTransform
+from torch import Tensor
 
 from ..errors import printable
 from ..grid.field_of_view import share_outside
@@ -16,6 +17,7 @@ from ..grid.native import largest
 from ..launch.words import truth
 from ..scoring.metrics import POOR
 from .features import Features, image_quantiles, label_features
+from .handedness import surroundings
 from .knowledge import Knowledge, read_knowledge
 from .second_view import take_second_view
 
@@ -66,8 +68,8 @@ class AddReviewd(MapTransform):
             again = take_second_view(result[key].shape[1:])
             spacing = [float(p) for p in affine_to_spacing(image.affine, r=3)]
             features = label_features(result[key], spacing, again)
-            rows = review(known, dict(zip(self.label_values[1:], features, strict=True)), image)
             found = largest(result[key].detach()).cpu()
+            rows = review(known, dict(zip(self.label_values[1:], features, strict=True)), image, found)
             result |= {KEY: rows, FOUND: found, ANSWER: {**result.get(ANSWER, {}), KEY: rows}}
             reasons = dict.fromkeys(reason for row in rows for reason in row["why"])
             if reasons:
@@ -76,21 +78,22 @@ class AddReviewd(MapTransform):
         return result
 
 
-def review(known: Knowledge, labels: Mapping[int, Features], image: Any) -> list[dict[str, Any]]:
+def review(known: Knowledge, labels: Mapping[int, Features], image: Any, found: Tensor) -> list[dict[str, Any]]:
     """Return a row for each label: `label`, `predicted_dice`, `low`, `high`, `volume_ml`, `look`, `why` and features.
 
     Args:
         known: of the model.
         labels: value -> features.
         image: as the network saw it, a MetaTensor.
+        found: classes [H, W, D] on its voxels.
     """
-    of_scan = list(_of_scan(known, image))
+    of_scan = list(_of_scan(known, image, found))
     rows = []
     for value, features in labels.items():
         dice, low, high = known.predict(features.score)
         why = [*_of_label(known, value, features, dice), *of_scan]
-        found: dict[str, Any] = {"label": value, "predicted_dice": dice, "low": low, "high": high}
-        rows.append({**found, **features.as_dict(), "look": bool(why), "why": why})
+        own: dict[str, Any] = {"label": value, "predicted_dice": dice, "low": low, "high": high}
+        rows.append({**own, **features.as_dict(), "look": bool(why), "why": why})
     return rows
 
 
@@ -106,9 +109,13 @@ def _of_label(known: Knowledge, value: int, features: Features, dice: float) -> 
             yield f"label {value} has a {what}{size} unlike what was learnt from"
 
 
-def _of_scan(known: Knowledge, image: Any) -> Iterator[str]:
+def _of_scan(known: Knowledge, image: Any, found: Tensor) -> Iterator[str]:
     if known.unlike_image(image_quantiles(image)) > UNLIKE_IMAGE:
         yield "the image is unlike those that were learnt from"
+    if known.handedness:
+        spacing = [float(p) for p in affine_to_spacing(image.affine, r=3)]
+        for ends in known.handedness.mirrored(surroundings(image, found, spacing)):
+            yield f"{ends} look mirrored"
     if "original_affine" in image.meta and "spatial_shape" in image.meta:
         size = [int(n) for n in image.meta["spatial_shape"]][:3]
         original = torch.as_tensor(image.meta["original_affine"], dtype=torch.float64, device="cpu")

@@ -15,9 +15,11 @@ from scipy.optimize import isotonic_regression
 
 from ..errors import InputError
 from ..files.atomic_write import write_atomic
+from .calibration import Calibration, read_calibration
 
 if TYPE_CHECKING:  # torch and MONAI aren't wanted where a file is only read
     from .features import Features
+    from .handedness import Handedness
 
 FILE = "review.json"
 ANCHORS = np.linspace(0, 1, 11)  # where nothing was seen a score is a Dice: four sets had a mean error of .04 to .15 so
@@ -37,8 +39,10 @@ class Knowledge:
         source: where it is from, in words.
         volume, spread: label value -> (median, span) over cases, of log ml and of the shape's spread.
         image: for each channel and quantile (median, span) over cases.
+        handedness: what tells a mirrored scan; None where nothing does.
         scores, dice: a step function that rises, see `predict`.
         below, above: Dice that the interval goes to either side.
+        calibration: of its probabilities.
     """
 
     model: str = ""
@@ -46,10 +50,12 @@ class Knowledge:
     volume: dict[int, tuple[float, float]] = field(default_factory=dict)
     spread: dict[int, tuple[float, float]] = field(default_factory=dict)
     image: list[list[tuple[float, float]]] = field(default_factory=list)
+    handedness: Handedness | None = None
     scores: list[float] = field(default_factory=lambda: [0.0, 1.0])
     dice: list[float] = field(default_factory=lambda: [0.0, 1.0])
     below: float = WIDE
     above: float = WIDE
+    calibration: Calibration = field(default_factory=Calibration)
 
     def predict(self, score: float) -> tuple[float, float, float]:
         """Return the Dice to expect of a score, and the ends of its interval."""
@@ -92,6 +98,11 @@ def read_knowledge(model: str | Path) -> Knowledge:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         known = Knowledge(**content)
+        if content.get("handedness"):
+            from .handedness import Handedness
+
+            known.handedness = Handedness(**content["handedness"])
+        known.calibration = read_calibration(content.get("calibration", {}))  # models of before know none
         known.volume, known.spread = (
             {int(value): (float(middle), float(span)) for value, (middle, span) in one.items()}
             for one in (known.volume, known.spread)
@@ -106,6 +117,7 @@ def learn(
     images: Sequence[Sequence[Sequence[float]]],
     dice: Sequence[Mapping[int, float]],
     source: str,
+    handedness: Handedness | None = None,
 ) -> Knowledge:
     """Return what cases tell.
 
@@ -114,16 +126,17 @@ def learn(
         images: quantiles [C, 5] of each case.
         dice: label value -> Dice, of each case; {} of one without a truth that may be looked at.
         source: where they are from, in words.
+        handedness: of the scans.
     """
-    known = Knowledge(source=source)
+    known = Knowledge(source=source, handedness=handedness)
     if len(cases) >= FEWEST:
         for value in cases[0]:
             own = [case[value] for case in cases if case[value].volume_ml > 0]
             if len(own) >= FEWEST:
-                known.volume[value] = _middle([math.log(one.volume_ml) for one in own], LEAST_SPAN["volume"])
-                known.spread[value] = _middle([one.spread for one in own], LEAST_SPAN["spread"])
+                known.volume[value] = usual([math.log(one.volume_ml) for one in own], LEAST_SPAN["volume"])
+                known.spread[value] = usual([one.spread for one in own], LEAST_SPAN["spread"])
         channels, quantiles = len(images[0]), len(images[0][0])
-        known.image = [[_middle([image[c][q] for image in images], LEAST_SPAN["image"]) for q in range(quantiles)]
+        known.image = [[usual([image[c][q] for image in images], LEAST_SPAN["image"]) for q in range(quantiles)]
                        for c in range(channels)]  # fmt: skip
     points = [[(case[value].score, found) for value, found in own.items() if not math.isnan(found)]
               for case, own in zip(cases, dice, strict=True)]  # fmt: skip
@@ -153,6 +166,7 @@ def _rising(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
     return scores.tolist(), fitted.tolist()
 
 
-def _middle(values: Sequence[float], least: float) -> tuple[float, float]:
+def usual(values: Sequence[float], least: float) -> tuple[float, float]:
+    """Return the middle of numbers and their span around it: median, and 1.4826 median distances from it or `least`."""
     middle = float(np.median(values))
     return middle, max(1.4826 * float(np.median(np.abs(np.array(values) - middle))), least)

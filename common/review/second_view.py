@@ -19,7 +19,9 @@ from ..training.world_transform import THICK, world_matrix
 
 ANGLES = (0.12, -0.12, 0.15)  # radians
 SCALE = 1.08  # of the body in the view, the inverse
-_KEPT = threading.local()  # a client may build the inferer that it asks and that of the transforms apart
+# A client may build the inferer that it asks and that of the transforms apart, and MONAI Label imports this module anew
+# in between: what is kept lies with the thread itself.
+KEPT = "second_view"
 
 
 class ReviewedInferer(Inferer):
@@ -39,20 +41,24 @@ class ReviewedInferer(Inferer):
         self.inferer, self.wanted = inferer, truth("review", wanted)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        _KEPT.labels = None
+        _keep(None)
         found = self.inferer(inputs, network, *args, **kwargs)
         if self.wanted and len(inputs) == 1:
             view = SecondView(inputs.shape[2:], spacing_of(network))
             again = self.inferer(view.turn(inputs[0])[None], network, *args, **kwargs)[0]
-            _KEPT.labels = view.turn_back(largest(again.detach()))
+            _keep(view.turn_back(largest(again.detach())))
         return found
 
 
 def take_second_view(size: Sequence[int]) -> Tensor | None:
     """Return the second answer for a volume of that size as classes [H, W, D], once; None where there is none."""
-    labels: Tensor | None = getattr(_KEPT, "labels", None)
-    _KEPT.labels = None
+    labels: Tensor | None = vars(threading.current_thread()).get(KEPT)
+    _keep(None)
     return labels if labels is not None and tuple(labels.shape) == tuple(size) else None
+
+
+def _keep(labels: Tensor | None) -> None:
+    vars(threading.current_thread())[KEPT] = labels
 
 
 class SecondView:

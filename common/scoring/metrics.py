@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +22,14 @@ EMPTY_RULE = (
     "label empty in truth and prediction: NaN, excluded from mean, sd, min and max, and counted; "
     "empty in one of the two: Dice 0, hd95 and assd = the diagonal of the volume in mm"
 )
+
+
+def is_penalty(scores: Mapping[str, float]) -> bool:
+    """Say whether the distances of a label's scores stand for a mask that is empty in one of the two (`EMPTY_RULE`).
+
+    Two single voxels apart look the same.
+    """
+    return scores["dice"] == 0 and scores["hd95"] == scores["assd"] > 0
 
 
 def share_under(dice: Iterable[float], limit: float = POOR) -> float:

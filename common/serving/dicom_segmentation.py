@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from torch import Tensor
 
 from ..data.datalist import Case
 from ..data.inputs import PROBLEMS
@@ -37,6 +36,7 @@ BLANK: tuple[str, ...] = ("PatientID", "PatientName", "PatientBirthDate", "Patie
 BLANK += ("StudyDate", "StudyTime")
 TOLERANCE = 0.02  # mm
 LONGEST = 64  # characters of a DICOM long string
+LONGEST_DESCRIPTION = 1024  # of a short text
 UTF_8 = "ISO_IR 192"
 SERIES_NUMBER = 9000  # behind the scanner's own
 
@@ -45,7 +45,8 @@ class WriteDicomSegd(MapTransform):
     """Write `<case>_seg.dcm` beside the label map `<case>_seg.nii.gz` that `SaveImaged` wrote, for a DICOM series.
 
     One segment for each label, in the order of `label_values`, numbered from 1; frames without a voxel of it are left
-    out. Patient and study are those of the series. An image that is no folder is passed over.
+    out. Patient and study are those of the series. An image that is no folder is passed over. Where the item has a
+    `review` (rows with label, predicted_dice, low, high, why), a segment's description says what it is probably worth.
 
     Args:
         keys: label maps [1, H, W, D] on the grid of the series, H along a row of pixels, with affine (RAS, mm),
@@ -70,7 +71,7 @@ class WriteDicomSegd(MapTransform):
         self.label_values, self.metadata = [int(value) for value in label_values], dict(metadata)
         self.wanted = truth("dicom_seg", wanted)
 
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(data) if self.wanted else ():
             meta = data[key].meta
             folder = Path(str(meta["filename_or_obj"]))
@@ -80,7 +81,7 @@ class WriteDicomSegd(MapTransform):
             label = data[key].as_tensor()[0].cpu().numpy()
             require_same_grid(folder, series, label.shape, data[key].affine.numpy())
             buffer = io.BytesIO()
-            make_segmentation(series, label, self.label_values, self.metadata).save_as(buffer)
+            make_segmentation(series, label, self.label_values, self.metadata, data.get("review")).save_as(buffer)
             path = write_atomic(str(meta["saved_to"]).removesuffix(NIFTI) + ".dcm", buffer.getvalue())
             print(printable(path), flush=True)
         return dict(data)
@@ -188,7 +189,11 @@ def require_same_grid(folder: Path, series: SourceSeries, size: Sequence[int], a
 
 
 def make_segmentation(
-    series: SourceSeries, label: np.ndarray, label_values: Sequence[int], metadata: Mapping[str, Any]
+    series: SourceSeries,
+    label: np.ndarray,
+    label_values: Sequence[int],
+    metadata: Mapping[str, Any],
+    review: Sequence[Mapping[str, Any]] | None = None,
 ) -> Dataset:
     """Return a label map as a binary DICOM Segmentation that refers to every slice of a series.
 
@@ -196,7 +201,7 @@ def make_segmentation(
         label: [columns, rows, slices], integers, on the grid of the series; of a series that is unevenly spaced, each
             slice gets what is on the grid's nearest.
         label_values: value of each class in the label map, background first.
-        metadata: see `WriteDicomSegd`.
+        metadata, review: see `WriteDicomSegd`.
     """
     import highdicom
     from pydicom.sr.codedict import codes
@@ -216,6 +221,10 @@ def make_segmentation(
         )
         for number, text in enumerate(label_names(label_values, metadata), start=1)
     ]
+    worth = {int(row["label"]): described(row) for row in review or ()}
+    for segment, value in zip(segments, label_values[1:], strict=True):
+        if value in worth:
+            segment.SegmentDescription = worth[value]
     label = label[:, :, series.slices]
     numbers = np.zeros(label.shape, np.uint8 if len(label_values) < 256 else np.uint16)
     for number, value in enumerate(label_values[1:], start=1):
@@ -239,6 +248,12 @@ def make_segmentation(
     )
     result.SeriesDescription = name
     return result
+
+
+def described(row: Mapping[str, Any]) -> str:
+    """Return a row of a review as a DICOM short text: what Dice to expect, and why to look at it."""
+    dice = f"Dice of {row['predicted_dice']:.2f} expected ({row['low']:.2f} to {row['high']:.2f}), not measured"
+    return "; ".join([dice, *row["why"]]).replace("\\", " ")[:LONGEST_DESCRIPTION]
 
 
 def label_names(label_values: Sequence[int], metadata: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,8 @@ import pytest
 from benchmarks.resumable import row_parser
 from common.data.datalist import Datalist, read_datalist
 from support.bundle.path import BUNDLES, import_bundle
-from tools.datasets import HELD_OUT, Published, Scan, split
+from tools.layouts.dataset import Published, Scan, split
+from tools.layouts.published import HELD_OUT
 
 NAMES = ("ada_sam", "rrl_medsam", "semisam_plus", "weakmedsam")
 ARGUMENTS = argparse.Namespace(spatial_size=None, settings="{}")

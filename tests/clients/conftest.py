@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-# whether a client can be imported is seen by the tests themselves: a broken environment fails, it is no skip
-VARIABLES = {"monailabel": "MONAILABEL_PYTHON", "nvflare": "NVFLARE_PYTHON", "deploy": "DEPLOY_PYTHON"}
-LEADS_HERE = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-
-
-def client_python(client: str) -> Path:
-    """The Python that has `client` installed; skips where its variable is not set, fails where it names no file."""
-    variable = VARIABLES[client]
-    given = os.environ.get(variable)
-    if not given:
-        pytest.skip(f"{variable} is not set: run `make test-clients`, or set it to a Python that has {client}")
-    # not resolved: a virtual environment's python is a link, and the link is what makes it that environment
-    python = Path(os.path.abspath(given))
-    if not python.is_file():
-        pytest.fail(f"{variable}={given}: no such file", pytrace=False)
-    return python
+from support.clients.environment import client_python, environment
 
 
 @pytest.fixture(scope="session")
@@ -44,13 +28,7 @@ def deploy_python() -> Path:
 
 @pytest.fixture(scope="session")
 def client_environment() -> Callable[..., dict[str, str]]:
-    """Environment variables for a client's process: nothing that leads to this repository, one thread, `extra` last."""
-
-    def environment(python: Path, **extra: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in LEADS_HERE}
-        kept["PATH"] = os.pathsep.join((str(python.parent), kept.get("PATH", os.defpath)))
-        return kept | {"OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"} | extra
-
+    """`environment` of the clients' processes."""
     return environment
 
 

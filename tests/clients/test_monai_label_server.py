@@ -25,6 +25,7 @@ from support.clients.monailabel_server import (
     make_studies,
     serve,
 )
+from tools import which_next
 from tools.describe_model import describe_model
 from tools.torchvision_remedy import apply
 
@@ -67,7 +68,10 @@ def server(monailabel_python, client_environment, tiny_cohort, tmp_path_factory)
     install(make_untrained(folder / "untrained"), app / "model")
     install(make_copy(folder / "first", FIRST), app / "model")
     studies = make_studies(tiny_cohort, folder / "studies")
-    with serve(monailabel_python, environment, app, studies, *NAMES, OTHER, UNTRAINED, FIRST) as running:
+    which_next.install(app)
+    environment |= {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}  # else it ranks after each request for a scan, too
+    models = (*NAMES, OTHER, UNTRAINED, FIRST)
+    with serve(monailabel_python, environment, app, studies, *models, next_model="semisam_plus") as running:
         yield running
 
 
@@ -159,6 +163,25 @@ def test_an_unknown_image_or_model_is_an_error_and_the_server_goes_on(server):
 
 def test_active_learning_names_a_scan_without_a_label(server):
     assert server.ask("/activelearning/random", {})["id"] in SCANS[3:]
+
+
+def test_scans_without_a_label_are_ranked_by_their_review_and_served_in_that_order(server):
+    assert "POST /scoring/which_next" in server.ask("/activelearning/which_next", {})["why"]
+    assert set(server.ask("/info/")["strategies"]) == {"random", "first", "which_next"}
+    assert server.ask("/scoring/which_next", {"device": "cpu"}, "POST")["status"] == "SUBMITTED"  # as it does by itself
+    state = server.wait("/scoring/")
+    assert state["status"] == "DONE", state["details"]
+    served = [server.ask("/activelearning/which_next", {}) for _ in SCANS[3:]]
+    assert sorted(one["id"] for one in served) == SCANS[3:]
+    assert [one["which_next"]["rank"] for one in served] == [1, 2, 3]
+    for one in served:
+        rows = json.loads(server.infer("semisam_plus", one["id"], "json"))["review"]
+        dice = [row["predicted_dice"] for row in rows if row["volume_ml"] > 0]
+        assert one["which_next"]["predicted_dice"] == pytest.approx(np.mean(dice), abs=0.002)
+        assert one["why"].startswith(f"number {one['which_next']['rank']}: a Dice of about ")
+    products = [(1 - own["predicted_dice"]) * own["unlike"] for own in (one["which_next"] for one in served)]
+    if not any(one["which_next"]["alone"] for one in served):
+        assert products == sorted(products, reverse=True)  # what is near to a proposed scan waits
 
 
 def test_a_label_whose_segments_were_submitted_in_another_order_is_not_learnt_from(server):

@@ -128,3 +128,66 @@ def test_what_a_mask_tells_about_goes_along(folder):
     written = with_proposed(read_datalist(folder), ["b", "a"])
     assert [entry.get("known_labels") for entry in written["training"]] == [[1], None]
     assert written["test"] == [test]
+
+
+def write_review(folder, **dice):
+    folder.mkdir(exist_ok=True)
+    rows = [f"{case},1,{value},2.0" for case, value in dice.items()]
+    (folder / "review.csv").write_text("\n".join(["case,label,predicted_dice,volume_ml", *rows]) + "\n")
+    return folder
+
+
+def test_next_are_scans_without_a_label_and_what_has_one_stays_in_training(folder, tmp_path, capsys):
+    with_datalist(folder)
+    results = write_review(tmp_path / "results", a=0.99, b=0.1, c=0.4, odd=1.0, elsewhere=0.2)
+    assert main([str(folder), "--next", str(results), *TIME]) == 0
+    said = capsys.readouterr().out
+    assert "label: c\n" in said and "0.40" in said and "to label next, of 3 scans; 1 have a label" in said
+    written = json.loads((folder / "dataset_proposed_volumes.json").read_text())
+    assert written["training"] == [
+        {"image": "b.nii.gz", "label": "b_label.nii.gz"},
+        {"image": "c.nii.gz", "label": "labelsTr/c.nii.gz"},
+    ]
+    assert written["unlabeled"] == [{"image": "a.nii.gz"}, {"image": "odd.nii.gz"}]
+    assert "registering  8 of 8" in said  # four scans, to two of them
+    assert main([str(folder), "--next", str(results), "--count", "3", "--overwrite", *TIME]) == 0
+    written = json.loads((folder / "dataset_proposed_volumes.json").read_text())
+    assert len(written["training"]) == 4 and written["unlabeled"] == []
+
+
+def test_scans_without_a_review_are_said_and_left_out(folder, tmp_path, capsys):
+    with_datalist(folder)
+    results = write_review(tmp_path / "results", c=0.9)
+    assert main([str(folder), "--next", str(results), *TIME]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 3 scans without a label have no review: left out" in said and "label: c\n" in said
+
+
+@pytest.mark.parametrize(
+    ("dice", "arguments", "line"),
+    [
+        (None, (), "review.csv: no such file; wanted a folder that inference.json wrote"),
+        ({"x": 0.5, "y": 0.6}, (), "has 2 scans (x, ...), none of the 3 without a label in"),
+        ({"a": 0.5, "c": 0.6}, ("--count", "3"), "--count is 3; wanted 1 to 2"),
+        ({"a": "much"}, (), "line 2 has much and 2.0 ml; wanted what inference.json wrote"),
+        ({"a": 0.5}, ("--among", "labelled"), "--among labelled: found beside --next"),
+    ],
+)
+def test_a_review_that_does_not_fit_is_one_line(folder, tmp_path, dice, arguments, line, capsys, monkeypatch):
+    monkeypatch.setattr("common.atlas.choosing.reach.register_affine", lambda *a, **k: pytest.fail("registered"))
+    with_datalist(folder)
+    results = tmp_path / "results"
+    results.mkdir()
+    if dice is not None:
+        write_review(results, **dice)
+    assert main([str(folder), "--next", str(results), *arguments, *TIME]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and line in said[0] and said[0].startswith("error: ")
+
+
+def test_where_all_have_a_label_there_is_no_next(folder, tmp_path, capsys):
+    entries = [{"image": f"{name}.nii.gz", "label": "b_label.nii.gz"} for name in ("a", "b", "c")]
+    with_datalist(folder, training=entries, unlabeled=[])
+    results = write_review(tmp_path / "results", a=0.5)
+    assert main([str(folder), "--next", str(results), *TIME]) == 1
+    assert "every scan in training has a label; wanted some without one" in capsys.readouterr().err

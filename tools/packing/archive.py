@@ -31,7 +31,12 @@ def build_time() -> int | None:
 
 
 def write_archive(path: Path, folder: Path) -> None:
-    """Write the files below `folder` as a zip whose one top folder has its name.
+    """Write the files below `folder` as a zip whose one top folder has its name, see `write_files`."""
+    write_files(path, folder, f"{folder.name}/")
+
+
+def write_files(path: Path, folder: Path, prefix: str = "") -> None:
+    """Write the files below `folder` as a zip, their names behind a prefix.
 
     Files come in the order of their names, with one time and one mode, and are stored as they are: what a deflate
     library makes of them differs between its versions, and weights hardly shrink.
@@ -40,7 +45,7 @@ def write_archive(path: Path, folder: Path) -> None:
     names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
-            member = zipfile.ZipInfo(f"{folder.name}/{name}", moment)
+            member = zipfile.ZipInfo(f"{prefix}{name}", moment)
             member.create_system = 3  # Unix, also where Windows packs
             member.external_attr = 0o100644 << 16
             member.file_size = (folder / name).stat().st_size  # by which zipfile sees whether it takes zip64

@@ -15,6 +15,7 @@ MODES = ("default",)
 RESERVED = ("_target_", "_disabled_", "_requires_", "_desc_", "_mode_", "_meta_")
 READERS = ("reader", "writer")  # MONAI locates a class by the string it finds here
 _KEY = re.compile(r"\+?[\w .-]+((::|#)[\w .-]+)*", re.ASCII)
+_WHEEL = re.compile(r"[a-z][a-z0-9_]*_scripts\.(?P<name>.+)", re.ASCII)  # of `tools.pack --pure`, see docs/scan.md
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _FILE = re.compile(
     r".*\.(json|ya?ml|conf|pt|pth|ts|safetensors|csv|html|svg|txt|md|nii|gz|nrrd|mha|dcm|py)", re.IGNORECASE
@@ -126,7 +127,9 @@ class ConfigScanner:
             return reason
         if name.startswith("scripts.") and (reason := self.judge_own(name)):
             return reason
-        return "" if self.allow.permits("targets", name) else "the target isn't in the allow-list"
+        wheel = _WHEEL.fullmatch(name)  # whose code is the site's to install, by the sha256 that it trusts
+        listed = name if wheel is None else f"scripts.{wheel['name']}"
+        return "" if self.allow.permits("targets", listed) else "the target isn't in the allow-list"
 
     def _judge_reader(self, name: Any) -> str:
         if name is None or (isinstance(name, str) and name in self.allow.readers):

@@ -7,17 +7,16 @@ from typing import Any
 from torch import Tensor
 
 from .common.levels.network import deployed
-from .common.pseudo_labels.review import COLUMNS as PICTURES
 from .common.pseudo_labels.review import FOLDER
 from .common.report.finish import Finish as CommonFinish
-from .common.report.page import DATA, Report
+from .common.report.page import DATA, LABELS, Report
 from .common.sam.adapters.registry import merged_state
 from .common.scoring.compared import Compared
 from .evaluation import ITSELF, SLICES, UNET
 from .plan import FewSlicesPlan
 from .review import MEANING, mask_rows, supervision
+from .volume.flags import RULE
 
-PSEUDO_LABELS = "Pseudo labels"
 PICTURED = 6
 
 
@@ -65,10 +64,10 @@ class Finish(CommonFinish):
         }
 
     def flags(self) -> dict[str, list[str]]:
-        """Return what looks wrong in the pseudo label of each case, in sentences; cases without any are left out."""
-        if self.labeller is None:
+        """Return what stands out in the pseudo label of each case, in sentences; cases without any are left out."""
+        if self.review is None:
             return {}
-        said = {case: list(self.labeller.judgement(case)["sentences"]) for case in self.labeller.cases}
+        said = {case: self.review.oddities(case) for case in self.review.worst_first()}
         return {case: sentences for case, sentences in said.items() if sentences}
 
     def introduction(self) -> str:
@@ -88,7 +87,7 @@ class Finish(CommonFinish):
         return [
             "The model was chosen without any mask but those learnt from: it is the last one.",
             "Agreement on slices with masks is no test: they were learnt from.",
-            "A flag points at parts that disagree with each other. Its absence is no proof.",
+            "What stands out differs from the other scans or within itself. What doesn't may be wrong all the same.",
             f"Base: {self.base['sam']} at {self.base['image_size']} pixels. Public SAMs may have seen public data.",
         ]
 
@@ -96,13 +95,15 @@ class Finish(CommonFinish):
         page.add_table("Which slices had masks", mask_rows(self.cohort), section=DATA)
         if self.review is None:
             return
+        flags, count = self.flags(), len(self.labeller.cases)
         page.add_text(
-            f"Every pseudo label has a volume and a section of its own in {FOLDER}/ and {FOLDER}/report.html beside "
-            "this page.", section=PSEUDO_LABELS,
+            f"{len(flags)} of {count} masks stand out. Every mask has a picture in report.html of the folder {FOLDER} "
+            "beside this page, and a file there.", section=LABELS,
         )  # fmt: skip
-        page.add_table("What the segmenter learnt from", self.review.rows(), MEANING, section=PSEUDO_LABELS)
-        flags = [{"case": case, "look at": " ".join(said)} for case, said in self.flags().items()]
-        page.add_table("Flags", flags, section=PSEUDO_LABELS)
-        for item in list(self.review.images)[:PICTURED]:
-            caption = f"{item['case']}: {', '.join(PICTURES)}"
-            page.add_overlay(caption, self.review.picture(item), section=PSEUDO_LABELS)
+        page.add_text(self.review.everywhere(), LABELS)
+        page.add_cards(self.review.cards(PICTURED), LABELS)
+        page.add_text(RULE, LABELS, fold="The rule by which a mask stands out")
+        self.review.add_strips(page, LABELS)
+        page.add_table("What the segmenter learnt from", self.review.rows(), MEANING, LABELS, fold=True)
+        rows = [{"scan": case, "look at": " ".join(said)} for case, said in flags.items()]
+        page.add_table("All masks that stand out", rows, section=LABELS)

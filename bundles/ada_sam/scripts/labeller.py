@@ -16,6 +16,7 @@ from .common.launch.words import truth
 from .common.pseudo_labels.grids import on_grid
 from .common.pseudo_labels.store import PseudoLabelBank
 from .common.pseudo_labels.work import CaseWork, settings_digest
+from .common.slices.counted import count_slice
 from .common.slices.presence_volume import slice_bits
 from .common.tensors import plain
 from .learning.slice_unet import SliceUNetTeacher
@@ -171,7 +172,7 @@ class PseudoLabeller:
         target *= inside
         trust = self._trust(asked.answer, tuple(inside.shape[1:]))
         weight = torch.where(drawn >= 0, self.mask_weight, trust) * inside
-        return {"target": target, "weight": weight}, judged | self._judge(asked, own, target.argmax(0))
+        return {"target": target, "weight": weight}, judged | self._judge(asked, own, target.argmax(0), item["image"])
 
     def _ask(self, item: Mapping[str, Any]) -> Asked:
         """Ask both teachers about one of `slices`."""
@@ -197,21 +198,18 @@ class PseudoLabeller:
         true masks on the slices that have one, which it has learnt from, None where there is none; "teachers", where
         there are two, the Dice of their answers; "presence", the
         share of slices on which the network itself would have seen what the bits say; and what `check` says of the own
-        answer. Slices are those of the grid that the scan has, counted from its first one. "annotated" is the number of
-        slices with a mask, "sentences" those of `check`.
+        answer. Slices are those of the grid that the scan has, counted from its first one; "jump_slices" are "jumps" as
+        the scan's file counts them, from 1. "annotated" is the number of slices with a mask.
         """
         return self._made().judgement(case)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row a case for a report: how many of its slices have masks, its worst numbers, its flags."""
+        """Return one row a case for a report: how many of its slices have masks, and its worst numbers."""
         rows = []
         for case in self.cases:
             judged = self.judgement(case)
             agreement = [dice for dice in judged["agreement"].values() if dice is not None]
             between = [dice for dice in judged.get("teachers", {}).values() if dice is not None]
-            flags = [
-                f"{self.names[int(value)]}: {', '.join(found)}" for value, found in judged["flags"].items() if found
-            ]
             rows.append(
                 {
                     "case": case,
@@ -221,7 +219,6 @@ class PseudoLabeller:
                     "lowest agreement with masks": min(agreement) if agreement else "-",
                     **({"lowest agreement of teachers": min(between)} if between else {}),
                     "lowest presence accuracy": min(judged["presence"].values()),
-                    "flags": "; ".join(flags) or "-",
                 }
             )
         return rows
@@ -238,8 +235,8 @@ class PseudoLabeller:
         around[self.cohort.slice_axis + 1] = len(count)
         return torch.where(count > 0, mean, 1.0).view(around).expand(1, *size)
 
-    def _judge(self, asked: Asked, own: Tensor, target: Tensor) -> dict[str, Any]:
-        """Judge the own answer and what is taught, class indices [H, W, D]."""
+    def _judge(self, asked: Asked, own: Tensor, target: Tensor, image: Any) -> dict[str, Any]:
+        """Judge the own answer and what is taught, class indices [H, W, D], on the voxels of an image."""
         axis, pixdim, answer = self.cohort.slice_axis, self.cohort.slice_grid.pixdim, asked.answer
         there = scanned_slices(asked.inside[0], axis).nonzero()[:, 0]  # the scan's slices
         own, target, drawn = (maps.index_select(axis, there) for maps in (own, target, asked.drawn))
@@ -256,10 +253,15 @@ class PseudoLabeller:
             "agreement": self._dices(own.where(drawn >= 0, 0), drawn),
             "presence": ((presence > 0.5) == bits).float().mean(1).tolist(),
         }
+        checked = check(found, boxes, gate, answer.runs.tolist(), self.names, axis)
         return {
             **measure(self._each(target), list(self.names), pixdim, axis),
             **{name: self._by_label(row) for name, row in by_label.items()},
-            **check(found, boxes, gate, answer.runs.tolist(), self.names, axis),
+            **checked,
+            "jump_slices": {
+                value: [stored_slice(image, axis, int(there[jump])) for jump in jumps]
+                for value, jumps in checked["jumps"].items()
+            },
             "annotated": int((drawn >= 0).movedim(axis, 0).flatten(1).any(1).sum()),
         }
 
@@ -290,6 +292,15 @@ class PseudoLabeller:
         if self._bank is None:
             raise RuntimeError("pseudo labels: nothing was made yet, run comes first")
         return self._bank
+
+
+def stored_slice(image: Any, axis: int, index: int) -> int:
+    """Return which slice of its file a slice of an image on the grid is, from 1; of the grid where no file is known."""
+    meta = getattr(image, "meta", {})
+    if "original_affine" not in meta or "spatial_shape" not in meta:
+        return index + 1
+    size = [int(n) for n in meta["spatial_shape"]]
+    return count_slice(image.affine, image.shape[1:], axis, index, meta["original_affine"], size).number
 
 
 def _is_weight(given: Any) -> bool:

@@ -6,12 +6,12 @@ from typing import Any
 
 from .common.report.finish import Finish as CommonFinish
 from .common.report.overlay import grid_overlay
-from .common.report.page import Report
+from .common.report.page import LABELS, Report
+from .common.report.pictures import Card
 from .common.scoring.compared import Compared
 from .evaluation import ITSELF
 from .plan import AdapterPlan
 
-PSEUDO_LABELS = "Pseudo labels"
 PICTURED = 4
 
 
@@ -72,10 +72,11 @@ class Finish(CommonFinish):
     def describe(self, page: Report) -> None:
         if not self.cohort.unlabeled:
             return
-        note = "What the adapted SAM found in each; confidence is the mean probability over a label's voxels."
-        page.add_table("What the light network learnt from", self.labeller.rows(), note, section=PSEUDO_LABELS)
-        names = dict(enumerate(self.cohort.labels.values()))
+        names, cards = dict(enumerate(self.cohort.labels.values())), []
         for item in [item for item in self.labeller.images if "label" not in item][:PICTURED]:
             target = self.labeller.load(item["case"])["target"].argmax(0)
             picture = grid_overlay(item["image"], {"pseudo label": target}, names, self.cohort.grid.pixdim)
-            page.add_overlay(f"{item['case']}: pseudo label", picture, section=PSEUDO_LABELS)
+            cards.append(Card(item["case"], "what the adapted SAM found in a scan without a mask", picture))
+        page.add_cards(cards, LABELS)
+        note = "What the adapted SAM found in each; confidence is the mean probability over a label's voxels."
+        page.add_table("What the light network learnt from", self.labeller.rows(), note, section=LABELS)

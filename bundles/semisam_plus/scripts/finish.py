@@ -6,12 +6,11 @@ from typing import Any
 
 from .common.report.finish import Finish as CommonFinish
 from .common.report.overlay import grid_overlay
-from .common.report.page import Report
+from .common.report.page import LABELS, Report
+from .common.report.pictures import Card
 from .common.scoring.compared import Compared
 from .evaluation import CLEANED, generalist_column
 from .plan import FewLabelPlan
-
-ANSWERS = "Answers of the generalists"
 
 
 class Finish(CommonFinish):
@@ -102,17 +101,20 @@ class Finish(CommonFinish):
         ]
 
     def describe(self, page: Report) -> None:
-        if self.trial.rows:
-            note = "Masks of labelled volumes, damaged to a known Dice, as prompts; below it, the Dice of the answers."
-            page.add_table("Trial of the generalists", self.trial.summary(), note, section=ANSWERS)
         answers, names = self.answers, dict(enumerate(self.cohort.labels.values()))
         judged = {case: answers.judgement(case) for case in answers.answered}
-        if not judged:
-            return
-        ranked = sorted(judged, key=lambda case: -judged[case]["agreement"])
+        ranked = sorted(judged, key=lambda case: judged[case]["agreement"])
+        images = {item["case"]: item["image"] for item in answers.images}
+        cards = []
+        for word, case in [("least", case) for case in ranked[:1]] + [("most", case) for case in ranked[1:][-1:]]:
+            answer = answers.load(case)["answer"].argmax(0)
+            picture = grid_overlay(images[case], {"answer": answer}, names, self.cohort.grid.pixdim)
+            line = f"the generalists' answer of {word} agreement with the specialist"
+            cards.append(Card(case, line, picture, badge=f"agreement {judged[case]['agreement']:.2f}"))
+        page.add_cards(cards, LABELS)
         rows = [
             {
-                "case": case,
+                "scan": case,
                 "agreement": judged[case]["agreement"],
                 "disagreement of the masks": judged[case]["disagreement"],
                 **({"agreement of the generalists": judged[case]["mutual"]} if len(self.panel.teachers) > 1 else {}),
@@ -120,12 +122,9 @@ class Finish(CommonFinish):
             }
             for case in ranked
         ]
-        note = "Agreement is the Dice with the specialist's own prediction, mean over the labels."
-        page.add_table("The last answers, most agreement first", rows, note, section=ANSWERS)
-        images = {item["case"]: item["image"] for item in answers.images}
-        spacing = self.cohort.grid.pixdim
-        for word, case in dict.fromkeys([("most", ranked[0]), ("least", ranked[-1])]):
-            answer = answers.load(case)["answer"].argmax(0)
-            picture = grid_overlay(images[case], {"answer": answer}, names, spacing)
-            caption = f"answer on {case}, {word} agreement ({judged[case]['agreement']:.2f})"
-            page.add_overlay(caption, picture, section=ANSWERS)
+        if rows:
+            note = "Agreement is the Dice with the specialist's own prediction, mean over the labels."
+            page.add_table("The last answers of the generalists, least agreement first", rows, note, section=LABELS)
+        if self.trial.rows:
+            note = "Masks of labelled volumes, damaged to a known Dice, as prompts; below it, the Dice of the answers."
+            page.add_table("Trial of the generalists", self.trial.summary(), note, section=LABELS)

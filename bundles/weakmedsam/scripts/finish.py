@@ -11,17 +11,15 @@ from monai.networks.utils import eval_mode
 from .common.errors import printable
 from .common.pseudo_labels.judgement import overlap
 from .common.report.finish import Finish as CommonFinish
-from .common.report.page import CASES, SUMMARY, Report
+from .common.report.page import LABELS, NUMBERS, STRUCTURES, Report
 from .common.scoring.compared import Compared
 from .common.tensors import plain
 from .evaluation import CENTRE, PRIOR
 from .plan import WeakPlan
-from .review import COLUMNS as PICTURES
 from .review import FOLDER, MEANING, supervision
 from .scoring.learnt import not_learnt
 from .scoring.slice_parity import COLUMNS
 
-PSEUDO_LABELS = "Pseudo labels"
 PICTURED = 6
 ASKED = 8  # training scans that the network is asked about what it was taught
 
@@ -101,7 +99,7 @@ class Finish(CommonFinish):
             f"The network learnt from {len(self.labeller.selected)} pseudo labels, the prior {self.labeller.prior!r}. "
             "Both controls, the prior alone and an ellipse in the centre, are told on which slices the structure is; "
             "the network is not. A result below them is no result."
-            + ("" if missed is None else f"\n\nVerdict: {missed}.")
+            + ("" if missed is None else f"\n\nWarning: {missed}.")
         )
 
     def limits(self) -> list[str]:
@@ -117,27 +115,27 @@ class Finish(CommonFinish):
 
     def describe(self, page: Report) -> None:
         presence = [
-            {"label": name, "model": value, "slice index alone": self.means("index auc").get(name, math.nan)}
+            {"structure": name, "model": value, "slice index alone": self.means("index auc").get(name, math.nan)}
             for name, value in self.means("auc").items()
         ]
         if presence:
             note = "Mean over cases that have slices of both kinds. The slice index looks at no image."
-            page.add_table("Is it on this slice? Area under the ROC curve", presence, note, section=SUMMARY)
+            page.add_table("Is it on this slice? Area under the ROC curve", presence, note, section=STRUCTURES)
             found = {name: self.means(name) for name in COLUMNS}
             rows = [
-                {"label": name} | {column: found[column].get(name) for column in COLUMNS} for name in found[COLUMNS[0]]
+                {"structure": name} | {column: found[column].get(name) for column in COLUMNS}
+                for name in found[COLUMNS[0]]
             ]
             note = (
                 "Each slice by itself, in pixels, an empty prediction on an empty slice counting 1 and misses left out "
                 "of the distances: a network that finds nothing scores the share of empty slices. For comparison with "
                 "the paper only, never with a volume Dice."
             )
-            page.add_table("The paper's per-slice metric", rows, note, section=CASES)
+            page.add_table("The paper's per-slice metric", rows, note, section=NUMBERS, fold=True)
         page.add_text(
-            f"Every pseudo label has a volume and a section of its own in {FOLDER}/ and {FOLDER}/report.html beside "
-            "this page.", section=PSEUDO_LABELS,
+            f"Every mask has a picture in report.html of the folder {FOLDER} beside this page, and a file there. "
+            f"The {min(PICTURED, len(self.labeller.cases))} least consistent from slice to slice:", section=LABELS,
         )  # fmt: skip
-        page.add_table("What the network learnt from", self.review.rows(), MEANING, section=PSEUDO_LABELS)
-        for item in list(self.review.images)[:PICTURED]:
-            caption = f"{item['case']}: {', '.join(PICTURES)}"
-            page.add_overlay(caption, self.review.picture(item), section=PSEUDO_LABELS)
+        page.add_cards(self.review.cards(PICTURED), LABELS)
+        self.review.add_strips(page, LABELS)
+        page.add_table("What the network learnt from", self.review.rows(), MEANING, LABELS, fold=True)

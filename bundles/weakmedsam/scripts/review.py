@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .common.pseudo_labels.review import COLUMNS, FOLDER, LabelReview
+from .common.pseudo_labels.review import FOLDER, LabelReview
 
-__all__ = ["COLUMNS", "FOLDER", "MEANING", "Review", "supervision"]
+__all__ = ["FOLDER", "MEANING", "Review", "supervision"]
 
 JUDGED = {"agreement": "agreement", "z_consistency": "consistency"}
 MEANING = (
@@ -35,9 +35,9 @@ class Review(LabelReview):
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a case, for a first look: volumes, and the lowest of what is judged label by label."""
         rows = []
-        for case in self.labeller.cases:
+        for case in self.worst_first():
             judged = self.labeller.judgement(case)
-            row: dict[str, Any] = {"case": case, **self.volumes(case)}
+            row: dict[str, Any] = {"scan": case, **self.volumes(case)}
             row |= {f"lowest {words}": min(judged[name].values()) for name, words in JUDGED.items()}
             rows.append(row | {"learnt from": "yes" if case in self.selected else "no"})
         return rows
@@ -47,7 +47,7 @@ class Review(LabelReview):
         judged, share = self.labeller.judgement(case), self.cohort.slice_labels[case].share
         return [
             {
-                "label": self.cohort.labels[int(value)],
+                "structure": self.cohort.labels[int(value)],
                 "volume (ml)": volume,
                 "typical volume (ml)": self.cohort.locations[int(value)].volume_ml,
                 "positive slices (%)": 100 * float(positive),
@@ -55,6 +55,20 @@ class Review(LabelReview):
             }
             for (value, volume), positive in zip(judged["volume_ml"].items(), share, strict=True)
         ]
+
+    def doubt(self, case: str) -> float:
+        """Return how far a case's label of least consistency jumps from slice to slice."""
+        return -min(self.labeller.judgement(case)["z_consistency"].values())
+
+    def strips(self) -> dict[str, dict[str, list[float]]]:
+        """Return agreement and consistency of each case by label."""
+        judged = [self.labeller.judgement(case) for case in self.labeller.cases]
+        return {
+            self.cohort.labels[int(value)]: {
+                words: [one[key][value] for one in judged] for key, words in JUDGED.items()
+            }
+            for value in (judged[0]["volume_ml"] if judged else {})
+        }
 
 
 def supervision(labeller: Any) -> str:

@@ -70,13 +70,27 @@ class ScanReach:
             self._found[key] = self._register(moving, fixed, deform)
         return self._found[key]
 
+    def align(self, moving: str, fixed: str) -> tuple[Tensor, Tensor | None]:
+        """Return a scan brought to another one by an affine, [1, 1, H, W, D], and what both have scanned; None: all."""
+        image, filled = self.scan(moving)
+        target, inside = self.scan(fixed)
+        if moving == fixed:
+            return image, filled
+        affine = self._affine(moving, fixed, target, image, inside, filled)
+        return warp_known(image, total_ddf(affine, None, tuple(target.shape[2:])), inside, filled)
+
+    def _affine(
+        self, moving: str, fixed: str, target: Tensor, image: Tensor, inside: Tensor | None, filled: Tensor | None
+    ) -> Tensor:
+        if (moving, fixed) not in self._affines:
+            self._affines[moving, fixed] = register_affine(target, image, fixed_known=inside, moving_known=filled)
+        return self._affines[moving, fixed]
+
     def _register(self, moving: str, fixed: str, deform: bool) -> Reached:
         image, filled = self.scan(moving)
         target, inside = self.scan(fixed)
         known = {"fixed_known": inside, "moving_known": filled}
-        if (moving, fixed) not in self._affines:
-            self._affines[moving, fixed] = register_affine(target, image, **known)
-        affine = self._affines[moving, fixed]
+        affine = self._affine(moving, fixed, target, image, inside, filled)
         size = tuple(target.shape[2:])
         warped, seen = warp_known(image, total_ddf(affine, None, size), inside, filled)
         growth = abs(float(torch.linalg.det(affine[0, :, :3]).clamp_min(SMALLEST).log()))

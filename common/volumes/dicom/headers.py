@@ -97,11 +97,21 @@ def frame_rescale(header: Dataset) -> np.ndarray | None:
         return None
     frames = range(frame_count(header))
     slopes, intercepts = (
-        [_numbers(_find(header, index, name), 1)[0] for index in frames]
+        [_numbers(find_entry(header, index, name), 1)[0] for index in frames]
         for name in ("RescaleSlope", "RescaleIntercept")
     )
     found = np.stack([np.nan_to_num(slopes, nan=1.0), np.nan_to_num(intercepts)], axis=1)
     return None if len(np.unique(found, axis=0)) == 1 else found
+
+
+def find_entry(header: Dataset, index: int, name: str) -> Any:
+    """Return an entry of a frame: of its own functional groups, of those that all frames share, or of the file."""
+    own, shared = header.get(PER_FRAME) or (), header.get(SHARED) or ()
+    for groups in (*own[index : index + 1], *shared[:1]):
+        for element in groups:
+            if element.VR == "SQ" and element.value and name in element.value[0]:
+                return element.value[0].get(name)
+    return header.get(name)
 
 
 def is_dicom(path: Path) -> bool:
@@ -127,7 +137,7 @@ def read_modality(path: Path) -> str:
 def describe_difference(one: Frame, other: Frame) -> str:
     """Return in which entry two frames at one position differ, as "EchoTime 30, 80", or nothing."""
     for name in APART:
-        values = [_find(frame.header, frame.index, name) for frame in (one, other)]
+        values = [find_entry(frame.header, frame.index, name) for frame in (one, other)]
         if None not in values and values[0] != values[1]:
             shown = [
                 str(value) if isinstance(value, str | float | int) else "\\".join(map(str, value)) for value in values
@@ -188,7 +198,7 @@ def _frames_of(path: Path, header: Dataset) -> Iterable[Frame]:
         )
     for index in range(count):
         found = {
-            name: _numbers(_find(header, index, name), size)
+            name: _numbers(find_entry(header, index, name), size)
             for name, size in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
         }
         orientation = np.reshape(found["ImageOrientationPatient"], (2, 3))
@@ -199,7 +209,7 @@ def _frames_of(path: Path, header: Dataset) -> Iterable[Frame]:
             found["ImagePositionPatient"],
             orientation,
             found["PixelSpacing"][::-1],  # DICOM has the distance of rows first
-            float(_numbers(_find(header, index, "SliceThickness"), 1)[0]),
+            float(_numbers(find_entry(header, index, "SliceThickness"), 1)[0]),
         )
         missing = [name for name, value in found.items() if not np.isfinite(value).all()]
         if missing:
@@ -242,16 +252,6 @@ def _require_parallel(frames: Sequence[Frame]) -> None:
             f"{away.sum()} of {len(frames)} slices of another {what} than the others ({other.name}: {found}); "
             f"wanted {wanted}"
         )
-
-
-def _find(header: Dataset, index: int, name: str) -> Any:
-    """Return an entry of a frame: of its own functional groups, of those that all frames share, or of the file."""
-    own, shared = header.get(PER_FRAME) or (), header.get(SHARED) or ()
-    for groups in (*own[index : index + 1], *shared[:1]):
-        for element in groups:
-            if element.VR == "SQ" and element.value and name in element.value[0]:
-                return element.value[0].get(name)
-    return header.get(name)
 
 
 def _numbers(value: Any, size: int) -> np.ndarray:

@@ -53,6 +53,12 @@ def test_configurations_in_3d_are_what_was_planned_without_the_cascade(peer):
     assert environment["nnUNet_raw"] == str(peer.work / "raw") and environment["OMP_NUM_THREADS"] == "2"
 
 
+def test_a_spacing_takes_the_place_of_the_planned_one(peer):
+    peer.plan([2, 2.5, 3])
+    words = said(peer, "nnUNetv2_plan_and_preprocess")["words"]
+    assert words[words.index("-overwrite_target_spacing") + 1 :] == ["2", "2.5", "3"]
+
+
 def test_training_gets_the_budget_all_cases_and_no_process_beside_it(peer):
     assert peer.train("3d_lowres", 60.5) == {"steps": 3}
     found = said(peer, "nnUNetv2_train")

@@ -174,12 +174,21 @@ def test_what_is_judged(tmp_path):
     assert drawn["volume_ml"]["1"] == pytest.approx(int((target == 1).sum()) * 0.012)
     assert sum(drawn["area_mm2"]["4"]) * 3 / 1000 == pytest.approx(drawn["volume_ml"]["4"])
     assert drawn["presence"] == {"1": 1.0, "4": 1.0} and 0 < drawn["confidence"]["1"] <= 1
-    assert "jump" in plain["flags"]["1"] and any("front" in line for line in plain["sentences"])
+    assert "jump" in plain["flags"]["1"] and plain["jump_slices"]["1"] == [jump + 1 for jump in plain["jumps"]["1"]]
     rows = labeller.rows()
     assert [row["case"] for row in rows] == labeller.cases
     assert rows[0]["slices with masks"] == 2 and rows[1]["lowest agreement with masks"] == "-"
-    assert rows[0]["lowest agreement with masks"] == drawn["agreement"]["1"] and "front: jump" in rows[1]["flags"]
+    assert rows[0]["lowest agreement with masks"] == drawn["agreement"]["1"]
     assert rows[0]["front (ml)"] == drawn["volume_ml"]["1"]
+
+
+def test_a_slice_is_counted_as_its_file_counts_it():
+    image = MetaTensor(torch.zeros(1, *SIZE), affine=torch.eye(4, dtype=torch.float64))
+    assert labeller_module.stored_slice(image, 2, 4) == 5  # of the grid, where no file is known
+    downwards = torch.diag(torch.tensor([1.0, 1.0, -1.0, 1.0]))
+    downwards[2, 3] = SIZE[2] - 1
+    image.meta |= {"original_affine": downwards.numpy(), "spatial_shape": SIZE}
+    assert labeller_module.stored_slice(image, 2, 4) == SIZE[2] - 4
 
 
 def test_a_resumed_run_makes_what_is_missing_and_no_more(tmp_path):

@@ -244,7 +244,7 @@ def test_whoever_runs_the_last_trainer_gets_what_comes_before_it_done(bundle):
     references = [key for key, value in train["train"]["trainer"].items() if "@" in str(value)]
     assert references[0] == "plan" and train["train"]["trainer"]["plan"] == "@plan"
     after = ["$@fine_training.run()", "$@plan.run_control(@fine_training)", "$@finish.run()"]
-    after.append("$@review_learning.run()")
+    assert train["finish"]["review"] == "@review_learning"  # which the report shows
     assert train["run"] == ["$@train::trainer.run()", *after]
     assert "train::trainer" not in json.dumps(train["plan"])
 

@@ -94,7 +94,7 @@ def test_training_leaves_model_scores_and_report(trained):
     assert {"load volumes", "embed", "ask generalists", "train", "evaluate"} <= set(manifest["stages"])
     page = (folder / "output" / "report.html").read_text(encoding="utf-8")
     asked = "mobile_sam box, box+mask"
-    for words in ("Answers of the generalists", asked, "Cleaned is the control", "frozen; used in training"):
+    for words in ("answers of the generalists", asked, "Cleaned is the control", "frozen; used in training"):
         assert words in page, words
 
 

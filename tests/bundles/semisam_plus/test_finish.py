@@ -70,7 +70,12 @@ def test_generalist_stands_beside_the_specialist_and_its_control(tmp_path):
     assert list(finish.rows()[0]) == named
     assert finish.manifest.results["learnt_from"] == 1
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for words in ("1 of 2 cases passed the gate", "Answers of the generalists", "most agreement", "least agreement"):
+    for words in (
+        "1 of 2 cases passed the gate",
+        "The last answers of the generalists",
+        "most agreement",
+        "least agreement",
+    ):
         assert words in page, words
     assert "agreement of the generalists" not in page and "never in prediction" in page
 
@@ -86,7 +91,7 @@ def test_base_method_alone_is_called_by_its_name(tmp_path, scored, capsys):
     finish = finished(tmp_path, names=(), answered=(), scored=scored)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert finish.title == "UA-MT" and "UA-MT on cohort" in page and "No generalist taught" in page
-    assert "SemiSAM+" not in page and "Answers of the generalists" not in page
+    assert "SemiSAM+" not in page and "answers of the generalists" not in page
     assert ("no case with a label to score" in capsys.readouterr().out) == (not scored)
 
 

@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 
 from support.bundle.path import import_bundle
+from support.report.page import check_page
 from support.weakmedsam.fake import LABELS, SIZE, FakeLabeller, cohort, images, structures
 
 module = import_bundle("weakmedsam", "review")
@@ -22,7 +23,9 @@ def test_a_volume_and_a_section_for_each_case(tmp_path, capsys):
     assert volume.get_data_dtype() == np.uint8 and volume.shape == SIZE
     assert np.array_equal(np.asarray(volume.dataobj), np.array(list(LABELS))[structures().numpy()])
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "case_0: learnt from" in page and "case_1: rejected" in page and page.count("<img") == 2
+    seen = check_page(page)
+    assert seen.texts["h3"] == ["case_0", "case_1 "] and "rejected" in seen.texts["span"]
+    assert "1 of 2 masks are learnt from." in page and len(seen.all("img")) == 2 * 2
     assert "1 to learn from, 1 rejected" in capsys.readouterr().out
 
 
@@ -30,7 +33,7 @@ def test_numbers_that_tell_a_bad_label(tmp_path):
     made = review(tmp_path)
     front, back = made.label_rows("case_0")
     assert front == {
-        "label": "front",
+        "structure": "front",
         "volume (ml)": 1.25,
         "typical volume (ml)": 1.5,
         "positive slices (%)": 40.0,
@@ -40,6 +43,15 @@ def test_numbers_that_tell_a_bad_label(tmp_path):
     assert back["typical volume (ml)"] is None and back["positive slices (%)"] == 50.0
     row = made.rows()[0]
     assert row["front (ml)"] == 1.25 and row["lowest agreement"] == 0.5 and row["lowest consistency"] == 0.875
+
+
+def test_the_least_consistent_comes_first_and_each_case_has_its_dots(tmp_path, monkeypatch):
+    made = review(tmp_path)
+    known = made.labeller.judgement("case_0")
+    worse = {**known, "z_consistency": {"1": 0.9, "4": 0.2}}
+    monkeypatch.setattr(made.labeller, "judgement", lambda case: worse if case == "case_1" else known)
+    assert made.worst_first() == ["case_1", "case_0"]
+    assert made.strips()["back"]["consistency"] == [known["z_consistency"]["4"], 0.2]
 
 
 def test_a_label_that_is_lost_is_said_aloud(tmp_path, capsys, monkeypatch):

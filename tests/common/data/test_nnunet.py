@@ -61,6 +61,15 @@ def test_v2_has_the_cases_of_its_folders(tmp_path, ending):
     assert hashed["files"] == 8 and hashed["cases"] == {"training": 2, "test": 2, "unlabeled": 1}
 
 
+def test_v2_scans_of_imagesun_are_unlabelled(tmp_path):
+    found = files("a", "b") + files("bare", labels=False) + files("x", "y", folder="Un", labels=False)
+    datalist = read_datalist(make_dataset(tmp_path, V2, (*found, "labelsUn/x.nii.gz")))
+    assert [case["case"] for case in datalist.unlabeled] == ["bare", "x", "y"]
+    assert not any("label" in case for case in datalist.unlabeled)
+    (line,) = problems_of(tmp_path / "again", V2, (*found, "imagesUn/a_0000.nii.gz"))
+    assert "case a names two images in training and unlabeled" in line
+
+
 def test_v2_may_have_lists_too(tmp_path):
     content = {**V2, "training": [pair("b")], "validation": [pair("a")]}
     datalist = read_datalist(make_dataset(tmp_path, content, files("a", "b")))

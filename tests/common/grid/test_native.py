@@ -70,6 +70,20 @@ def test_label_map_is_the_same_without_and_with_the_shortcut(name, monkeypatch):
     assert torch.allclose(whole["probabilities"].sum(0), torch.ones(21, 18, 15), atol=1e-5)
 
 
+def test_a_temperature_changes_what_is_saved_and_not_the_label_map():
+    item, pred = GRID({"image": native_image(GEOMETRIES["LPS"])}), blobs()
+    wanted = {"save_probabilities": True, "save_uncertainty": True}
+    as_it_is, softer = (
+        ToNativeGridd("pred", [0, 1, 2], temperature=asked, **wanted)({**item, "pred": pred})
+        for asked in (None, lambda: 2)
+    )
+    assert torch.equal(as_it_is["pred"], softer["pred"])
+    logs = as_it_is["probabilities"].clamp_min(1e-7).log() / 2
+    assert torch.allclose(softer["probabilities"], torch.softmax(logs, 0), atol=1e-5)
+    inside = as_it_is["uncertainty"] > 0.01
+    assert (softer["uncertainty"][inside] > as_it_is["uncertainty"][inside]).float().mean() > 0.9
+
+
 def test_axis_by_axis_equals_all_axes_at_once():
     to_grid = torch.tensor([[0, 0.4, 0, -1.3], [-0.7, 0, 0, 15.2], [0, 0, 0.5, 0.1], [0, 0, 0, 1]], dtype=torch.float64)
     box = [slice(1, 20), slice(0, 30), slice(2, 25)]

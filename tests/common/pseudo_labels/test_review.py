@@ -9,6 +9,7 @@ import torch
 from common.grid.grid import Grid
 from common.pseudo_labels.review import LabelReview
 from common.volumes.nifti_forms import read_forms
+from support.report.page import check_page
 from support.weakmedsam.fake import LABELS, SIZE, SPACING, grid_image, one_hot, structures
 
 CASES = ["case_0", "case_1"]
@@ -33,16 +34,18 @@ def test_every_case_has_a_volume_a_table_and_a_picture(tmp_path, capsys):
     label = nibabel.load(folder / "case_1.nii.gz")
     assert np.array_equal(np.asarray(label.dataobj), np.array(list(LABELS))[structures().numpy()])
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "case_0: learnt from" in page and "case_1: rejected" in page and page.count("<img") == 2
+    seen = check_page(page)
+    assert seen.texts["h3"] == ["case_0", "case_1 "] and seen.texts["span"] == ["rejected"]
+    assert len(seen.all("img")) == 2 * 2 and "Nothing stands out: front 1.2 ml, back 0.0 ml." in page
     said = capsys.readouterr().out
     assert "1 to learn from, 1 rejected" in said and "warning: no pseudo label has a single voxel of back" in said
 
 
 def test_without_a_selection_all_cases_are_learnt_from(tmp_path):
     made = review(tmp_path)
-    assert made.selected == CASES and made.heading("case_1") == "case_1: learnt from"
-    assert made.rows() == [{"case": case, "front (ml)": 1.25, "back (ml)": 0.0} for case in CASES]
-    assert made.label_rows("case_0")[0] == {"label": "front", "volume (ml)": 1.25}
+    assert made.selected == CASES and [card.badge for card in made.cards()] == ["", ""]
+    assert made.rows() == [{"scan": case, "front (ml)": 1.25, "back (ml)": 0.0} for case in CASES]
+    assert made.label_rows("case_0")[0] == {"structure": "front", "volume (ml)": 1.25}
 
 
 def test_large_label_values_are_kept(tmp_path):

@@ -11,10 +11,13 @@ import torch
 
 from common.grid.grid import Grid
 from common.report.finish import Finish
+from common.review.calibration import Calibration
+from common.review.knowledge import Knowledge
 from common.run.manifest import RunManifest
 from common.scoring.compared import Compared
 from common.scoring.table import MetricsTable
 from support.bundle.finish import run_finish
+from support.report.page import check_page
 
 
 class Method(Finish):
@@ -77,8 +80,13 @@ def test_compared_columns_stand_in_run_json_the_printed_table_and_the_report(tmp
         "What was done.",
         "What it can&#x27;t.",
         "a control",
+        "Mean Dice .70, worst scan .60 (a), 1 of 2 scans under .70. None of these scans was learnt from.",
+        "Only 2 scans were scored",
     ):
         assert words in page, words
+    assert [summary for summary in check_page(page).texts["summary"] if "2 scans" in summary] == [
+        "2 scans, a line each"  # none was drawn
+    ]
 
 
 def test_the_bundle_is_named_as_its_metadata_does_whatever_its_folder_is_called(tmp_path):
@@ -132,7 +140,19 @@ def test_a_run_ends_with_a_verdict_on_the_control(tmp_path, capsys, gain, word):
     assert line.startswith(word) and ("serve it" in line) == (gain < 0)
     (kept,) = method.manifest.results["verdicts"]
     assert kept["verdict"] == ("better" if gain > 0 else "below") and kept["cases"] == 8 and kept["text"] in line
-    assert kept["text"].split(",")[0] in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = check_page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert kept["text"] in page.texts["dd"] and page.texts["dt"][0].strip() == "Better than plain UNet?"
+
+
+def test_the_model_is_looked_at_before_the_report_which_shows_how_far_its_probabilities_come_true(tmp_path):
+    method = finished(tmp_path)
+    assert "own certainty" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    bins = {1: [(0.9, 0.6, 10)]}, {1: [(0.7, 0.6, 10)]}
+    known = Knowledge(calibration=Calibration(2.0, 2.0, 5, (0.4, 0.3), *bins))
+    method.review_learning = SimpleNamespace(run=lambda: known.save(tmp_path / "model.pt"))
+    method.run()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "own certainty" in page and '<td class="number">0.300</td><td class="number">0.100</td>' in page
 
 
 def test_what_is_no_control_is_not_judged_and_how_to_get_one_is_said(tmp_path, capsys):

@@ -53,6 +53,22 @@ def test_axial_view_is_radiological():
     assert rows.mean() < 0.55 * axial.shape[0]
 
 
+def test_the_focus_says_which_slices_are_shown_and_they_are_named():
+    image, label = _case()
+    label[:] = 0
+    label[3:6, 14:17, 2:9] = 1
+    far = np.zeros(image.shape, bool)
+    far[15, 3, 10] = True
+    shown = []
+    plain = overlay_png(image, {"a": label}, NAMES, slice_name=lambda *place: shown.append(place) or "slice 1 of 2")
+    focused = overlay_png(image, {"a": label}, NAMES, focus=far, slice_name=lambda *place: shown.append(place) or "x")
+    assert shown[3:] == [(2, 10), (1, 3), (0, 15)] and shown[0][0] == 2 and 2 <= shown[0][1] < 9
+    seen = [_near(_pixels(png)[:-60], label_colour(1)).any() for png in (plain, focused)]  # without the legend
+    assert seen == [True, False]
+    nowhere = overlay_png(image, {"a": label}, NAMES, focus=np.zeros(image.shape, bool))
+    assert nowhere == overlay_png(image, {"a": label}, NAMES)
+
+
 def test_height_follows_spacing():
     image, label = _case()
     flat = _pixels(overlay_png(image, {"a": label}, NAMES, spacing=(1, 1, 0.6))).shape

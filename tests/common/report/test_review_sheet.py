@@ -9,6 +9,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from common.report.review_sheet import ReviewSheet
+from support.report.page import check_page
 
 METADATA = {
     "name": "Organs",
@@ -46,9 +47,25 @@ def test_the_scan_to_look_at_comes_first_and_its_reason_is_said(tmp_path, capsys
                        "high": "0.3", "volume_ml": "3.0", "look": "yes", "why": "label 3 is unsure", "own": "0.2",
                        "view": "1.0", "spread": "1.0"}  # fmt: skip
     page = (tmp_path / "review.html").read_text(encoding="utf-8")
-    assert "2 of 3 scans should be looked at first" in page and page.count("<img") >= 3
-    assert page.index(">poor<") < page.index(">odd<") < page.index(">good<")
+    seen = check_page(page)
+    assert "2 of 3 scans should be looked at first" in page and len(seen.all("img")) == 2 * 3
+    assert [heading.strip() for heading in seen.texts["h3"]] == ["poor", "odd", "good"]
+    # by the names of the labels, and what was not odd is said to be so
+    assert "spleen is unsure" in page and "liver has a volume unlike" in page and "label 3" not in page
+    assert "nothing odd; lowest is spleen, 0.90 expected" in page
     assert "(2 of 3 scans to look at)" in capsys.readouterr().out
+
+
+def test_slices_are_counted_as_the_file_does(tmp_path, monkeypatch):
+    sheet, named = ReviewSheet(str(tmp_path), [0, 1, 3], METADATA), []
+    monkeypatch.setattr("common.report.review_sheet.overlay_png", lambda *_, slice_name, **__: named.append(slice_name))
+    one = item(tmp_path, "scan", [row(1, 0.9)])
+    sheet.picture(one)
+    file = torch.diag(torch.tensor([1.0, 1.0, -0.5, 1.0]))  # its slices are half as thick and run downwards
+    file[2, 3] = 11.5
+    one["image"].meta |= {"original_affine": file.numpy(), "spatial_shape": [12, 12, 24]}
+    sheet.picture(one)
+    assert named[0] is None and named[1](2, 11) == "slice 2 of 24" and named[1](0, 0) == "slice 1 of 12"
 
 
 def test_what_is_done_is_kept_where_the_rest_fails(tmp_path):

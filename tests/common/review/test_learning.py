@@ -56,6 +56,7 @@ def test_truth_is_that_of_validation_cases_where_these_are_scored(tmp_path, test
     assert known.volume.keys() == {3} and np.exp(known.volume[3][0]) == pytest.approx(7 * 7 * 7 * 8 / 1000, rel=0.2)
     content = json.loads((tmp_path / "review.json").read_text(encoding="utf-8"))
     assert str(tmp_path) not in json.dumps(content)
+    assert known.calibration.cases == (0 if tested else 4)
     if tested:
         assert known.predict(0.5) == pytest.approx((0.5, 0.25, 0.75))
     else:  # what is found is right, so a score of less than 1 is worth more

@@ -18,7 +18,14 @@ from monai.transforms import LoadImage
 from pydicom.uid import SegmentationStorage
 
 from common.errors import InputError, find_input_error
-from common.serving.dicom_segmentation import WriteDicomSegd, check_series, label_names, read_series
+from common.serving.dicom_segmentation import (
+    WriteDicomSegd,
+    check_series,
+    described,
+    label_names,
+    make_segmentation,
+    read_series,
+)
 from support.bundle.path import BUNDLES, import_bundle
 from support.data.dicom_series import itk_series, read_back, write_series
 from support.data.ellipsoid import GEOMETRIES, scan
@@ -104,6 +111,17 @@ def test_one_label_and_none_of_it(tmp_path):
     loaded = LoadImage(image_only=True)(series)
     found, masks = read_back(write(series, loaded.numpy(), loaded.affine.numpy(), (0, 1), tmp_path), series)
     assert len(found.SegmentSequence) == 1 and not masks[1].any()
+
+
+def test_a_segment_says_what_it_is_worth_and_one_without_a_review_says_nothing(tmp_path):
+    series = write_series(tmp_path / "series", labels(0, (0, 1, 2)) * 100, affine_of("LPS"))
+    row = {"label": 2, "predicted_dice": 0.456, "low": 0.2, "high": 0.7, "why": ["label 2 is unsure", "a\\b"]}
+    label = np.rint(LoadImage(image_only=True)(series).numpy() / 100)
+    found = make_segmentation(read_series(series), label, (0, 1, 2), METADATA, [row])
+    assert "SegmentDescription" not in found.SegmentSequence[0]
+    text = found.SegmentSequence[1].SegmentDescription
+    assert text == "Dice of 0.46 expected (0.20 to 0.70), not measured; label 2 is unsure; a b"
+    assert len(described({**row, "why": ["x" * 2000]})) == 1024
 
 
 def test_names_come_from_the_metadata_only_where_they_fit():
@@ -200,6 +218,7 @@ def test_inference_writes_it_beside_the_nifti(bundle, run, tmp_path, capsys):
     metadata = json.loads((BUNDLES / bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert [item.SegmentLabel for item in found.SegmentSequence] == list(channels.values())[1:]
+    assert all(item.SegmentDescription.startswith("Dice of 0.") for item in found.SegmentSequence)
     algorithm = found.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
     assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == (metadata["name"], metadata["version"])
     # the NIfTI as SimpleITK sees it, at the points of the series

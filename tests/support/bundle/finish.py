@@ -17,7 +17,7 @@ def run_finish(kind: type, plan: Any, table: Any, folder: Path, deployed: nn.Mod
         ckpt_path=str(folder / "model.pt"),
         evaluator=SimpleNamespace(run=lambda: None, **asked),
         metrics=SimpleNamespace(table=table),
-        gallery=SimpleNamespace(pictures={}, maps={"truth": "label"}),
+        gallery=SimpleNamespace(pictures={}, oddities={}, maps={"truth": "label"}),
     )
     finish.run()
     return finish

@@ -33,7 +33,7 @@ GRID = {"spatial_size": [32, 32, 16], "pixdim": [2.0, 2.0, 4.0], "label_values":
 FURTHER = {
     "weakmedsam": {"backbone": "mobile_sam", "prior": "cam", "walk": "points", "prompt_grid": 2, "walk_steps": 2}
 }
-STARTS_WITHIN = 240.0
+STARTS_WITHIN = 600.0
 
 
 def make_repository(folder: Path, *names: str) -> Path:
@@ -123,7 +123,13 @@ class Server:
 
 @contextlib.contextmanager
 def serve(
-    python: Path, environment: Mapping[str, str], app: Path, studies: Path, *models: str, log: str = "server.log"
+    python: Path,
+    environment: Mapping[str, str],
+    app: Path,
+    studies: Path,
+    *models: str,
+    log: str = "server.log",
+    next_model: str | None = None,
 ) -> Iterator[Server]:
     """Run `python -m monailabel.main start_server` inside the `with` block; its output is kept beside the app."""
     with socket.socket() as free:
@@ -131,6 +137,7 @@ def serve(
         port = free.getsockname()[1]
     command = [str(python), "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", str(studies)]
     command += ["--conf", "models", ",".join(models), "--conf", "zoo_source", "local", "--conf", "sam2", "false"]
+    command += ["--conf", "next_model", next_model] if next_model else []
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with (app.parent / log).open("wb") as said:
         process = subprocess.Popen(command, cwd=app.parent, env=environment, stdout=said, stderr=subprocess.STDOUT)

@@ -68,15 +68,12 @@ def check(
     Returns:
         {"box_overlap", "neighbour_dice" (the lowest), "jumps" (slices, counted from 0, that differ from the one before
         them), "runs", "flags" (of the above words), each {label value as text: .}; None where there is nothing to
-        compare; "sentences": one for each flag}.
+        compare}. Which of the flags are told: `flags.stand_out`.
     """
-    judged: dict[str, Any] = {
-        name: {} for name in ("box_overlap", "neighbour_dice", "jumps", "runs", "flags", "sentences")
-    }
-    judged["sentences"] = []
-    names = {value: name for value, name in labels.items() if value != 0}
+    judged: dict[str, Any] = {name: {} for name in ("box_overlap", "neighbour_dice", "jumps", "runs", "flags")}
+    values = [value for value in labels if value != 0]
     slices = _slices(found, slice_axis)  # [P, n, rows, columns]
-    for row, (value, name) in enumerate(names.items()):
+    for row, value in enumerate(values):
         masks = slices[row]
         there = masks.flatten(1).any(1)
         parts = max(int(runs[row]), count_runs(there))
@@ -84,28 +81,14 @@ def check(
         dices = _neighbour_dices(masks)
         jumps = [z for z, dice in dices.items() if dice < neighbour_dice]
         lowest = min(dices.values(), default=None)
-        flags = []
-        if not bool(there.any()):
-            flags.append(MISSING)
-            judged["sentences"].append(f"{name}: nothing was found.")
-        if overlap is not None and overlap < box_overlap:
-            flags.append(BOX)
-            judged["sentences"].append(
-                f"{name}: the mask is not where the slice classifier looked (overlap of the boxes {overlap:.2f})."
-            )
-        if jumps:
-            flags.append(JUMP)
-            judged["sentences"].append(
-                f"{name}: the mask jumps before slice {', '.join(map(str, jumps))} of {len(masks)} (counted from 0; "
-                f"lowest Dice of neighbours {lowest:.2f})."
-            )
-        if parts > 1:
-            flags.append(RUN)
-            judged["sentences"].append(f"{name}: its slices fall into {parts} parts.")
-        for key, entry in zip(
-            ("box_overlap", "neighbour_dice", "jumps", "runs", "flags"), (overlap, lowest, jumps, parts, flags),
-            strict=True,
-        ):  # fmt: skip
+        raised = {
+            MISSING: not bool(there.any()),
+            BOX: overlap is not None and overlap < box_overlap,
+            JUMP: bool(jumps),
+            RUN: parts > 1,
+        }
+        flags = [flag for flag, up in raised.items() if up]
+        for key, entry in zip(judged, (overlap, lowest, jumps, parts, flags), strict=True):
             judged[key][str(value)] = entry
     return judged
 

@@ -77,7 +77,8 @@ def test_as_a_process_elsewhere_with_model_pt_alone(run, scans, model, tmp_path)
     assert result.returncode == 0, result.stderr
     written = elsewhere / "out" / "RAS" / "RAS_seg.nii.gz"
     assert f"{Path('out') / 'RAS' / 'RAS_seg.nii.gz'}  label 1: " in result.stdout
-    assert [path for path in elsewhere.rglob("*") if path.is_file()] == [written]
+    beside = {elsewhere / "out" / name for name in ("review.csv", "review.html")}
+    assert {path for path in elsewhere.rglob("*") if path.is_file()} == {written, *beside}
     here = run(scans / "RAS.nii.gz") / "RAS" / "RAS_seg.nii.gz"
     assert written.read_bytes() == here.read_bytes()
 
