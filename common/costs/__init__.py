@@ -1,1 +1,0 @@
-"""What a run costs: measured stage by stage as it goes, and foretold by a dry run."""
