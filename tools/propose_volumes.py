@@ -168,14 +168,15 @@ def candidates(content: Any, among: str) -> list[str]:
 
 
 def print_rows(title: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Print a table."""
+    """Print a table below its title, which a narrow table would break into lines."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from common.errors import printable
 
-    table = Table(title=title)
+    print(title)
+    table = Table()
     for column in rows[0]:
         table.add_column(Text(column))
     for row in rows:
