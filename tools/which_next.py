@@ -181,10 +181,15 @@ def write(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
+def place(word: str) -> Path:
+    """Return a path, `~` read as the home folder; `common`, which does that elsewhere, is not beside a copied file."""
+    return Path(word).expanduser()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("app", type=Path, help="a copy of MONAI Label's app monaibundle")
+    parser.add_argument("app", type=place, help="a copy of MONAI Label's app monaibundle")
     try:
         print(install(parser.parse_args(arguments).app))
     except (ValueError, OSError) as error:

@@ -17,7 +17,7 @@ from ..grid.native import largest
 from ..launch.words import truth
 from ..scoring.metrics import POOR
 from .features import Features, image_quantiles, label_features
-from .handedness import surroundings
+from .handedness import Handedness, surroundings
 from .knowledge import Knowledge, read_knowledge
 from .second_view import take_second_view
 
@@ -114,7 +114,7 @@ def _of_scan(known: Knowledge, image: Any, found: Tensor) -> Iterator[str]:
         yield "the image is unlike those that were learnt from"
     if known.handedness:
         spacing = [float(p) for p in affine_to_spacing(image.affine, r=3)]
-        for ends in known.handedness.mirrored(surroundings(image, found, spacing)):
+        for ends in Handedness(**known.handedness).mirrored(surroundings(image, found, spacing)):
             yield f"{ends} look mirrored"
     if "original_affine" in image.meta and "spatial_shape" in image.meta:
         size = [int(n) for n in image.meta["spatial_shape"]][:3]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -19,7 +19,6 @@ from .calibration import Calibration, read_calibration
 
 if TYPE_CHECKING:  # torch and MONAI aren't wanted where a file is only read
     from .features import Features
-    from .handedness import Handedness
 
 FILE = "review.json"
 ANCHORS = np.linspace(0, 1, 11)  # where nothing was seen a score is a Dice: four sets had a mean error of .04 to .15 so
@@ -39,7 +38,7 @@ class Knowledge:
         source: where it is from, in words.
         volume, spread: label value -> (median, span) over cases, of log ml and of the shape's spread.
         image: for each channel and quantile (median, span) over cases.
-        handedness: what tells a mirrored scan; None where nothing does.
+        handedness: what tells a mirrored scan, the fields of a `Handedness`; None where nothing does.
         scores, dice: a step function that rises, see `predict`.
         below, above: Dice that the interval goes to either side.
         calibration: of its probabilities.
@@ -50,7 +49,7 @@ class Knowledge:
     volume: dict[int, tuple[float, float]] = field(default_factory=dict)
     spread: dict[int, tuple[float, float]] = field(default_factory=dict)
     image: list[list[tuple[float, float]]] = field(default_factory=list)
-    handedness: Handedness | None = None
+    handedness: dict[str, Any] | None = None
     scores: list[float] = field(default_factory=lambda: [0.0, 1.0])
     dice: list[float] = field(default_factory=lambda: [0.0, 1.0])
     below: float = WIDE
@@ -98,10 +97,8 @@ def read_knowledge(model: str | Path) -> Knowledge:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         known = Knowledge(**content)
-        if content.get("handedness"):
-            from .handedness import Handedness
-
-            known.handedness = Handedness(**content["handedness"])
+        if known.handedness is not None and set(known.handedness) != {"mean", "told", "margin"}:
+            raise ValueError(f"handedness has {', '.join(known.handedness)}; wanted mean, told, margin")
         known.calibration = read_calibration(content.get("calibration", {}))  # models of before know none
         known.volume, known.spread = (
             {int(value): (float(middle), float(span)) for value, (middle, span) in one.items()}
@@ -117,7 +114,7 @@ def learn(
     images: Sequence[Sequence[Sequence[float]]],
     dice: Sequence[Mapping[int, float]],
     source: str,
-    handedness: Handedness | None = None,
+    handedness: dict[str, Any] | None = None,
 ) -> Knowledge:
     """Return what cases tell.
 

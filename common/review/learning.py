@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,9 @@ class ReviewLearning:
         said = f"{len(scored)} labelled validation cases" if scored else "no case, so that scores stay as they are"
         source = f"sizes, shapes and images of {len(learnt)} scans; Dice of {said}"
         features, images = [look.features for look in looks], [look.quantiles for look in looks]
-        known = learn(
-            features, images, [look.dice for look in looks], source, learn_handedness([look.around for look in looks])
-        )
+        handedness = learn_handedness([look.around for look in looks])
+        told = None if handedness is None else asdict(handedness)
+        known = learn(features, images, [look.dice for look in looks], source, told)
         values = [int(value) for value in deployed(self.network).label_values]
         known.calibration = calibrate([look.voxels for look in looks if look.voxels is not None], values)
         known.save(self.ckpt_path)
