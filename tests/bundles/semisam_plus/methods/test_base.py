@@ -72,36 +72,36 @@ def registered_batch(known=slice(0, 9)):
     batch = make_batch()
     label = torch.zeros_like(batch["label"])
     label[2, :, known] = batch["answer"][2, :, known]
-    return batch | {"pseudo_label": label, "registered": torch.tensor([False, False, True])}
+    return batch | {"pseudo_label": label, "pseudo_labeled": torch.tensor([False, False, True])}
 
 
 def test_labels_from_registration_teach_where_they_are_known_alone():
-    it, batch = make(registration_weight=1.0, generalist_loss=None), registered_batch()
+    it, batch = make(pseudo_label_weight=1.0, generalist_loss=None), registered_batch()
     level = torch.randn(batch["label"].shape, requires_grad=True)
-    loss = it.learn_from_registration([level], batch)
+    loss = it.learn_from_pseudo_labels([level], batch)
     loss.backward()
     seen = level.grad.abs().sum(1)
     assert seen[:2].sum() == 0 and seen[2, 9:].sum() == 0 and (seen[2, :9] > 0).all()
     batch["pseudo_label"][:2] = torch.nan  # of labelled items, and of those whose label isn't learnt from
-    batch["registered"][0] = True
-    torch.testing.assert_close(it.learn_from_registration([level.detach()], batch), loss.detach())
+    batch["pseudo_labeled"][0] = True
+    torch.testing.assert_close(it.learn_from_pseudo_labels([level.detach()], batch), loss.detach())
     whole = registered_batch(slice(None))
     torch.testing.assert_close(
-        it.learn_from_registration([level.detach()], whole),
+        it.learn_from_pseudo_labels([level.detach()], whole),
         it.segmentation_loss(level.detach()[2:], whole["pseudo_label"][2:]),
     )
 
 
 def test_labels_from_registration_have_a_weight_that_can_fade():
     batch = registered_batch()
-    it = make(registration_weight=0.7, registration_fade=0.5, generalist_loss=None)
+    it = make(pseudo_label_weight=0.7, pseudo_label_fade=0.5, generalist_loss=None)
     losses = it(batch)
-    torch.testing.assert_close(losses["loss"], 0.5 * losses["supervised"] + 0.7 * losses["registration"])
-    assert [it.registration_weight_at(step) for step in (0, 5, 10)] == pytest.approx([0.7, 0.7, 0.7 * math.exp(-5)])
+    torch.testing.assert_close(losses["loss"], 0.5 * losses["supervised"] + 0.7 * losses["pseudo_label"])
+    assert [it.pseudo_label_weight_at(step) for step in (0, 5, 10)] == pytest.approx([0.7, 0.7, 0.7 * math.exp(-5)])
     assert "registration" not in make()(batch)
-    assert float(make(registration_weight=0.7)(make_batch())["registration"]) == 0  # of a batch without any
-    batch["registered"][:] = False
-    assert float(it(batch)["registration"]) == 0
+    assert float(make(pseudo_label_weight=0.7)(make_batch())["pseudo_label"]) == 0  # of a batch without any
+    batch["pseudo_labeled"][:] = False
+    assert float(it(batch)["pseudo_label"]) == 0
 
 
 def test_schedules_and_the_step_counter():
