@@ -47,7 +47,6 @@ SETTINGS: dict[str, Kind] = {
     "labels_from_registration": TRUTH | NULL,
     "self_training": TRUTH | NULL,
     "pseudo_label_weight": WEIGHT,
-    "pseudo_label_fade": SHARE,
     "generalist": NULL | names(*FAMILY),
     "generalist_checkpoint": _each(EXISTING | NULL),
     "generalist_image_size": _each(_SIZE),

@@ -32,8 +32,8 @@ class SemiSupervisedObjective(nn.Module):
 
     loss = supervised_weight * supervised + lambda(t) * consistency + beta(t) * generalist + gamma(t) * pseudo_label
     + further parts of a method, with t the number of training forwards so far (buffer `step`). lambda rises by
-    exp(-5 (1 - t/R)^2), beta and gamma fall by the same law read backwards (SemiSAM+ and its release: lambda and beta
-    over the whole training; gamma is no part of it).
+    exp(-5 (1 - t/R)^2), beta falls by the same law read backwards (SemiSAM+ and its release: both over the whole
+    training; gamma, a constant, is no part of it).
 
     Batch: image [B, 1, H, W, D] in [0, 1]; label [B, K, H, W, D] soft one-hot; labeled [B] bool. Labels of unlabelled
     items are never read. known [B, K] bool: the classes that a label tells about; without it all, see `merge_unknown`.
@@ -55,8 +55,7 @@ class SemiSupervisedObjective(nn.Module):
         generalist_warmup: share of the training before the generalists are heard.
         generalist_fade: share of the training, at its end, over which beta falls; 0 for a constant.
         supervised_weight: of Dice + cross entropy; the half of the paper.
-        pseudo_label_weight: gamma at its start: of Dice + cross entropy with pseudo labels; 0 for none.
-        pseudo_label_fade: share of the training, at its end, over which gamma falls; 0 for a constant.
+        pseudo_label_weight: gamma: of Dice + cross entropy with pseudo labels; 0 for none.
         generalists: asked in every step about the batch's unlabelled images; never trained, not part of the state.
         generalist_every: online, steps from one question to the next.
         prompt_source: online, whose probabilities make the prompts: "teacher" (where the method has one) or "student".
@@ -84,7 +83,6 @@ class SemiSupervisedObjective(nn.Module):
         generalist_fade: float = 1.0,
         supervised_weight: float = 0.5,
         pseudo_label_weight: float = 0.0,
-        pseudo_label_fade: float = 0.0,
         generalists: AskGeneralists | None = None,
         generalist_every: int = 1,
         prompt_source: str = "teacher",
@@ -98,7 +96,6 @@ class SemiSupervisedObjective(nn.Module):
                 ("consistency_ramp", consistency_ramp),
                 ("generalist_warmup", generalist_warmup),
                 ("generalist_fade", generalist_fade),
-                ("pseudo_label_fade", pseudo_label_fade),
             )
             if not 0 <= value <= 1
         ]
@@ -117,7 +114,7 @@ class SemiSupervisedObjective(nn.Module):
         self.generalist_weight, self.generalist_fade = generalist_weight, generalist_fade
         self.generalist_warmup, self.generalist_every = generalist_warmup, generalist_every
         self.supervised_weight, self.prompt_source = supervised_weight, prompt_source
-        self.pseudo_label_weight, self.pseudo_label_fade = pseudo_label_weight, pseudo_label_fade
+        self.pseudo_label_weight = pseudo_label_weight
         # in a tuple a module is no submodule: foundation models stay out of parameters, state dict and DDP
         self._generalists = (generalists,)
         self.segmentation_loss = DeepSupervisionLoss(SoftDiceCE())
@@ -175,10 +172,6 @@ class SemiSupervisedObjective(nn.Module):
         heard = step >= self.generalist_warmup * total
         return self.consistency_weight * ramp_up(step, self.consistency_ramp * total), beta if heard else 0.0
 
-    def pseudo_label_weight_at(self, step: int) -> float:
-        """Return gamma at a step."""
-        return self.pseudo_label_weight * ramp_down(step, self.total_steps, self.pseudo_label_fade * self.total_steps)
-
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         step = int(self.step)
         if self.training:
@@ -200,7 +193,7 @@ class SemiSupervisedObjective(nn.Module):
             total = total + self.contrast_weight * losses["contrast"]
         if self.pseudo_label_weight > 0:
             losses["pseudo_label"] = self.learn_from_pseudo_labels(levels, batch)
-            total = total + self.pseudo_label_weight_at(step) * losses["pseudo_label"]
+            total = total + self.pseudo_label_weight * losses["pseudo_label"]
         if self.generalist_loss is not None:
             losses["generalist"] = self.learn_from_generalists(batch, output, step, generalist_weight)
             losses["generalist_weight"] = output.new_tensor(generalist_weight)

@@ -43,8 +43,9 @@ class CrossPseudoSupervision(SemiSupervisedObjective):
         """
         losses = {"second": self.supervised_weight * self.supervised(levels, batch), "consistency": no_loss(output)}
         if self.pseudo_label_weight > 0:
-            weight = self.pseudo_label_weight_at(int(self.step))
-            losses["second"] = losses["second"] + weight * self.learn_from_pseudo_labels(levels, batch)
+            losses["second"] = losses["second"] + self.pseudo_label_weight * self.learn_from_pseudo_labels(
+                levels, batch
+            )
         unlabeled = ~batch["labeled"].bool()
         if bool(unlabeled.any()):
             classes = self.network.classes

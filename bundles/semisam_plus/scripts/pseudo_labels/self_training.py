@@ -16,6 +16,8 @@ from ..common.pseudo_labels.work import CaseWork, settings_digest
 from ..common.tensors import plain
 from .registration import RegistrationLabels
 
+FEWEST = 3  # labelled cases, from which on a network of them alone says more than it spoils (docs/few_label.md)
+
 
 class PseudoLabels:
     """Let a network that has learnt from the labelled cases alone label all others, beside what registration says.
@@ -25,8 +27,8 @@ class PseudoLabels:
     mean of both is better than either (docs/few_label.md).
 
     Args:
-        self_training: whether a first network is trained for that; None: wherever a case is labelled and one is not,
-            but in a federated training, in which sites would learn from labels of their own networks.
+        self_training: whether a first network is trained for that; None: where `FEWEST` cases are labelled and one is
+            not, but in a federated training, in which sites would learn from labels of their own networks.
         registered: labels from registration, which are off or on by themselves; its cohort and images are these.
         inferer: (image, network) -> log-probabilities.
         folder: where the labels of a run lie; those found there are used again in a resumed run.
@@ -45,7 +47,8 @@ class PseudoLabels:
     ) -> None:
         self.cohort, self.registered, self.inferer = registered.cohort, registered, inferer
         wanted = optional(self_training)
-        wanted = not self.cohort.federated if wanted is None else truth("self_training", wanted)
+        planned = len(self.cohort.labeled) >= FEWEST and not self.cohort.federated
+        wanted = planned if wanted is None else truth("self_training", wanted)
         self.self_training = wanted and bool(self.cohort.labeled and self.cohort.unlabeled)
         self._folder = folder
         self._made: list[str] = []

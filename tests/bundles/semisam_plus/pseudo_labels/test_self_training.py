@@ -21,7 +21,7 @@ ON = {"self_training": "true"}
 SIZE = (4, 4, 4)
 
 
-def given(labelled=1, unlabelled=2, federated=False, registered=False, **options) -> SimpleNamespace:
+def given(labelled=module.FEWEST, unlabelled=2, federated=False, registered=False, **options) -> SimpleNamespace:
     """Return labels from registration, off or on, of a cohort of so many cases."""
     cohort = SimpleNamespace(
         labeled=[{"case": f"labelled_{i}"} for i in range(labelled)],
@@ -45,7 +45,9 @@ def halves(image, network):
         ("null", {}, True),
         (None, {"federated": True}, False),
         ("true", {"federated": True}, True),
-        (None, {"labelled": 0}, False),
+        (None, {"labelled": module.FEWEST - 1}, False),
+        (True, {"labelled": 1}, True),
+        (True, {"labelled": 0}, False),
         (True, {"unlabelled": 0}, False),
         (False, {}, False),
     ],
