@@ -43,6 +43,7 @@ LITE = {"generalist": "lite_medsam", "generalist_image_size": 128}
 BOTH = {"generalist": ["mobile_sam", "lite_medsam"], "generalist_image_size": [512, 128]}
 NOBODY = {"generalist": None}
 REGISTERED = {"labels_from_registration": True, "registered::resume": True}  # draws are nested: only new pairs are done
+TAUGHT = {"self_training": True}
 # as configs/knowsam.json has it; no trial: the part of SAM is what is compared
 KNOWSAM = {
     "method": "knowsam", "prompt": "learned", "answer_loss": "distillation", "generalist_weight": 0.5,
@@ -55,6 +56,8 @@ ROWS: dict[str, dict[str, Any]] = {
     PLAIN: {"method": "supervised", **NOBODY, "unlabeled_batch": 0},
     **{method: {"method": method, **NOBODY} for method in METHODS},
     **{f"{method} + registration": {"method": method, **NOBODY, **REGISTERED} for method in METHODS},
+    **{f"{method} + self-training": {"method": method, **NOBODY, **TAUGHT} for method in METHODS},
+    **{f"{method} + both pseudo labels": {"method": method, **NOBODY, **REGISTERED, **TAUGHT} for method in METHODS},
     **{f"{method} + mobile_sam": {"method": method, **MOBILE} for method in METHODS},
     **{f"{method} + lite_medsam": {"method": method, **LITE} for method in METHODS},
     **{f"{method} + both": {"method": method, **BOTH} for method in METHODS},
@@ -88,8 +91,9 @@ class Benchmark:
         fixed: dict[str, Any] = {
             "bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "output_dir": str(row),
             "ckpt_dir": str(row), "cache_dir": str(self.work), "epochs": epochs, "epoch_length": 50,
-            "save_every": 10**6, "labels_from_registration": False, "answer_cases": arguments.answer_cases,
-            "generalist_from": 1 + max(1, epochs // 2), "answer_every": max(1, epochs // 4),
+            "save_every": 10**6, "labels_from_registration": False, "self_training": False,
+            "answer_cases": arguments.answer_cases, "generalist_from": 1 + max(1, epochs // 2),
+            "answer_every": max(1, epochs // 4),
         }  # fmt: skip
         return row_parser(BUNDLE, arguments, fixed, overrides)
 
@@ -118,13 +122,16 @@ class Benchmark:
         answers = plan.answers
         plan.register()
         registered = time.process_time()
+        plan.teach_itself()
+        labelled = time.process_time()
         plan.try_generalists()
         plan.embed()
         embedded = time.process_time()
         parser.get_parsed_content("train::trainer").run()
         cost = {
             "registration": registered - start,
-            "embed": embedded - registered,
+            "first network": labelled - registered,
+            "embed": embedded - labelled,
             "train": time.process_time() - embedded,
         }
         network = parser.get_parsed_content("network").eval()

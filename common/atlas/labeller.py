@@ -172,11 +172,11 @@ class AtlasLabeller:
 
     @property
     def unlabeled(self) -> set[str]:
-        """Ids of all other cases."""
+        """Ids of the cases that they are registered to: all others."""
         return {item["case"] for item in self.cohort.images} - self.labelled
 
     def _unlabeled(self) -> Iterator[Mapping[str, Any]]:
-        return (item for item in self.images if item["case"] not in self.labelled)
+        return (item for item in self.images if item["case"] in self.unlabeled)
 
     def view(self, item: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Return the image of a case, [1, C, H, W, D], and 1 where it was scanned, 0 where the grid goes on beyond."""

@@ -23,7 +23,7 @@ class Finish(CommonFinish):
     def __init__(self, plan: FewLabelPlan, **options: Any) -> None:
         super().__init__(plan=plan, **options)
         self.answers, self.trial, self.panel = plan.answers, plan.trial, plan.answers.panel
-        self.registered = plan.registered
+        self.registered, self.pseudo_labels = plan.registered, plan.pseudo_labels
 
     @property
     def method(self) -> str:
@@ -40,6 +40,8 @@ class Finish(CommonFinish):
 
     def results(self) -> dict[str, Any]:
         learnt = {"registered": len(self.registered.selected)} if self.registered.on else {}
+        if self.pseudo_labels.self_training:
+            learnt["self_training"] = len(self.pseudo_labels.selected)
         return {
             "labeled": len(self.cohort.labeled),
             "unlabeled": len(self.cohort.unlabeled),
@@ -62,7 +64,13 @@ class Finish(CommonFinish):
         said = (
             f"{len(self.cohort.labeled)} labelled volumes ({names}) and {len(self.cohort.unlabeled)} unlabelled ones."
         )
-        if self.registered.on:
+        if self.pseudo_labels.self_training:
+            beside = ", each the mean of that with a label from registration" if self.registered.on else ""
+            said += (
+                " A plain network learnt from the labelled ones and labelled the others; these "
+                f"{len(self.pseudo_labels.selected)} labels{beside}, were learnt from, too."
+            )
+        elif self.registered.on:
             said += (
                 f" The labelled ones were registered to the others; the labels that {len(self.registered.selected)} of "
                 "these got from that were learnt from, too."
@@ -88,7 +96,9 @@ class Finish(CommonFinish):
     def limits(self) -> list[str]:
         seen = "Public SAMs may have been trained on public test cases: LiteMedSAM and SAM-Med3D on the left atrium."
         if not self.panel.teachers:
-            beside = ", beside labels from registration" if self.registered.on else ""
+            pseudo = ["labels of a first network"] * self.pseudo_labels.self_training
+            pseudo += ["labels from registration"] * self.registered.on
+            beside = f", beside {' and '.join(pseudo)}" if pseudo else ""
             used = f"No generalist taught: this is the base method{beside}."
         else:
             taught = " and ".join(self.panel.teachers)

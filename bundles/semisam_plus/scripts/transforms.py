@@ -1,4 +1,4 @@
-"""What a training step is given beside the image: label, label from registration and generalists' answer, or none."""
+"""What a training step is given beside the image: label, pseudo label and generalists' answer, or none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai.transforms.traits import RandomizableTrait
 
 from .common.grid.field_of_view import AddInsided
 from .generalists.answers import GeneralistAnswers
-from .registration import RegistrationLabels
+from .pseudo_labels.self_training import PseudoLabels
 
 
 class AddLabeledd(MapTransform):
@@ -58,35 +58,35 @@ class AddAnswersd(MapTransform, RandomizableTrait):
         }
 
 
-class AddRegisteredd(MapTransform):
-    """Add `pseudo_label` [K, H, W, D] from registration and `registered`, whether there is one that is learnt from.
+class AddPseudoLabelsd(MapTransform):
+    """Add `pseudo_label` [K, H, W, D] and `pseudo_labeled`, whether there is one that is learnt from.
 
-    Zeros where there is none: labelled items, and cases that the registrations don't agree on.
+    Zeros where there is none: labelled items, and cases whose label isn't trusted.
     """
 
-    def __init__(self, registered: RegistrationLabels, classes: int) -> None:
+    def __init__(self, pseudo_labels: PseudoLabels, classes: int) -> None:
         super().__init__(["case"])
-        self.registered, self.classes = registered, classes
+        self.pseudo_labels, self.classes = pseudo_labels, classes
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        known = None if bool(data["labeled"]) else self.registered.load(data["case"])
+        known = None if bool(data["labeled"]) else self.pseudo_labels.load(data["case"])
         label = torch.zeros(self.classes, *data["image"].shape[1:]) if known is None else known
-        return {**data, "pseudo_label": label, "registered": torch.tensor(known is not None)}
+        return {**data, "pseudo_label": label, "pseudo_labeled": torch.tensor(known is not None)}
 
 
 class TrainPreprocessing(Compose):
-    """What the specialist learns from: label, and, where these are heard, label from registration and the generalists'
-    answer; all changed at random.
+    """What the specialist learns from, all changed at random: label, pseudo label and the generalists' answer, where
+    these are heard.
 
     Args:
         answers: see `AddAnswersd`; left out where they don't come in rounds.
-        registered: see `AddRegisteredd`; left out where they are not learnt from.
+        pseudo_labels: see `AddPseudoLabelsd`; left out where there are none.
         augmentation: of `image`, `inside`, `label`, `pseudo_label`, `answer` and `disagreement`.
     """
 
-    def __init__(self, answers: GeneralistAnswers, registered: RegistrationLabels, augmentation: Compose) -> None:
+    def __init__(self, answers: GeneralistAnswers, pseudo_labels: PseudoLabels, augmentation: Compose) -> None:
         classes = len(answers.cohort.grid.label_values)
-        heard: list[MapTransform] = [AddRegisteredd(registered, classes)] if registered.on else []
+        heard: list[MapTransform] = [AddPseudoLabelsd(pseudo_labels, classes)] if pseudo_labels.on else []
         heard += [AddAnswersd(answers, classes)] if answers.in_rounds else []
         maps = ["image", "inside", "label", "pseudo_label", "answer", "disagreement"]
         plain = EnsureTyped(maps, track_meta=False, allow_missing_keys=True)

@@ -19,7 +19,7 @@ WEIGHTS = {"case_1": 1.0, "case_2": 0.0}
 
 
 def finished(
-    folder, names=("mobile_sam",), answered=("case_1", "case_2"), scored=True, silenced=(), registered=None
+    folder, names=("mobile_sam",), answered=("case_1", "case_2"), scored=True, silenced=(), registered=None, taught=()
 ) -> Finish:
     table = MetricsTable({1: "organ"})
     if scored:
@@ -57,6 +57,7 @@ def finished(
         answers=answers,
         trial=SimpleNamespace(rows=lines, summary=lambda: lines),
         registered=SimpleNamespace(on=registered is not None, selected=registered),
+        pseudo_labels=SimpleNamespace(self_training=bool(taught), selected=list(taught)),
         trainers={"train": trainer},
     )
     return run_finish(Finish, plan, table, folder)
@@ -119,5 +120,9 @@ def test_labels_from_registration_are_said_where_they_are_learnt_from(tmp_path):
     done = finished(tmp_path / "on", names=(), answered=(), registered=["case_2"])
     assert done.results()["registered"] == 1 and "labels that 1 of these got" in done.introduction()
     assert any("beside labels from registration" in line for line in done.limits())
+    both = finished(tmp_path / "both", names=(), answered=(), registered=["case_2"], taught=["case_1", "case_2"])
+    assert both.results()["registered"] == 1 and both.results()["self_training"] == 2
+    assert "these 2 labels, each the mean of that with a label from registration, were" in both.introduction()
+    assert any("labels of a first network and labels from registration" in line for line in both.limits())
     off = finished(tmp_path / "off", names=(), answered=())
     assert "registered" not in off.results() and "registration" not in off.introduction() + "".join(off.limits())

@@ -49,16 +49,16 @@ def test_labelled_items_take_no_answer_and_without_generalists_there_is_none():
     given = {"case", "image", "inside", "label", "labeled", "known"}
     for in_rounds, on in itertools.product((True, False), repeat=2):
         answers.in_rounds = in_rounds
-        registered = SimpleNamespace(on=on, load=lambda case: None)
-        seen = set(module.TrainPreprocessing(answers, registered, Compose([]))(items()[0]))
+        pseudo_labels = SimpleNamespace(on=on, load=lambda case: None)
+        seen = set(module.TrainPreprocessing(answers, pseudo_labels, Compose([]))(items()[0]))
         wanted = given | ({"answer", "disagreement", "answer_weight"} if in_rounds else set())
-        assert seen == wanted | ({"pseudo_label", "registered"} if on else set())
+        assert seen == wanted | ({"pseudo_label", "pseudo_labeled"} if on else set())
 
 
-def test_labels_from_registration_are_of_unlabelled_items_that_have_one():
+def test_pseudo_labels_are_of_unlabelled_items_that_have_one():
     label = torch.full((3, *SIZE), 0.3)
-    registered = SimpleNamespace(load=lambda case: None if case == "silent" else label)
+    pseudo_labels = SimpleNamespace(load=lambda case: None if case == "silent" else label)
     with_label = [module.AddLabeledd(3)(item) for item in items()]
-    batch = next(iter(DataLoader(Dataset(with_label, module.AddRegisteredd(registered, 3)), batch_size=3)))
-    assert batch["registered"].tolist() == [True, False, False]
+    batch = next(iter(DataLoader(Dataset(with_label, module.AddPseudoLabelsd(pseudo_labels, 3)), batch_size=3)))
+    assert batch["pseudo_labeled"].tolist() == [True, False, False]
     assert torch.equal(batch["pseudo_label"][0], label) and batch["pseudo_label"][1:].abs().sum() == 0

@@ -131,6 +131,7 @@ SEMISAM = BundleRun(
         "answer_every": 1,
         "num_labeled": 2,
         "labels_from_registration": False,
+        "self_training": False,
         "max_voxels": 8192,
         "levels": 1,
         "channels": [4, 8],

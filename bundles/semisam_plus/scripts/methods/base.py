@@ -1,4 +1,4 @@
-"""How a specialist learns from few labels: supervised loss, consistency, labels from registration, answers."""
+"""How a specialist learns from few labels: supervised loss, consistency, pseudo labels, answers."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ AskGeneralists = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 class SemiSupervisedObjective(nn.Module):
     """Learn from labelled items alone, and from generalists where there are any; the base of every method.
 
-    loss = supervised_weight * supervised + lambda(t) * consistency + beta(t) * generalist + gamma(t) * registration
+    loss = supervised_weight * supervised + lambda(t) * consistency + beta(t) * generalist + gamma(t) * pseudo_label
     + further parts of a method, with t the number of training forwards so far (buffer `step`). lambda rises by
-    exp(-5 (1 - t/R)^2), beta and gamma fall by the same law read backwards (SemiSAM+ and its release: lambda and beta
-    over the whole training; gamma is no part of it).
+    exp(-5 (1 - t/R)^2), beta falls by the same law read backwards (SemiSAM+ and its release: both over the whole
+    training; gamma, a constant, is no part of it).
 
     Batch: image [B, 1, H, W, D] in [0, 1]; label [B, K, H, W, D] soft one-hot; labeled [B] bool. Labels of unlabelled
     items are never read. known [B, K] bool: the classes that a label tells about; without it all, see `merge_unknown`.
     With generalists either answer [B, K, H, W, D], disagreement [B, 1, H, W, D] and answer_weight
-    [B] (bank), or none of these and a callable `generalists` (online). With labels from registration pseudo_label
-    [B, K, H, W, D] soft, all classes 0 where nothing is known, and registered [B] bool, who has one. inside
+    [B] (bank), or none of these and a callable `generalists` (online). With pseudo labels pseudo_label
+    [B, K, H, W, D] soft, all classes 0 where nothing is known, and pseudo_labeled [B] bool, who has one. inside
     [B, 1, H, W, D] is 0 where an image was not scanned and nothing is learnt; without it all was. Items may come in any
     order.
 
@@ -55,8 +55,7 @@ class SemiSupervisedObjective(nn.Module):
         generalist_warmup: share of the training before the generalists are heard.
         generalist_fade: share of the training, at its end, over which beta falls; 0 for a constant.
         supervised_weight: of Dice + cross entropy; the half of the paper.
-        registration_weight: gamma at its start: of Dice + cross entropy with labels from registration; 0 for none.
-        registration_fade: share of the training, at its end, over which gamma falls; 0 for a constant.
+        pseudo_label_weight: gamma: of Dice + cross entropy with pseudo labels; 0 for none.
         generalists: asked in every step about the batch's unlabelled images; never trained, not part of the state.
         generalist_every: online, steps from one question to the next.
         prompt_source: online, whose probabilities make the prompts: "teacher" (where the method has one) or "student".
@@ -83,8 +82,7 @@ class SemiSupervisedObjective(nn.Module):
         generalist_warmup: float = 0.0,
         generalist_fade: float = 1.0,
         supervised_weight: float = 0.5,
-        registration_weight: float = 0.0,
-        registration_fade: float = 0.0,
+        pseudo_label_weight: float = 0.0,
         generalists: AskGeneralists | None = None,
         generalist_every: int = 1,
         prompt_source: str = "teacher",
@@ -98,12 +96,11 @@ class SemiSupervisedObjective(nn.Module):
                 ("consistency_ramp", consistency_ramp),
                 ("generalist_warmup", generalist_warmup),
                 ("generalist_fade", generalist_fade),
-                ("registration_fade", registration_fade),
             )
             if not 0 <= value <= 1
         ]
         weights = {"consistency": consistency_weight, "generalist": generalist_weight, "supervised": supervised_weight}
-        weights |= {"registration": registration_weight, "contrast": contrast_weight}
+        weights |= {"pseudo_label": pseudo_label_weight, "contrast": contrast_weight}
         problems += [f"{name}_weight is {value}; wanted 0 or more" for name, value in weights.items() if value < 0]
         counts = {"total_steps": total_steps, "generalist_every": generalist_every}
         problems += [f"{name} is {value}; wanted 1 or more" for name, value in counts.items() if value < 1]
@@ -117,7 +114,7 @@ class SemiSupervisedObjective(nn.Module):
         self.generalist_weight, self.generalist_fade = generalist_weight, generalist_fade
         self.generalist_warmup, self.generalist_every = generalist_warmup, generalist_every
         self.supervised_weight, self.prompt_source = supervised_weight, prompt_source
-        self.registration_weight, self.registration_fade = registration_weight, registration_fade
+        self.pseudo_label_weight = pseudo_label_weight
         # in a tuple a module is no submodule: foundation models stay out of parameters, state dict and DDP
         self._generalists = (generalists,)
         self.segmentation_loss = DeepSupervisionLoss(SoftDiceCE())
@@ -175,10 +172,6 @@ class SemiSupervisedObjective(nn.Module):
         heard = step >= self.generalist_warmup * total
         return self.consistency_weight * ramp_up(step, self.consistency_ramp * total), beta if heard else 0.0
 
-    def registration_weight_at(self, step: int) -> float:
-        """Return gamma at a step."""
-        return self.registration_weight * ramp_down(step, self.total_steps, self.registration_fade * self.total_steps)
-
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         step = int(self.step)
         if self.training:
@@ -198,9 +191,9 @@ class SemiSupervisedObjective(nn.Module):
         if watched:
             losses["contrast"] = self.contrast(self.believed(batch, output), self.inside(batch))
             total = total + self.contrast_weight * losses["contrast"]
-        if self.registration_weight > 0:
-            losses["registration"] = self.learn_from_registration(levels, batch)
-            total = total + self.registration_weight_at(step) * losses["registration"]
+        if self.pseudo_label_weight > 0:
+            losses["pseudo_label"] = self.learn_from_pseudo_labels(levels, batch)
+            total = total + self.pseudo_label_weight * losses["pseudo_label"]
         if self.generalist_loss is not None:
             losses["generalist"] = self.learn_from_generalists(batch, output, step, generalist_weight)
             losses["generalist_weight"] = output.new_tensor(generalist_weight)
@@ -224,11 +217,11 @@ class SemiSupervisedObjective(nn.Module):
         """Return Dice + cross entropy of the labelled items over the levels, halved in weight from level to level."""
         return self.segmentation(levels, batch["label"], batch["labeled"].bool(), batch.get("known"))
 
-    def learn_from_registration(self, levels: list[Tensor], batch: dict[str, Tensor]) -> Tensor:
-        """Return Dice + cross entropy of the unlabelled items with a label from registration, where that is known."""
-        if "registered" not in batch:
+    def learn_from_pseudo_labels(self, levels: list[Tensor], batch: dict[str, Tensor]) -> Tensor:
+        """Return Dice + cross entropy of the unlabelled items with a pseudo label, where that is known."""
+        if "pseudo_labeled" not in batch:
             return no_loss(levels[0])
-        chosen = batch["registered"].bool() & ~batch["labeled"].bool()
+        chosen = batch["pseudo_labeled"].bool() & ~batch["labeled"].bool()
         return self.segmentation(levels, batch["pseudo_label"], chosen)
 
     def segmentation(self, levels: list[Tensor], target: Tensor, chosen: Tensor, known: Tensor | None = None) -> Tensor:

@@ -42,9 +42,10 @@ class CrossPseudoSupervision(SemiSupervisedObjective):
             levels: the second network's maps with all channels, the finest first.
         """
         losses = {"second": self.supervised_weight * self.supervised(levels, batch), "consistency": no_loss(output)}
-        if self.registration_weight > 0:
-            weight = self.registration_weight_at(int(self.step))
-            losses["second"] = losses["second"] + weight * self.learn_from_registration(levels, batch)
+        if self.pseudo_label_weight > 0:
+            losses["second"] = losses["second"] + self.pseudo_label_weight * self.learn_from_pseudo_labels(
+                levels, batch
+            )
         unlabeled = ~batch["labeled"].bool()
         if bool(unlabeled.any()):
             classes = self.network.classes

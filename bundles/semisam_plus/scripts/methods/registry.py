@@ -9,7 +9,7 @@ from ..common.errors import InputError
 from ..generalists.answers import GeneralistAnswers
 from ..generalists.generalist_loss import GeneralistLoss
 from ..network import Specialist
-from ..registration import RegistrationLabels
+from ..pseudo_labels.self_training import PseudoLabels
 from .base import SemiSupervisedObjective
 from .cps import CrossPseudoSupervision
 from .dan import DeepAdversarialNetwork
@@ -74,20 +74,20 @@ def build_taught_objective(
     network: Specialist,
     answers: GeneralistAnswers,
     generalist_loss: GeneralistLoss,
-    registered: RegistrationLabels,
+    pseudo_labels: PseudoLabels,
     **options: Any,
 ) -> SemiSupervisedObjective:
-    """Return a method's objective that learns from the generalists and from registration, too, where these are heard.
+    """Return a method's objective that learns from the generalists and from pseudo labels, too, where there are any.
 
     Args:
         answers: of the generalists; where they don't come in rounds, they are asked in each step.
         generalist_loss: what is learnt from an answer.
-        registered: labels from registration; where they are off their weight is 0.
+        pseudo_labels: where they are off their weight is 0.
         options: see `build_objective`.
     """
     panel = answers.panel
     if panel.names:
         options |= {"generalist_loss": generalist_loss, "generalists": None if answers.in_rounds else panel}
-    if not registered.on:
-        options["registration_weight"] = 0.0
+    if not pseudo_labels.on:
+        options["pseudo_label_weight"] = 0.0
     return build_objective(method, network, without_labels=not answers.cohort.labeled, **options)

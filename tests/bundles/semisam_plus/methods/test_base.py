@@ -67,41 +67,40 @@ def test_answers_of_labelled_items_are_not_learnt():
     torch.testing.assert_close(make()(batch)["generalist"], wanted)
 
 
-def registered_batch(known=slice(0, 9)):
-    """Return a batch whose last item, an unlabelled one, has a label from registration in some of its voxels."""
+def pseudo_labeled_batch(known=slice(0, 9)):
+    """Return a batch whose last item, an unlabelled one, has a pseudo label in some of its voxels."""
     batch = make_batch()
     label = torch.zeros_like(batch["label"])
     label[2, :, known] = batch["answer"][2, :, known]
-    return batch | {"pseudo_label": label, "registered": torch.tensor([False, False, True])}
+    return batch | {"pseudo_label": label, "pseudo_labeled": torch.tensor([False, False, True])}
 
 
-def test_labels_from_registration_teach_where_they_are_known_alone():
-    it, batch = make(registration_weight=1.0, generalist_loss=None), registered_batch()
+def test_pseudo_labels_teach_where_they_are_known_alone():
+    it, batch = make(pseudo_label_weight=1.0, generalist_loss=None), pseudo_labeled_batch()
     level = torch.randn(batch["label"].shape, requires_grad=True)
-    loss = it.learn_from_registration([level], batch)
+    loss = it.learn_from_pseudo_labels([level], batch)
     loss.backward()
     seen = level.grad.abs().sum(1)
     assert seen[:2].sum() == 0 and seen[2, 9:].sum() == 0 and (seen[2, :9] > 0).all()
     batch["pseudo_label"][:2] = torch.nan  # of labelled items, and of those whose label isn't learnt from
-    batch["registered"][0] = True
-    torch.testing.assert_close(it.learn_from_registration([level.detach()], batch), loss.detach())
-    whole = registered_batch(slice(None))
+    batch["pseudo_labeled"][0] = True
+    torch.testing.assert_close(it.learn_from_pseudo_labels([level.detach()], batch), loss.detach())
+    whole = pseudo_labeled_batch(slice(None))
     torch.testing.assert_close(
-        it.learn_from_registration([level.detach()], whole),
+        it.learn_from_pseudo_labels([level.detach()], whole),
         it.segmentation_loss(level.detach()[2:], whole["pseudo_label"][2:]),
     )
 
 
-def test_labels_from_registration_have_a_weight_that_can_fade():
-    batch = registered_batch()
-    it = make(registration_weight=0.7, registration_fade=0.5, generalist_loss=None)
+def test_pseudo_labels_have_a_weight():
+    batch = pseudo_labeled_batch()
+    it = make(pseudo_label_weight=0.7, generalist_loss=None)
     losses = it(batch)
-    torch.testing.assert_close(losses["loss"], 0.5 * losses["supervised"] + 0.7 * losses["registration"])
-    assert [it.registration_weight_at(step) for step in (0, 5, 10)] == pytest.approx([0.7, 0.7, 0.7 * math.exp(-5)])
-    assert "registration" not in make()(batch)
-    assert float(make(registration_weight=0.7)(make_batch())["registration"]) == 0  # of a batch without any
-    batch["registered"][:] = False
-    assert float(it(batch)["registration"]) == 0
+    torch.testing.assert_close(losses["loss"], 0.5 * losses["supervised"] + 0.7 * losses["pseudo_label"])
+    assert "pseudo_label" not in make()(batch)
+    assert float(make(pseudo_label_weight=0.7)(make_batch())["pseudo_label"]) == 0  # of a batch without any
+    batch["pseudo_labeled"][:] = False
+    assert float(it(batch)["pseudo_label"]) == 0
 
 
 def test_schedules_and_the_step_counter():

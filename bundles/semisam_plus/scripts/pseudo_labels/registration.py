@@ -9,14 +9,14 @@ from typing import Any
 import ignite.distributed as idist
 from torch import Tensor
 
-from .common.atlas.labeller import AtlasLabeller
-from .common.atlas.reached import describe_reached
-from .common.cohorts.few_labels import FewLabelCohort
-from .common.data.selection import require_whole
-from .common.launch.words import optional, truth
+from ..common.atlas.labeller import AtlasLabeller
+from ..common.atlas.reached import describe_reached
+from ..common.cohorts.few_labels import FewLabelCohort
+from ..common.data.selection import require_whole
+from ..common.launch.words import optional, truth
 
-MOST_LABELLED = 2  # up to so many labelled cases it is on by itself; with four it did harm (docs/few_label.md)
-MOST_ON_FINER = 4  # where registrations go on on finer voxels, for a second level: there four gain, too
+MOST_LABELLED = 4  # up to so many labelled cases it is on by itself (docs/few_label.md)
+PAIRS = 160  # registrations at most: of many unlabelled cases as many as that allows, evenly spaced
 BRIDGES = 5  # of a single labelled case; several judge one another, and bridges would cost more than they do
 
 
@@ -27,8 +27,8 @@ class RegistrationLabels(AtlasLabeller):
     the shape of the labelled cases. The network has no say here: there is one round of labels.
 
     Args:
-        wanted: whether this is done at all; None: where 1 to `MOST_LABELLED` cases are labelled,
-            `MOST_ON_FINER` with `finer` and a second level, if all of them tell about all structures.
+        wanted: whether this is done at all; None: where 1 to `MOST_LABELLED` cases are labelled, if all of them tell
+            about all structures.
         cohort: knows who is labelled.
         images: sequence of {"case", "image" [C, H, W, D]} on the common grid, in the order of `cohort.cases`.
         label_transform, folder, options: see `AtlasLabeller`.
@@ -46,13 +46,15 @@ class RegistrationLabels(AtlasLabeller):
         count = len(cohort.labeled)
         options = {"bridges": BRIDGES if count == 1 else 0} | options
         super().__init__(cohort, images, label_transform, None, None, None, folder, **options)
-        finer = self.finer_scans is not None and self.finer_scans.grid is not None
-        planned = count <= (MOST_ON_FINER if finer else MOST_LABELLED)
+        planned = count <= MOST_LABELLED
         # background of a partial label would outvote the others' structures
         partial = any("known_labels" in case for case in cohort.labeled)
         planned = planned and not partial
         planned = planned if optional(wanted) is None else truth("labels_from_registration", wanted)
         self.on = planned and count > 0 and bool(cohort.unlabeled)
+        others = [case["case"] for case in cohort.unlabeled]
+        asked = min(len(others), max(PAIRS // max(count, 1), 1))
+        self._asked = {others[i * len(others) // asked] for i in range(asked)}
         if self.on and partial:
             require_whole(cohort.labeled, cohort.labels, "labels_from_registration")
 
@@ -72,6 +74,11 @@ class RegistrationLabels(AtlasLabeller):
             line = f"warning: {line}: too few, so nothing is learnt from registration"
         if idist.get_rank() == 0:
             print(line, flush=True)
+
+    @property
+    def unlabeled(self) -> set[str]:
+        """Ids of the cases that are registered to."""
+        return self._asked
 
     def load(self, case: str) -> Tensor | None:
         """Return the label [K, H, W, D] of a case, all classes 0 where nothing is known; None where it isn't learnt."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from support.bundle.path import import_bundle
 from support.bundle.resumed import curves, kill_and_resume, quick_and_slow, run_in_a_piece
 from support.bundle.run import SEMISAM, assert_same_weights, files_opened, subset_cohort, weights
 
-module = import_bundle("semisam_plus", "registration")
+module = import_bundle("semisam_plus", "pseudo_labels.registration")
 QUICKLY = {f"registered#{name}_steps": 2 for name in ("instance", "coarse", "bridge")}
 ON = {"labels_from_registration": "true", **QUICKLY}
 # two steps of an optimiser don't reach all
@@ -39,7 +40,7 @@ def test_a_run_learns_from_registration_and_opens_no_other_label(cohort, tmp_pat
     dataset = json.loads((cohort / "dataset.json").read_text(encoding="utf-8"))
     training = {os.path.realpath(cohort / case["label"]) for case in dataset["training"]}
     assert set(opened) & training == {os.path.realpath(case["label"]) for case in labelled} and len(labelled) == 2
-    history = dict(flow.parser.get_parsed_content("train#trainer").progress.history["registration"])
+    history = dict(flow.parser.get_parsed_content("train#trainer").progress.history["pseudo_label"])
     assert history[1] > 0 and history[2] > 0
     assert "2 atlases: of 2 scans labels reach" in " ".join(said.split())
     manifest = json.loads((tmp_path / "output" / "run.json").read_text(encoding="utf-8"))
@@ -47,7 +48,7 @@ def test_a_run_learns_from_registration_and_opens_no_other_label(cohort, tmp_pat
     assert manifest["results"]["registered"] == 2  # of so few no half is left out
     noted = manifest["config"]["registered"]
     assert noted["bridges"] == 0 and noted["coarse_steps"] == 2 and noted["keep"] == 0.5
-    assert manifest["config"]["train"]["objective"]["registration_weight"] == 0.5
+    assert manifest["config"]["train"]["objective"]["pseudo_label_weight"] == 0.5
 
 
 def test_off_it_leaves_nothing_and_without_weight_it_changes_nothing(cohort, tmp_path):
@@ -56,19 +57,23 @@ def test_off_it_leaves_nothing_and_without_weight_it_changes_nothing(cohort, tmp
     assert not list((tmp_path / "off").rglob("*.safetensors"))
     manifest = json.loads((tmp_path / "off" / "output" / "run.json").read_text(encoding="utf-8"))
     assert "registered" not in {**manifest["config"], **manifest["results"]} and "affine" not in manifest["stages"]
-    SEMISAM.run(["train.json"], tmp_path / "on", cohort, **ON, epochs=1, registration_weight=0)
+    SEMISAM.run(["train.json"], tmp_path / "on", cohort, **ON, epochs=1, pseudo_label_weight=0)
     assert_same_weights(tmp_path / "off" / "ckpt" / "model.pt", tmp_path / "on" / "ckpt" / "model.pt")
     SEMISAM.run(["train.json"], tmp_path / "learnt", cohort, **ON, epochs=1, **{"registered#keep": 1.0})
     first, other = (weights(tmp_path / name / "ckpt" / "model.pt") for name in ("off", "learnt"))
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize(("grid", "most"), [(None, module.MOST_LABELLED), ("finer", module.MOST_ON_FINER)])
-def test_four_labelled_cases_are_few_where_registration_goes_on_on_finer_voxels(tmp_path, grid, most):
-    for labelled in (most, most + 1):
-        cohort = SimpleNamespace(labeled=[{"case": f"{i}"} for i in range(labelled)], unlabeled=[{"case": "other"}])
-        found = module.RegistrationLabels(None, cohort, [], None, str(tmp_path), finer=SimpleNamespace(grid=grid))
-        assert found.on == (labelled <= most)
+def test_of_many_cases_some_are_registered_to_all_over_the_list(tmp_path):
+    others = [{"case": f"other_{i:03d}"} for i in range(100)]
+    images = [{"case": case["case"]} for case in [{"case": "0"}, *others]]
+    for labelled, asked in ((1, 100), (4, 40), (200, 1)):
+        cohort = SimpleNamespace(labeled=[{"case": f"{i}"} for i in range(labelled)], unlabeled=others)
+        found = module.RegistrationLabels(True, cohort, images, None, str(tmp_path))
+        found.__dict__["registered"] = []
+        assert len(found.unlabeled) == asked and {item["case"] for item in found._unlabeled()} == found.unlabeled
+        places = sorted(int(name[-3:]) for name in found.unlabeled)
+        assert {b - a for a, b in pairwise(places)} <= {100 // asked, 100 // asked + 1}
 
 
 @pytest.mark.parametrize(
