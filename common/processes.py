@@ -6,15 +6,31 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import ignite.distributed as idist
 import torch
 from torch import distributed
 
-from .threads import side_by_side
+from .threads import pieces_at_once, side_by_side
 
 T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """Is told of work that is done piece by piece, see `watch`."""
+
+    def begins(self, pieces: Sequence[Any], at_once: int, times: float) -> None:
+        """Pieces are begun, so many at once; each stands for so many others that are alike."""
+
+    def done(self) -> None:
+        """One piece more is done."""
+
+    def ends(self) -> None:
+        """All of them are."""
+
+
+_watches: list[Watch] = []  # at most one
 
 # torch's own 10 to 30 minutes are over while one process registers its share or scores, and the others wait
 PATIENCE = timedelta(days=1)
@@ -44,15 +60,41 @@ def own_share(work: Iterable[T]) -> list[T]:
     return list(work)[idist.get_rank() :: idist.get_world_size()]
 
 
-def together(own: Iterable[T], description: str | None = None) -> Iterator[T]:
+def watch(by: Watch | None) -> None:
+    """Let somebody know of all work that is done piece by piece from now on; None: nobody."""
+    _watches[:] = [] if by is None else [by]
+
+
+def watched(pieces: Sequence[T], at_once: int = 1, times: float = 1.0) -> Iterator[None]:
+    """Be asked for one thing more after each piece, so that whoever watches knows how long it took.
+
+    Args:
+        at_once: pieces that are done side by side.
+        times: pieces of the same kind that each stands for, in a dry run; see `Run.measure`.
+    """
+    for one in _watches:
+        one.begins(pieces, at_once, times)
+    for _ in pieces:
+        yield
+        for one in _watches:
+            one.done()
+    for one in _watches:
+        one.ends()
+
+
+def together(own: Iterable[T], description: str | None = None, times: float = 1.0) -> Iterator[T]:
     """Yield this process's part of the work; once it is done, wait until the others have done theirs.
 
     Every process has to come here, however little it has to do.
 
     Args:
         description: of a progress line, which the first process shows; None for no line.
+        times: see `watched`.
     """
-    yield from own if description is None else followed(list(own), description)
+    pieces = list(own)
+    shown = pieces if description is None else followed(pieces, description)
+    for piece, _ in zip(shown, watched(pieces, 1, times), strict=True):
+        yield piece
     idist.barrier()
 
 
@@ -62,14 +104,17 @@ def all_done(
     description: str | None = None,
     read: Callable[[T], Any] | None = None,
     device: torch.device | str = "cpu",
+    times: float = 1.0,
 ) -> None:
     """Do this process's part of the work, several pieces at once on a CPU (`side_by_side`); see `together`.
 
     Args:
         read: makes of a piece what is given to `do`, one after the other, as they are wanted; None: nothing is made.
+        times: see `watched`.
     """
     pieces = iter(own) if description is None else followed(own, description)
-    for _ in side_by_side(do, pieces if read is None else map(read, pieces), device):
+    done = side_by_side(do, pieces if read is None else map(read, pieces), device)
+    for _ in zip(watched(own, pieces_at_once(device), times), done, strict=True):
         pass
     idist.barrier()
 

@@ -15,6 +15,11 @@ R = TypeVar("R")
 MOST = 4  # pieces at once: each needs memory of its own
 
 
+def pieces_at_once(device: torch.device | str = "cpu") -> int:
+    """Return how many pieces `side_by_side` does at once on a device: one on a GPU."""
+    return min(torch.get_num_threads(), MOST) if torch.device(device).type == "cpu" else 1
+
+
 def side_by_side(do: Callable[[T], R], work: Iterable[T], device: torch.device | str = "cpu") -> Iterator[R]:
     """Yield what is done with each piece, in their order, as many pieces at once as torch has threads, four at most.
 
@@ -27,8 +32,7 @@ def side_by_side(do: Callable[[T], R], work: Iterable[T], device: torch.device |
         work: drawn from as pieces are done, in the calling thread: what is read for them stays few.
         device: of the work; a GPU gets one piece after the other.
     """
-    threads = torch.get_num_threads()
-    workers = min(threads, MOST) if torch.device(device).type == "cpu" else 1
+    threads, workers = torch.get_num_threads(), pieces_at_once(device)
     if workers < 2:
         yield from map(do, work)
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..costs.pieces import pieces
 from ..grid.to_grid import between_grids
 from ..pseudo_labels.opinions import fuse_by_similarity
 from ..pseudo_labels.refine import refine_by_intensity
@@ -56,7 +57,8 @@ class FinerLabels:
             self.bank.save(item["case"], {"label": seen.half(), **kept}, folding_percent=folding)
 
         device = self.registered[0].device
-        self.work.do_each(cases, self.bank, go_on, "registration on finer voxels", read, device)
+        here, in_all, *_ = pieces([one.atlas.case for one in self.registered], MOST)
+        self.work.do_each(cases, self.bank, go_on, "registration on finer voxels", read, device, in_all / here)
 
     def on_common(self, case: str) -> tuple[Tensor, float]:
         """Return the label [K, H, W, D] of a case on the common grid, and the folding of the fields, per cent."""

@@ -13,6 +13,7 @@ import torch
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
+from ..costs.pieces import count, pieces, rehearsal
 from ..grid.field_of_view import inside_scan
 from ..launch.words import number, optional_number, truth
 from ..pseudo_labels.opinions import agreement, agreement_by_class, fuse, fuse_by_similarity, select_by_quality
@@ -249,7 +250,10 @@ class AtlasLabeller:
                 self.handed.save(case, {"label": fuse(said).half()}, voters=len(said), by_label=agreed)
 
         title = "bridges" if bridges else None
-        self.work.do_each(self._unlabeled(), self.handed, hand_on_to, title, device=self.device)
+        cases = list(self._unlabeled())
+        here, in_all, *_ = pieces(cases, self.bridges)
+        asked = in_all * (1 - 1 / count(cases)) / max(1.0, here * (1 - 1 / len(cases))) if bridges else 1.0
+        self.work.do_each(cases, self.handed, hand_on_to, title, None, self.device, asked)
 
     def bridge_volumes(self) -> list[tuple[str, Tensor, Tensor]]:
         """Return (case, image [1, 1, H, W, D], label [1, K, H, W, D] from the atlases) of each bridge."""
@@ -340,7 +344,8 @@ class AtlasLabeller:
         """Say how many cases the atlases reached; nearly none ends the run, unless forced."""
         if self.by_agreement:
             names = dict(enumerate(self.cohort.labels.values()))
-            tell_reached(self.judged(), names, [atlas.case for atlas in self.atlases], self.force)
+            force = self.force or rehearsal() is not None  # the few of a dry run say nothing
+            tell_reached(self.judged(), names, [atlas.case for atlas in self.atlases], force)
 
     def training_indices(self) -> list[int]:
         """Return the positions, in the data set, of the atlases, as often as is their share, and the selected cases."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..costs.pieces import count
 from ..errors import printable
 from ..processes import all_done, own_share
 from ..pseudo_labels.work import CaseWork
@@ -61,6 +62,11 @@ class RegisteredAtlas:
         """Where it is registered."""
         return self.atlas.image.device
 
+    @property
+    def times(self) -> float:
+        """Atlases that this one stands for in a dry run."""
+        return count([self.atlas.case])
+
     def align(self, cases: Iterable[Mapping[str, Any]], view: View) -> None:
         """Find the affine to each case."""
         self.work.remove_stale()
@@ -68,7 +74,8 @@ class RegisteredAtlas:
         def align(item: Mapping[str, Any]) -> None:
             self.bank.save(item["case"], {"affine": self.atlas.find_affine(*view(item))[0]})
 
-        self.work.do_each(cases, self.bank, align, f"affine of {printable(self.atlas.case)}", device=self.device)
+        title = f"affine of {printable(self.atlas.case)}"
+        self.work.do_each(cases, self.bank, align, title, None, self.device, self.times)
 
     def register(self, cases: Iterable[Mapping[str, Any]], view: View) -> None:
         """Find the velocities to each case, from its affine on."""
@@ -82,7 +89,8 @@ class RegisteredAtlas:
             similarity = self.atlas.similarity(fixed, affine, trusted(found), inside).nanmean()
             self.bank.save(case, {**known, **found}, similarity=float(similarity))
 
-        all_done(missing, register, f"registration of {printable(self.atlas.case)}", device=self.device)
+        title = f"registration of {printable(self.atlas.case)}"
+        all_done(missing, register, title, None, self.device, self.times)
 
     def go_on(self, case: str, scan: FinerScan) -> dict[str, Tensor]:
         """Return the fields to a registered case on finer voxels, see `FinerAtlas.go_on`."""

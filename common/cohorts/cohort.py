@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
+
+import numpy as np
 
 from ..data.checks import require_sound
 from ..data.datalist import Case, Datalist, read_datalist
@@ -12,7 +14,7 @@ from ..data.nnunet import channel_kinds, has_hounsfield
 from ..data.selection import require_scored, scored_cases, with_labels
 from ..errors import InputError
 from ..grid.grid import Grid, Range
-from ..grid.plan import plan_grid
+from ..grid.plan import plan_grid, ras_geometry
 from ..grid.plan_summary import describe_clipped, describe_grid, describe_kept, describe_ranges, kept_by_levels
 from ..grid.ranges import RangeSamples
 from ..launch.words import number, optional, optional_number, per_axis, ranges
@@ -211,6 +213,51 @@ class Cohort:
             self._check_files()
             raise
 
+    def describe_opened(self) -> list[str]:
+        """Return in a line or two which files of the data set a run opens, and of which cases the label."""
+        labels = [case for case in self.whole_cases if "label" in case]
+        return [f"images of {len(self.cases)} training cases", self.describe_labels(labels), self.describe_scored()]
+
+    def describe_labels(self, labelled: Sequence[Case]) -> str:
+        """Return which labels of training cases are opened, `labelled` are those of which all of the mask is."""
+        return f"labels of {names_of(labelled)}" if labelled else "no label of a training case"
+
+    def describe_scored(self) -> str:
+        """Return which cases are scored by their label."""
+        return f"image and label of {len(self.scored)} cases to score" if self.scored else "no case to score"
+
+    def kinds(self) -> list[list[Case]]:
+        """Return the cases that are learnt from, by what is done with them; those that have a label come first."""
+        return [list(self.cases)]
+
+    def narrow(self, few: int, labeled: int, scored: int) -> dict[str, float]:
+        """Keep a few cases of each kind, of middle size, where all stand; return for how many each stands, by its id.
+
+        For a dry run, once everything is checked and planned: the grid and whatever was read of all cases stay.
+
+        Args:
+            few: of a kind. labeled: of one that has a label, its first ones. scored: of those to score, the largest of
+                all among them, for its memory.
+        """
+        stands_for: dict[str, float] = {}
+        kinds = [[case for case in kind] for kind in self.kinds()]
+        for kind in filter(None, kinds):
+            kept = kind[:labeled] if "label" in kind[0] else middle_sized(kind, few)
+            stands_for |= {case["case"]: len(kind) / len(kept) for case in kept}
+        self.keep(set(stands_for))
+        if self.scored:
+            largest = max(self.scored, key=voxels_of)
+            kept = [largest, *middle_sized([c for c in self.scored if c is not largest], scored - 1)]
+            stands_for |= {case["case"]: len(self.scored) / len(kept) for case in kept}
+            self.scored[:] = kept
+        return stands_for
+
+    def keep(self, names: Collection[str]) -> None:
+        """Leave out all training cases but some, in every list where they stand."""
+        for name, cases in vars(self).items():
+            if isinstance(cases, list) and name != "scored" and cases and all(_is_case(case) for case in cases):
+                cases[:] = [case for case in cases if case["case"] in names]
+
     @property
     def settings(self) -> dict[str, Any]:
         """What was asked for, for run.json."""
@@ -225,3 +272,25 @@ class Cohort:
             "intensity_range",
         )
         return {name: vars(self)[name] for name in (*names, "intensity_range")}
+
+
+def middle_sized(cases: Sequence[Case], count: int) -> list[Case]:
+    """Return some cases, in their order: those whose voxels are nearest to the mean, by which a sum is estimated."""
+    voxels = [voxels_of(case) for case in cases]
+    nearest = np.argsort(np.abs(np.asarray(voxels) - np.mean(voxels or [0])), kind="stable")[:count]
+    return [cases[number] for number in sorted(nearest)]
+
+
+def voxels_of(case: Case) -> float:
+    """Return how many voxels a case's image has, by its header."""
+    return float(np.prod(ras_geometry(case["image"])[0]))
+
+
+def names_of(cases: Sequence[Case], most: int = 3) -> str:
+    """Return the first ids of some cases, and how many more there are."""
+    more = f" and {len(cases) - most} more" if len(cases) > most else ""
+    return ", ".join(case["case"] for case in cases[:most]) + more
+
+
+def _is_case(entry: Any) -> bool:
+    return isinstance(entry, dict) and "case" in entry and "image" in entry

@@ -66,6 +66,13 @@ class FewLabelCohort(Cohort):
         """Return the cases whose labels are registered to all others: the labelled ones, whatever the images show."""
         return self.labeled
 
+    def labeled_indices(self) -> list[int]:
+        """Return the positions of the labelled cases among `cases`."""
+        return list(range(len(self.labeled)))
+
+    def kinds(self) -> list[list[Case]]:
+        return [self.labeled, self.unlabeled]
+
     def needs_foreground(self, case: Case) -> bool:
         return "label" in case
 

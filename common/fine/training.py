@@ -13,6 +13,7 @@ from monai.data import Dataset
 from torch import nn
 from torch.optim import AdamW
 
+from ..costs.pieces import pieces, rehearsal
 from ..launch.words import number, optional_number, truth
 from ..learning.schedules import WarmCosineLR
 from ..pseudo_labels.objective import SegmentObjective
@@ -21,7 +22,7 @@ from ..training.augmentation import Augmentation
 from ..training.loaders import two_stream_loader
 from ..training.stage import Stage
 from .cases import FineCases
-from .choice import refuse_unlearnt
+from .choice import CASES, refuse_unlearnt
 from .patches import PatchPreprocessing
 
 NAME = "fine"
@@ -104,7 +105,8 @@ class FineTraining:
             self.tell_pieces()
             for stage in self.stages():
                 stage.run()
-            self.training_run.measure(f"{self.name} comparison", self.compare)
+            truth = self.cases.with_truth() or self.cases.wanted()
+            self.training_run.measure(f"{self.name} comparison", self.compare, pieces(truth, CASES))
         elif idist.get_rank() == 0:
             print("warning: level 1 finds nothing in any scan: level 2 has nothing to learn from", flush=True)
 
@@ -125,6 +127,7 @@ class FineTraining:
     def compare(self) -> None:
         """Refuse a network that has not learnt enough, and say so."""
         found = refuse_unlearnt(self.network, self.cases)
+        self.network.refused = self.network.refused and rehearsal() is None  # else the second level would cost nothing
         if idist.get_rank() == 0:
             facts = self.training_run.manifest.facts
             facts["levels_compared"] = {**facts.get("levels_compared", {}), self.name: found._asdict()}

@@ -44,13 +44,11 @@ def read_command(argv: Sequence[str] | None = None, config_files: Sequence[str] 
     Returns:
         None where the process was not started as `monai.bundle run`: in pytest, MONAI Label, a script of one's own.
     """
-    argv = list(sys.argv if argv is None else argv)
-    if len(argv) < 2 or Path(argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or argv[1] not in COMMANDS:
+    given = read_arguments(argv)
+    if given is None:
         return None
-    from fire.parser import DefaultParseValue
     from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run
 
-    given = [(key, DefaultParseValue(value)) for key, value in parse_flags(argv[2:])]
     arguments = dict(given)
     if isinstance(arguments.get("args_file"), str):  # holds defaults for the arguments and overrides alike
         stored = ConfigParser.load_config_file(arguments["args_file"])
@@ -81,6 +79,16 @@ def read_command(argv: Sequence[str] | None = None, config_files: Sequence[str] 
             command.given.append((name, value, config[name] if name in config else None))
             config[name] = value  # a later override may reach into what this one brings
     return command
+
+
+def read_arguments(argv: Sequence[str] | None = None) -> list[tuple[str, Any]] | None:
+    """Return keys and values of a command line's flags, as python-fire reads them; None as of `read_command`."""
+    argv = list(sys.argv if argv is None else argv)
+    if len(argv) < 2 or Path(argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py") or argv[1] not in COMMANDS:
+        return None
+    from fire.parser import DefaultParseValue
+
+    return [(key, DefaultParseValue(value)) for key, value in parse_flags(argv[2:])]
 
 
 def is_expression(value: Any) -> bool:

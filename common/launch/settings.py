@@ -55,6 +55,7 @@ SHARED: dict[str, Kind] = {
     "sam_channel": MAYBE | NULL,
     "percentiles": PERCENTILES,
     "resume": TRUTH,
+    "dry_run": TRUTH,
     "review": TRUTH,
     "seed": SEED,
     "channels": CHANNELS,
@@ -120,9 +121,14 @@ def check_settings(kinds: Mapping[str, Kind], fits: Sequence[Fit] = (), argv: Se
             _ = kind and kind.read(word)
         except (ValueError, TypeError):
             problems.append(f"--{name} is {word!r}; wanted {kind.wanted}")
-    problems += [line for fit in fits for line in fit(values)]
+    problems += [line for fit in (_is_dry_or_resumed, *fits) for line in fit(values)]
     if problems:
         raise InputError(problems)
+
+
+def _is_dry_or_resumed(values: Mapping[str, Any]) -> Iterator[str]:
+    if values.get("dry_run") and values.get("resume"):
+        yield "dry_run and resume are true; wanted one of them, since a dry run measures a run from its beginning"
 
 
 def unet_fits(values: Mapping[str, Any]) -> Iterator[str]:

@@ -99,6 +99,7 @@ class CaseWork:
         description: str | None = None,
         read: Callable[[Item], Any] | None = None,
         device: torch.device | str = "cpu",
+        times: float = 1.0,
     ) -> None:
         """Do with each of these what makes no difference to the others, on a CPU several at once; see `all_done`."""
-        all_done(self.missing(cases, bank), do, description, read, device)
+        all_done(self.missing(cases, bank), do, description, read, device, times)

@@ -15,6 +15,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from ..control.verdict import BELOW, Verdict, judge
+from ..costs.pieces import rehearsal
 from ..data.label_names import bundle_name, follow_model
 from ..errors import printable
 from ..files.tensor_files import atomic_save
@@ -78,8 +79,11 @@ class Finish:
         main = idist.get_rank() == 0
         if main:
             atomic_save(self.weights(), self.ckpt_path, previous=self.ckpt_path.with_suffix(".previous.pt"))
+        one = rehearsal()
         if self.cohort.scored:
-            self.manifest.measure("evaluate", self.evaluator.run)
+            if one is not None:
+                one.watch_engine(self.evaluator, self.cohort.scored)
+            self.plan.measure("evaluate", self.evaluator.run)
         if main:
             verdicts = self.verdicts()
             metadata = self.plan.run.bundle_root / "configs" / "metadata.json"
@@ -98,6 +102,8 @@ class Finish:
             if self.review_learning is not None:
                 self.review_learning.run()
             print(f"report: {printable(self.report())}")
+            if one is not None:
+                one.parameters = sum(p.numel() for p in deployed(self.network).parameters())
         self.plan.run.release()
 
     # --- what a bundle says

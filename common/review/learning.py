@@ -15,12 +15,14 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from ..cohorts.cohort import Cohort
+from ..costs.pieces import Pieces, count, rehearsed
 from ..data.datalist import Case
 from ..errors import printable
 from ..grid.native import ToNativeGridd, largest
 from ..grid.plan_summary import dice_by_value
 from ..launch.words import path
 from ..levels.network import deployed
+from ..processes import watched
 from ..serving.probabilities import ToProbabilitiesd
 from ..tensors import plain
 from ..volumes.label import LoadLabelVolumed
@@ -82,10 +84,13 @@ class ReviewLearning:
             return
         usual = spaced([case for case in self.cohort.cases if "image" in case], MOST)
         validation = {case["case"] for case in self.cohort.content.validation}
-        scored = spaced([case for case in self.cohort.scored if case["case"] in validation], MOST_SCORED)
+        truth = [case for case in self.cohort.scored if case["case"] in validation]
+        scored = spaced(truth, MOST_SCORED)
         learnt = [*usual, *scored]
-        with eval_mode(self.network), torch.no_grad():
-            looks = [self.look(case, number >= len(usual)) for number, case in enumerate(learnt)]
+        share = Pieces(len(learnt), count(self.cohort.cases, MOST) + count(truth, MOST_SCORED))
+        with rehearsed("learn review", share), eval_mode(self.network), torch.no_grad():
+            pieces = enumerate(zip(learnt, watched(learnt), strict=True))
+            looks = [self.look(case, number >= len(usual)) for number, (case, _) in pieces]
         said = f"{len(scored)} labelled validation cases" if scored else "no case, so that scores stay as they are"
         source = f"sizes, shapes and images of {len(learnt)} scans; Dice of {said}"
         features, images = [look.features for look in looks], [look.quantiles for look in looks]

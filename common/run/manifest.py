@@ -15,6 +15,7 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+from ..costs.stage_meter import StageMeter
 from ..data.datalist import GROUPS, Datalist
 from ..errors import InputError
 from ..files.atomic_write import write_atomic
@@ -22,7 +23,6 @@ from .folders import without_paths
 from .identity import differences, run_identity
 from .machine import describe_machine
 from .privacy import hash_cases, hash_dataset
-from .stage_meter import StageMeter
 
 PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite", "nibabel", "SimpleITK", "itk-io", "scipy", "segment-anything")
 

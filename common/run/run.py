@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 
+from ..costs.pieces import Pieces, rehearsal, rehearsed
 from ..data.datalist import Datalist
 from ..errors import InputError
 from ..files.atomic_write import write_atomic
@@ -88,9 +90,15 @@ class Run:
         """Return the file that a stage goes on from."""
         return self.ckpt_dir / f"{stage}.checkpoint.pt"
 
-    def measure(self, name: str, work: Any) -> Any:
-        """Return work(), counted as a stage of the manifest."""
-        return self.manifest.measure(name, work)
+    def measure(self, name: str, work: Callable[[], Any], share: Pieces | None = None) -> Any:
+        """Return work(), counted as a stage of the manifest.
+
+        Args:
+            share: of its work, what a dry run does of it; None: what goes case by case says so itself
+                (`processes.watched`), and all else is done once.
+        """
+        with rehearsed(name, share):
+            return self.manifest.measure(name, work)
 
     @property
     def id(self) -> str | None:
@@ -124,6 +132,8 @@ class Run:
         if self.rank == 0:
             write_atomic(self.cache_dir / self.ID_FILE, f"{self.id}\n")
         idist.barrier()
+        if rehearsal() is not None:
+            return
         own = weakref.ref(self)  # a run that nobody holds any more has nothing to tell
         tell_when_stopped(lambda: "" if own() is None else own().say_kept())
 

@@ -8,6 +8,7 @@ from typing import Any
 import ignite.distributed as idist
 
 from ..cohorts.cohort import Cohort
+from ..costs.pieces import Pieces, rehearsal
 from ..errors import printable
 from ..run.manifest import settings_of
 from ..run.run import Run
@@ -57,6 +58,9 @@ class Plan:
         self.run.manifest.facts["kept_by_level"] = self.cohort.kept
         self.run.manifest.facts["intensity_range"] = self.cohort.grid.as_dict().get("intensity_range")
         self.run.begin()
+        one = rehearsal()
+        if one is not None:
+            one.begin(self.cohort.describe_opened(), self.cohort.narrow(*one.kept))
         self.run.manifest.write()
         self.stages()
         self._prepared = True
@@ -74,6 +78,6 @@ class Plan:
         """Do the stages before the last one, in their order."""
         raise NotImplementedError
 
-    def measure(self, name: str, work: Callable[[], Any]) -> Any:
-        """Return work(), counted as a stage of run.json."""
-        return self.run.measure(name, work)
+    def measure(self, name: str, work: Callable[[], Any], share: Pieces | None = None) -> Any:
+        """Return work(), counted as a stage of run.json; see `Run.measure`."""
+        return self.run.measure(name, work, share)

@@ -11,11 +11,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
+from ..costs.pieces import rehearsal
 from ..launch.words import number, truth
 from ..run.manifest import StageCost, settings_of
 from ..run.run import Run
 from .augmentation import Augmentation
 from .checkpoint import StageCheckpoint
+from .few_steps import FewSteps
 from .progress import ProgressBar
 from .trainer import ObjectiveTrainer
 
@@ -104,7 +106,13 @@ class Stage(ObjectiveTrainer):
             options = {"tag_name": "loss", "output_transform": _loss, "iteration_log": True}
             TensorBoardStatsHandler(log_dir=self._log_dir, **options).attach(self)
             self._log_dir = None
-        super().run()
+        one = rehearsal()
+        if one is None:
+            super().run()
+            return
+        with one.stage(self.name, unit="steps", training=True) as measured:
+            FewSteps(measured).attach(self)
+            super().run()
 
 
 def augmentation_of(transform: Any) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -152,6 +153,18 @@ class FewSlicesCohort(PresenceCohort):
         apart = self.slice_grid.pixdim[self.slice_axis]
         seen = f"SAM sees slices of {n} x {m} pixels of {x:.3g} x {y:.3g} mm, one each {apart:.3g} mm"
         return [*super().describe_plan(), seen]
+
+    def kinds(self) -> list[list[Case]]:
+        masked = [case for case in self.cases if "label" in case]
+        return [masked, [case for case in self.cases if "label" not in case]]
+
+    def keep(self, names: Collection[str]) -> None:
+        super().keep(names)
+        for name in [name for name in self.label_slices if name not in names]:
+            del self.label_slices[name]  # which others hold, too
+
+    def describe_labels(self, labelled: Sequence[Case]) -> str:
+        return self.describe()
 
     @property
     def num_masks(self) -> int:

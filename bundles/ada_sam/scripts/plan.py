@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from .cohort import FewSlicesCohort
+from .common.costs.pieces import pieces
 from .common.run.run import Run
 from .common.training.plan import Plan
 from .common.training.stage import Stage
@@ -92,7 +93,7 @@ class FewSlicesPlan(Plan):
     def load(self) -> None:
         """Bring all images, with their bits and masks, to the grid, and to that of SAM's slices."""
         for images in dict.fromkeys((self.images, self.seen)):
-            self.measure("load volumes", partial(images.set_data, self.cohort.cases))
+            self.measure("load volumes", partial(images.set_data, self.cohort.cases), pieces(self.cohort.cases))
 
     def encode(self) -> None:
         """Encode all slices, and the views of those that have a mask, unless the encoder learns too."""
@@ -109,4 +110,4 @@ class FewSlicesPlan(Plan):
     def label(self) -> None:
         """Make the pseudo labels, and write what a person needs to judge them."""
         self.measure("pseudo labels", self.labeller.run)
-        self.measure("review", self.review.write)
+        self.measure("review", self.review.write, pieces(self.cohort.cases))

@@ -26,7 +26,8 @@ class OneShotCohort(Cohort):
 
     Attributes, besides those of `Cohort`:
         images: training and unlabelled cases, case and image alone.
-        candidates: ids of the training cases that have a label which tells about all structures.
+        candidates: ids of the training cases that have a label which tells about all structures; `num_candidates` of
+            them where they were not narrowed.
         atlases: the labelled cases; none until `choose_atlases` has chosen one.
 
     Raises:
@@ -46,10 +47,12 @@ class OneShotCohort(Cohort):
         if not whole:
             require_whole(labelled, self.labels, "an atlas")
         self.candidates = [case["case"] for case in whole]
+        self.num_candidates = len(self.candidates)
         self.named_atlases = split_ids(atlas, self.candidates)
         self.images = strip_labels(self.content.training + self.content.unlabeled)
         self.atlases: list[dict[str, Any]] = []
-        if self.named_atlases or len(self.candidates) == 1:
+        self.is_named = bool(self.named_atlases) or len(self.candidates) == 1
+        if self.is_named:
             ids = self.named_atlases or self.candidates
             self.atlases = few_labeled(self.content, None, labeled=ids, kind="atlas")[0]
             require_whole(self.atlases, self.labels, "an atlas")
@@ -66,6 +69,23 @@ class OneShotCohort(Cohort):
     @property
     def whole_cases(self) -> list[Case]:
         return [{key: case[key] for key in ("case", "image", "label") if key in case} for case in self.with_atlases()]
+
+    def kinds(self) -> list[list[Case]]:
+        if self.atlases:
+            named = [case["case"] for case in self.atlases]
+            return [self.atlases, [case for case in self.images if case["case"] not in named]]
+        one = [case for case in self.images if case["case"] == self.candidates[0]]  # it stands for the one to be chosen
+        return [one, [case for case in self.images if case not in one]]
+
+    def narrow(self, few: int, labeled: int, scored: int) -> dict[str, float]:
+        stands_for = super().narrow(few, labeled, scored)
+        self.candidates = [case for case in self.candidates if case in stands_for][:1]
+        return stands_for
+
+    def describe_labels(self, labelled: Sequence[Case]) -> str:
+        if labelled:
+            return super().describe_labels(labelled)
+        return f"the label of one of {len(self.candidates)} training cases, chosen by their images (here of the first)"
 
     def choose_atlases(
         self, images: Sequence[Mapping[str, Tensor]], folder: Path, channel: int | None = None
@@ -86,7 +106,7 @@ class OneShotCohort(Cohort):
 
     def tell_reach(self, images: Sequence[Mapping[str, Tensor]], channel: int | None = None) -> None:
         """Say how an atlas that a person chose compares with other scans."""
-        if self.named_atlases or len(self.candidates) == 1:
+        if self.is_named:
             tell_reach(images, [case["case"] for case in self.atlases], channel)
 
     @property

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .cohort import OneShotCohort
+from .common.atlas.choosing.proposal import pairs_to_compare, pairs_to_propose
 from .common.atlas.labeller import AtlasLabeller
+from .common.costs.pieces import Pieces, count, pieces
 from .common.learning.distillation import FeatureDistillation
 from .common.run.run import Run
 from .common.training.plan import Plan
@@ -53,12 +55,23 @@ class OneShotPlan(Plan):
 
     def load(self) -> None:
         """Bring all images to the grid."""
-        self.measure("load volumes", lambda: self.images.set_data(self.cohort.images))
+        self.measure("load volumes", lambda: self.images.set_data(self.cohort.images), pieces(self.cohort.images))
 
     def align(self) -> None:
         """Choose the atlas where none was named, and find its affine to every case."""
-        self.measure("atlas", self.choose)
+        self.measure("atlas", self.choose, self.pairs)
         self.measure("affine", self.labeller.align)
+
+    @property
+    def pairs(self) -> Pieces:
+        """How many pairs of scans are registered for `choose`."""
+        images, candidates = self.cohort.images, self.cohort.num_candidates
+        if self.cohort.is_named:
+            here, in_all = pairs_to_compare(len(images)), pairs_to_compare(count(images))
+        else:
+            here = pairs_to_propose(len(images), len(self.cohort.candidates))
+            in_all = pairs_to_propose(count(images), candidates)
+        return Pieces(here, in_all, unit="pairs")
 
     def choose(self) -> None:
         """Choose the atlas, or say how one that a person chose compares with other scans."""

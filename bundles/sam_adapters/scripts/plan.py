@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from .cohort import SlicedCohort
+from .common.costs.pieces import pieces
 from .common.run.run import Run
 from .common.training.plan import Plan
 from .common.training.stage import Stage
@@ -57,7 +58,7 @@ class AdapterPlan(Plan):
     def load(self) -> None:
         """Bring all images, and the labels that are learnt from, to the grid, and to that of the slices."""
         for images in dict.fromkeys((self.images, self.slices)):
-            self.measure("load volumes", partial(images.set_data, self.cohort.cases))
+            self.measure("load volumes", partial(images.set_data, self.cohort.cases), pieces(self.cohort.cases))
 
     def encode(self) -> None:
         """Encode the slices of the labelled volumes and of their changed copies, and of others that are learnt from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .common.cohorts.few_labels import FewLabelCohort
+from .common.costs.pieces import pieces
 from .common.run.run import Run
 from .common.training.plan import Plan
 from .control import PlainControl
@@ -54,7 +55,7 @@ class FewLabelPlan(Plan):
 
     def load(self) -> None:
         """Bring all images, and the labels that are learnt from, to the grid."""
-        self.measure("load volumes", lambda: self.images.set_data(self.cohort.cases))
+        self.measure("load volumes", lambda: self.images.set_data(self.cohort.cases), pieces(self.cohort.cases))
 
     def register(self) -> None:
         """Register the labelled cases to all others, where pseudo labels from that are learnt from."""
@@ -70,8 +71,8 @@ class FewLabelPlan(Plan):
 
     def try_generalists(self) -> None:
         """Find out who of the generalists may teach."""
-        self.measure("trial", self.trial.run)
+        self.measure("trial", self.trial.run, self.trial.share())
 
     def embed(self) -> None:
         """Encode the volumes that are asked about first."""
-        self.measure("embed", self.answers.prepare)
+        self.measure("embed", self.answers.prepare, self.answers.share())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .common.data.datalist import Case, Datalist
@@ -28,6 +29,13 @@ class WeakCohort(PresenceCohort):
     @property
     def whole_cases(self) -> list[Case]:
         return strip_labels(case for case in self.cases if case["case"] not in self.reject)
+
+    def kinds(self) -> list[list[Case]]:
+        rejected = [case for case in self.cases if case["case"] in self.reject]
+        return [[case for case in self.cases if case not in rejected], rejected]
+
+    def describe_labels(self, labelled: Sequence[Case]) -> str:
+        return f"no label of a training case; presence bits of {len(self.slice_labels)}: {self.describe_share()}"
 
     def read_further(self, content: Datalist, name: str) -> None:
         self.locations = read_locations(content.other, self.labels, name)

@@ -9,6 +9,7 @@ import ignite.distributed as idist
 from .classifier.clusters import SubClasses
 from .classifier.evidence import image_evidence, without_evidence
 from .cohort import WeakCohort
+from .common.costs.pieces import pieces, rehearsal
 from .common.data.presence import foreground_values
 from .common.errors import InputError, printable
 from .common.grid.field_of_view import inside_scan
@@ -80,7 +81,7 @@ class WeakPlan(Plan):
             InputError: as of `prepare`, where activation maps have nothing to go by.
         """
         chosen = list(self.images)[:: max(1, len(self.images) // ASKED)][:ASKED]
-        if len(chosen) < 2 or self.features.tuned:
+        if len(chosen) < 2 or self.features.tuned or rehearsal() is not None:  # the few of a dry run say nothing
             return
         known, axis = self.features.all_bits, self.cohort.slice_axis
         features, bits = [], []
@@ -111,11 +112,11 @@ class WeakPlan(Plan):
         self.leave_out_rejected()
         self.learn_appearance()
         self.make_labels()
-        self.measure("review", self.review.write)
+        self.measure("review", self.review.write, pieces(self.cohort.cases))
 
     def load(self) -> None:
         """Bring all images and their bits to the grid."""
-        self.measure("load volumes", lambda: self.images.set_data(self.cohort.cases))
+        self.measure("load volumes", lambda: self.images.set_data(self.cohort.cases), pieces(self.cohort.cases))
 
     def encode(self) -> None:
         """Compute the features of all slices, where there is a SAM."""
@@ -124,8 +125,12 @@ class WeakPlan(Plan):
 
     def learn_to_classify(self) -> None:
         """Find the sub-classes of the positive slices, and train the classifier on them and on the bits."""
-        self.measure("cluster", lambda: self.clusters.fit(self.features.pooled(), self.features.all_bits))
+        self.measure("cluster", self.find_subclasses, pieces(self.cohort.cases))
         self.classify.run()
+
+    def find_subclasses(self) -> None:
+        """Find the sub-classes of the positive slices."""
+        self.clusters.fit(self.features.pooled(), self.features.all_bits)
 
     def make_priors(self) -> None:
         """Make the prior of every case, and the soft labels that the first round learns from."""

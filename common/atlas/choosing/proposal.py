@@ -96,6 +96,18 @@ def compare(scans: ScanReach, case: str, follow: Callable[[list], Iterable] = it
     return share, better
 
 
+def pairs_to_propose(scans: float, candidates: float) -> float:
+    """Return how many pairs `propose` brings together; the first look, by affines alone, counts as much as the close
+    one, which is too much."""
+    quick = candidates * min(FIRST, scans) if candidates > FEW else 0.0
+    return (quick + min(candidates, FEW) * min(TARGETS, scans)) * (1 - 1 / max(scans, 1))
+
+
+def pairs_to_compare(scans: float) -> float:
+    """Return how many pairs `compare` brings together by an affine."""
+    return min(FEW, scans) * min(TARGETS, scans) * (1 - 1 / max(scans, 1))
+
+
 def draw_targets(cases: Sequence[str], count: int) -> list[str]:
     """Return up to so many of the cases, drawn by their ids alone."""
     ids = sorted(cases)

@@ -125,3 +125,25 @@ def test_known_labels_go_along_with_a_label_and_the_plan_counts_them(folder):
     del content["training"][0]["known_labels"]
     (folder / "dataset.json").write_text(json.dumps(content))
     assert "labels tell" not in "".join(FewLabelCohort(str(folder), labeled=["image_0"]).describe_partial())
+
+
+def test_few_stand_for_all_in_a_dry_run(folder):
+    """Three labelled ones, four others, one to score; of these two, three and that."""
+    cohort = FewLabelCohort(str(folder), num_labeled=3)
+    labeled, lists = [case["case"] for case in cohort.labeled], (cohort.cases, cohort.images, cohort.scored)
+    said = cohort.describe_opened()
+    grid = cohort.grid
+    stands_for = cohort.narrow(3, 2, 2)
+    assert [case["case"] for case in cohort.labeled] == labeled[:2] and cohort.labeled_indices() == [0, 1]
+    assert [stands_for[case] for case in labeled[:2]] == [1.5, 1.5]
+    others = [case["case"] for case in cohort.unlabeled]
+    assert len(others) == 3 and all(stands_for[case] == pytest.approx(4 / 3) for case in others)
+    assert sum(stands_for.values()) == pytest.approx(3 + 4 + 1) and stands_for["image_8"] == 1
+    assert (cohort.cases, cohort.images, cohort.scored) == lists  # the same lists, which others hold
+    assert [case["case"] for case in cohort.cases] == [*labeled[:2], *others] and cohort.grid is grid
+    assert [len(one) for one in lists] == [5, 5, 1]
+    assert said == [
+        "images of 7 training cases",
+        f"labels of {', '.join(labeled)}",
+        "image and label of 1 cases to score",
+    ]

@@ -36,6 +36,11 @@ class Copy:
     labeled: bool = True
     known: Tensor | None = None
 
+    @property
+    def case(self) -> str:
+        """Id of the volume."""
+        return self.name.rpartition("~")[0]
+
 
 class SlabDataset(Dataset):
     """Samples {"embedding" [T, C, h, w], "planes" [1, rows, columns], "mask" [rows, columns] int64, "labeled"}.

@@ -15,6 +15,7 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
 from ..common.cohorts.few_labels import FewLabelCohort
+from ..common.costs.pieces import Pieces, pieces
 from ..common.grid.field_of_view import inside_scan
 from ..common.launch import words
 from ..common.processes import own_share, together
@@ -125,6 +126,11 @@ class GeneralistAnswers:
         count = min(self.cases_per_round or len(cases), len(cases))
         return [cases[((number - 1) * count + i) % len(cases)] for i in range(count)]
 
+    def share(self, rounds: int = 1) -> Pieces:
+        """Return how many answers so many rounds ask for, and of how many of these the files stay."""
+        here, in_all, *_ = pieces(self.cohort.unlabeled if self.panel.teaching else [], self.cases_per_round)
+        return Pieces(here, rounds * in_all, min(rounds, self.keep_rounds) * in_all, again=True)
+
     def enter(self, number: int) -> None:
         """Let `load` give the answers that were current after a round."""
         self.round = number
@@ -193,4 +199,6 @@ class AnswerRounds:
         if number != self.answers.round:
             teacher = getattr(engine.objective, "teacher", None)
             specialist = engine.network if teacher is None else teacher
-            self.run.measure("ask generalists", lambda: self.answers.ask(number, specialist))
+            rounds = (engine.state.max_epochs - self.answers.first) // self.answers.every + 1
+            share = self.answers.share(rounds)
+            self.run.measure("ask generalists", lambda: self.answers.ask(number, specialist), share)

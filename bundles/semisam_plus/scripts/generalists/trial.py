@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ..common.cohorts.few_labels import FewLabelCohort
+from ..common.costs.pieces import Pieces, pieces
 from ..common.imaging.morphology import gaussian_smooth
 from ..common.launch import words
 from ..common.pseudo_labels.opinions import agreement
@@ -54,6 +55,10 @@ class GeneralistTrial:
         self.cases = words.optional_number("trial_cases", cases, whole=True, least=0) or 0
         self.min_gain, self.seed = words.number("min_gain", min_gain), seed
         self.rows: list[dict[str, Any]] = []
+
+    def share(self) -> Pieces:
+        """Return how many labelled cases are tried; nothing is done where no generalist is there."""
+        return pieces(self.cohort.labeled if self.panel.names else [], self.cases)
 
     def run(self) -> None:
         """Let those learn that have prompts to learn, try every generalist, silence those that fail, and say so."""

@@ -14,6 +14,8 @@ from common.atlas.choosing.proposal import (
     compare,
     draw_targets,
     mean_reach,
+    pairs_to_compare,
+    pairs_to_propose,
     propose,
     rank_pairs,
 )
@@ -150,3 +152,23 @@ def test_nearly_none_reached_ends_the_run_unless_forced(capsys):
     said = capsys.readouterr().out
     assert said.startswith("2 atlases: of 3 scans labels reach") and said.endswith("liver 3, gland 0\n")
     assert reaches({"1": 0.6, "2": 0.0}) and not reaches({"1": 0.4}) and not reaches({})
+
+
+def test_pairs_that_are_registered_are_counted_before():
+    """Twelve scans, all candidates: four of each by an affine, then eight to eight; to itself none is registered."""
+    images, counted = [{"case": str(number)} for number in range(12)], []
+
+    class Counted:
+        def __init__(self):
+            self.images, self.channel, self.device = images, None, "cpu"
+            self.index = {item["case"]: number for number, item in enumerate(images)}
+
+        def reach(self, moving, fixed, deform):
+            counted.append((moving, fixed, deform))
+            return Reached(0.5, 0.5, 0.1, 0.1)
+
+    propose(Counted(), [item["case"] for item in images])
+    assert abs(len(counted) - pairs_to_propose(12, 12)) <= 8  # the exact number hangs on who is drawn
+    counted.clear()
+    compare(Counted(), "3")
+    assert abs(len(counted) - pairs_to_compare(12)) <= 8

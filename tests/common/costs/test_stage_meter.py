@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.run.stage_meter import StageMeter
+from common.costs.stage_meter import StageMeter
 
 
 def _busy(seconds: float) -> None:
@@ -44,7 +44,7 @@ def test_peak_is_that_of_the_stage():
     # a process of its own: after hundreds of tests the allocator has room for the block without growing
     code = """
 import numpy as np
-from common.run.stage_meter import StageMeter
+from common.costs.stage_meter import StageMeter
 first = StageMeter()
 block = np.ones(200 * 2**20, dtype=np.uint8)
 high = first.read()["peak_memory_mib"]

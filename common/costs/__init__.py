@@ -1,0 +1,1 @@
+"""What a run costs: measured stage by stage as it goes, and foretold by a dry run."""
