@@ -41,7 +41,7 @@ class Finish(CommonFinish):
     def results(self) -> dict[str, Any]:
         learnt = {"registered": len(self.registered.selected)} if self.registered.on else {}
         if self.pseudo_labels.self_training:
-            learnt["self_training"] = len(self.pseudo_labels.selected)
+            learnt["self_training"] = 0 if self.pseudo_labels.joined is False else len(self.pseudo_labels.selected)
         return {
             "labeled": len(self.cohort.labeled),
             "unlabeled": len(self.cohort.unlabeled),
@@ -64,8 +64,8 @@ class Finish(CommonFinish):
         said = (
             f"{len(self.cohort.labeled)} labelled volumes ({names}) and {len(self.cohort.unlabeled)} unlabelled ones."
         )
-        if self.pseudo_labels.self_training:
-            beside = ", each the mean of that with a label from registration" if self.registered.on else ""
+        if self.pseudo_labels.self_training and self.pseudo_labels.joined is not False:
+            beside = ", those from registration joined with them" if self.pseudo_labels.joined else ""
             said += (
                 " A plain network learnt from the labelled ones and labelled the others; these "
                 f"{len(self.pseudo_labels.selected)} labels{beside}, were learnt from, too."
@@ -96,8 +96,8 @@ class Finish(CommonFinish):
     def limits(self) -> list[str]:
         seen = "Public SAMs may have been trained on public test cases: LiteMedSAM and SAM-Med3D on the left atrium."
         if not self.panel.teachers:
-            pseudo = ["labels of a first network"] * self.pseudo_labels.self_training
-            pseudo += ["labels from registration"] * self.registered.on
+            own = self.pseudo_labels.self_training and self.pseudo_labels.joined is not False
+            pseudo = ["labels of a first network"] * own + ["labels from registration"] * self.registered.on
             beside = f", beside {' and '.join(pseudo)}" if pseudo else ""
             used = f"No generalist taught: this is the base method{beside}."
         else:

@@ -57,7 +57,9 @@ def finished(
         answers=answers,
         trial=SimpleNamespace(rows=lines, summary=lambda: lines),
         registered=SimpleNamespace(on=registered is not None, selected=registered),
-        pseudo_labels=SimpleNamespace(self_training=bool(taught), selected=list(taught)),
+        pseudo_labels=SimpleNamespace(
+            self_training=bool(taught), selected=list(taught), joined=None if registered is None else len(taught) > 1
+        ),
         trainers={"train": trainer},
     )
     return run_finish(Finish, plan, table, folder)
@@ -122,7 +124,9 @@ def test_labels_from_registration_are_said_where_they_are_learnt_from(tmp_path):
     assert any("beside labels from registration" in line for line in done.limits())
     both = finished(tmp_path / "both", names=(), answered=(), registered=["case_2"], taught=["case_1", "case_2"])
     assert both.results()["registered"] == 1 and both.results()["self_training"] == 2
-    assert "these 2 labels, each the mean of that with a label from registration, were" in both.introduction()
+    assert "these 2 labels, those from registration joined with them, were" in both.introduction()
     assert any("labels of a first network and labels from registration" in line for line in both.limits())
+    weak = finished(tmp_path / "weak", names=(), answered=(), registered=["case_2"], taught=["case_2"])
+    assert weak.results()["self_training"] == 0 and "labels that 1 of these got" in weak.introduction()
     off = finished(tmp_path / "off", names=(), answered=())
     assert "registered" not in off.results() and "registration" not in off.introduction() + "".join(off.limits())

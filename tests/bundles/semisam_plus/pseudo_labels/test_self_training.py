@@ -21,7 +21,7 @@ ON = {"self_training": "true"}
 SIZE = (4, 4, 4)
 
 
-def given(labelled=module.FEWEST, unlabelled=2, federated=False, registered=False, **options) -> SimpleNamespace:
+def given(labelled=1, unlabelled=2, federated=False, registered=False, **options) -> SimpleNamespace:
     """Return labels from registration, off or on, of a cohort of so many cases."""
     cohort = SimpleNamespace(
         labeled=[{"case": f"labelled_{i}"} for i in range(labelled)],
@@ -45,8 +45,6 @@ def halves(image, network):
         ("null", {}, True),
         (None, {"federated": True}, False),
         ("true", {"federated": True}, True),
-        (None, {"labelled": module.FEWEST - 1}, False),
-        (True, {"labelled": 1}, True),
         (True, {"labelled": 0}, False),
         (True, {"unlabelled": 0}, False),
         (False, {}, False),
@@ -59,22 +57,43 @@ def test_null_is_on_where_cases_with_and_without_label_are(tmp_path, wanted, coh
     assert both.on and both.self_training == on
 
 
-def test_a_label_is_the_mean_of_network_and_registration_where_that_knows(tmp_path):
+def registered_to(case, label, quality, selected) -> SimpleNamespace:
+    """Return labels from registration of one of two unlabelled cases."""
+    bank = SimpleNamespace(load=lambda name: {"label": label})
+    return given(
+        registered=True, labels=bank, selected=selected, unlabeled={case}, present=[1], quality=lambda: {case: quality},
+        load=lambda name: label if name in selected else None,
+    )  # fmt: skip
+
+
+def test_a_label_is_the_mean_of_network_and_registration_where_that_knows(tmp_path, capsys):
     label = torch.zeros(2, *SIZE)
-    label[0, :2] = 1  # nothing is known of the other half
-    bank = SimpleNamespace(load=lambda case: {"label": label})
-    for selected in (["other_0"], []):  # nothing selected: registration has reached nearly nobody
-        registered = given(registered=True, labels=bank, selected=selected, unlabeled={"other_1"})
-        found = module.PseudoLabels(True, registered, halves, str(tmp_path))
-        assert found.load("other_0") is None and found.selected == []
-        found.make(nn.Identity())
-        assert found.selected == ["other_0", "other_1"] and found.load("labelled_0") is None
-        said = found.load("other_1")
-        torch.testing.assert_close(said[:, 3, 0, 0], torch.tensor([0.2, 0.8]), atol=1e-3, rtol=0)
-        wanted = torch.tensor([0.6, 0.4] if selected else [0.2, 0.8])
-        torch.testing.assert_close(said[:, 0, 0, 0], wanted, atol=1e-3, rtol=0)
-        alone = found.load("other_0")[:, 0, 0, 0]  # it wasn't registered to
-        torch.testing.assert_close(alone, torch.tensor([0.2, 0.8]), atol=1e-3, rtol=0)
+    label[1, :2] = 1  # nothing is known of the other half; Dice of 32 voxels with the network's 64: 2/3
+    found = module.PseudoLabels(True, registered_to("other_1", label, 0.66, ["other_1"]), halves, str(tmp_path))
+    assert found.load("other_0") is None and found.selected == []
+    found.make(nn.Identity())
+    said = capsys.readouterr().out
+    assert found.joined and "by a Dice of 0.67, these with one another by 0.66: it joins them" in said
+    assert found.selected == ["other_0", "other_1"] and found.load("labelled_0") is None
+    for case, place, wanted in (("other_1", 0, 0.9), ("other_1", 3, 0.8), ("other_0", 0, 0.8)):
+        said = found.load(case)[:, place, 0, 0]
+        torch.testing.assert_close(said, torch.tensor([1 - wanted, wanted]), atol=1e-3, rtol=0)
+
+
+def test_a_network_that_knows_less_than_registrations_has_no_say(tmp_path, capsys):
+    label = torch.zeros(2, *SIZE)
+    label[1, :2] = 1
+    found = module.PseudoLabels(True, registered_to("other_1", label, 0.67, ["other_1"]), halves, str(tmp_path))
+    found.make(nn.Identity())
+    assert found.joined is False and "it is left out" in capsys.readouterr().out
+    assert found.selected == ["other_1"] and found.load("other_0") is None and found.load("other_1") is label
+
+
+def test_registrations_that_reach_nobody_have_no_say(tmp_path, capsys):
+    found = module.PseudoLabels(True, registered_to("other_1", torch.ones(2, *SIZE), 1.0, []), halves, str(tmp_path))
+    found.make(nn.Identity())
+    assert found.joined is None and "plain network" not in capsys.readouterr().out
+    torch.testing.assert_close(found.load("other_1")[:, 0, 0, 0], torch.tensor([0.2, 0.8]), atol=1e-3, rtol=0)
 
 
 def test_without_self_training_labels_are_those_from_registration(tmp_path):
