@@ -13,7 +13,7 @@ import torch
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
-from ..costs.pieces import count, pieces, rehearsal
+from ..costs.pieces import asked_of_others, rehearsal
 from ..grid.field_of_view import inside_scan
 from ..launch.words import number, optional_number, truth
 from ..pseudo_labels.opinions import agreement, agreement_by_class, fuse, fuse_by_similarity, select_by_quality
@@ -33,9 +33,8 @@ from .registered import Direct, RegisteredAtlas
 class AtlasLabeller:
     """Hold the atlases, register each to every case, and keep the registrations and pseudo label of a case on disk.
 
-    Beyond the paper, each with a switch: the affine first, instance optimisation beside the network, fusing both,
-    several atlases, finer voxels, labels handed on by other volumes (`bridges`), selection by agreement, own
-    predictions in later rounds, boundaries re-estimated from intensities, registration guided by the segmentation.
+    Beyond the paper, each with a switch: the affine first, instance optimisation, both fused, several atlases, finer
+    voxels, bridges, selection by agreement, own predictions in later rounds, intensities at boundaries, a guide.
 
     Args:
         cohort: has `images`, and `choose_atlases`, see `OneShotCohort`.
@@ -49,9 +48,8 @@ class AtlasLabeller:
         fuse_network: average the network's propagation with the instance-optimised one; alone where there is no other.
         bridges: number of volumes that hand the atlases' label on to all others (`bridges.py`); 0 for none.
         bridge_steps: steps of instance optimisation from a bridge to another volume, on half the grid.
-        confirmation: Dice of the atlases' own label with the bridges' from which on it is kept as it is; else they join
-            it. Single registrations err each in its own way, which training averages out; a vote errs everywhere alike.
-            Where there are finer voxels bridges judge and don't join: all that is thin is lost on the common grid.
+        confirmation: Dice of the atlases' own label with the bridges' from which on it is kept; else they join it: single
+            registrations err each in its own way, which training averages out. On finer voxels bridges judge alone.
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
         keep, keep_least: share and least number of the cases, of highest agreement, whose labels are learnt from.
         atlas_share: share, below 1, of the steps with an atlas and its true label; it comes once at least.
@@ -96,8 +94,7 @@ class AtlasLabeller:
         self.instance_steps, self.coarse_steps, self.guided_steps = instance_steps, coarse_steps, guided_steps
         self.smooth_weight, self.fuse_network = smooth_weight, truth("fuse_network", fuse_network)
         self.bridges, self.bridge_steps, self.confirmation = bridges, bridge_steps, confirmation
-        self.keep, self.keep_least = keep, keep_least
-        self.atlas_share = number("atlas_share", atlas_share, least=0)
+        self.keep, self.keep_least, self.atlas_share = keep, keep_least, number("atlas_share", atlas_share, least=0)
         self.min_agreement, self.refine_intensity = min_agreement, refine_intensity
         self.device, self.resume, self.force = torch.device(device), resume, truth("force", force)
         self.root, self.finer_scans, self.round = Path(folder).expanduser(), finer, 0
@@ -209,8 +206,8 @@ class AtlasLabeller:
         for atlas in self.atlases:
             if atlas.case == case:
                 return atlas.aligned(torch.eye(3, 4, device=self.device)[None])
-        order = [item["case"] for item in self.cohort.images]
-        return self.registered[order.index(case) % len(self.registered)].aligned(case)
+        place = [item["case"] for item in self.cohort.images].index(case)
+        return self.registered[place % len(self.registered)].aligned(case)
 
     def register(self) -> None:
         """Register the atlases to every unlabelled case, by network and by instance optimisation, and make round 1."""
@@ -249,10 +246,8 @@ class AtlasLabeller:
                 agreed = vote([self.direct(case, fixed, inside).label, *said], self.present)[1]
                 self.handed.save(case, {"label": fuse(said).half()}, voters=len(said), by_label=agreed)
 
-        title = "bridges" if bridges else None
-        cases = list(self._unlabeled())
-        here, in_all, *_ = pieces(cases, self.bridges)
-        asked = in_all * (1 - 1 / count(cases)) / max(1.0, here * (1 - 1 / len(cases))) if bridges else 1.0
+        cases, title = list(self._unlabeled()), "bridges" if bridges else None
+        asked = asked_of_others(cases, self.bridges) if bridges else 1.0
         self.work.do_each(cases, self.handed, hand_on_to, title, None, self.device, asked)
 
     def bridge_volumes(self) -> list[tuple[str, Tensor, Tensor]]:
@@ -281,8 +276,8 @@ class AtlasLabeller:
         self.round = number
         bank = self.labels
         if idist.get_rank() == 0:
-            for atlas in self.atlases:
-                bank.save(atlas.case, {"label": atlas.label[0].half()}, quality=1.0, folding_percent=0.0)
+            for a in self.atlases:
+                bank.save(a.case, {"label": a.label[0].half()}, quality=1.0, folding_percent=0.0)
         for item in self.work.each(self._unlabeled(), bank, f"pseudo labels, round {number}"):
             label, judgement = self._label(item, self.predict(self.view(item)[0]) if number > 1 else None)
             bank.save(item["case"], {"label": label.half()}, **judgement)
@@ -341,11 +336,10 @@ class AtlasLabeller:
         return self.bridges > 0 or len(self.atlases) > 1 or self.round > 1
 
     def tell(self) -> None:
-        """Say how many cases the atlases reached; nearly none ends the run, unless forced."""
+        """Say how many cases the atlases reached; nearly none ends a run, unless forced, but no dry one of a few."""
         if self.by_agreement:
-            names = dict(enumerate(self.cohort.labels.values()))
-            force = self.force or rehearsal() is not None  # the few of a dry run say nothing
-            tell_reached(self.judged(), names, [atlas.case for atlas in self.atlases], force)
+            names, atlases = dict(enumerate(self.cohort.labels.values())), [atlas.case for atlas in self.atlases]
+            tell_reached(self.judged(), names, atlases, self.force or rehearsal() is not None)
 
     def training_indices(self) -> list[int]:
         """Return the positions, in the data set, of the atlases, as often as is their share, and the selected cases."""

@@ -58,6 +58,16 @@ def pieces(cases: Sequence[Any], most: float | None = None) -> Pieces:
     return Pieces(min(len(cases), len(cases) if most is None else most), count(cases, most))
 
 
+def asked_of_others(cases: Sequence[Any], helpers: float) -> float:
+    """Return how many times as much is asked in a real run as here, of work with each case and all helpers but itself.
+
+    Args:
+        helpers: how many of the cases help.
+    """
+    here, in_all, *_ = pieces(cases, helpers)
+    return in_all * (1 - 1 / count(cases)) / max(1.0, here * (1 - 1 / len(cases)))
+
+
 def case_of(piece: Any) -> str:
     """Return the id of the case that a piece of work is about: an item, its id, or what begins with one of these."""
     if isinstance(piece, str):

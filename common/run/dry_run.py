@@ -47,7 +47,12 @@ def begin(folders: Sequence[str], dry_run: Any = False) -> None:
         one.apart = one.apart.more(Clock.now().since(one.begun))
         start(folders)
         return
-    arguments = _require_command(folders)
+    print(_measure(_require_command(folders), folders), flush=True)
+    raise SystemExit(0)
+
+
+def _measure(arguments: dict[str, Any], folders: Sequence[str]) -> Forecast:
+    """Return what a command would cost, by a little of it in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="dry_run_") as place:
         one = Rehearsal(Path(place))
         let_rehearse(one)
@@ -55,11 +60,9 @@ def begin(folders: Sequence[str], dry_run: Any = False) -> None:
         own[MODEL] = str(Path(place) / "ckpt_dir" / "model.pt")
         try:
             bundle.run(**{**arguments, **own})
-            forecast = Forecast(one, Clock(seconds_of_process(), Clock.now().cpu), [Path(path(f)) for f in folders])
+            return Forecast(one, Clock(seconds_of_process(), Clock.now().cpu), [Path(path(f)) for f in folders])
         finally:
             one.end()
-    print(forecast, flush=True)
-    raise SystemExit(0)
 
 
 def _require_command(folders: Sequence[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.costs.pieces import Pieces, case_of, count, let_rehearse, pieces, rehearsal, rehearsed
+from common.costs.pieces import Pieces, asked_of_others, case_of, count, let_rehearse, pieces, rehearsal, rehearsed
 
 
 class Standing:
@@ -47,3 +47,9 @@ def test_the_case_that_a_piece_of_work_is_about():
     about = ["a", {"case": "a", "image": 1}, ("a", 3), ({"case": "a"}, None), SimpleNamespace(case="a")]
     assert [case_of(piece) for piece in about] == ["a"] * 5
     assert case_of(7) == case_of(()) == case_of({}) == ""
+
+
+def test_in_a_real_run_as_much_is_asked_as_is_done():
+    cases = [{"case": f"{i}"} for i in range(6)]
+    assert asked_of_others(cases, 3) == pytest.approx(1.0)
+    assert asked_of_others(cases[:2], 5) == pytest.approx(1.0)

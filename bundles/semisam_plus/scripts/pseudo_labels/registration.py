@@ -52,9 +52,6 @@ class RegistrationLabels(AtlasLabeller):
         planned = planned and not partial
         planned = planned if optional(wanted) is None else truth("labels_from_registration", wanted)
         self.on = planned and count > 0 and bool(cohort.unlabeled)
-        others = [case["case"] for case in cohort.unlabeled]
-        asked = min(len(others), max(PAIRS // max(count, 1), 1))
-        self._asked = {others[i * len(others) // asked] for i in range(asked)}
         if self.on and partial:
             require_whole(cohort.labeled, cohort.labels, "labels_from_registration")
 
@@ -78,7 +75,9 @@ class RegistrationLabels(AtlasLabeller):
     @property
     def unlabeled(self) -> set[str]:
         """Ids of the cases that are registered to."""
-        return self._asked
+        others = [case["case"] for case in self.cohort.unlabeled]
+        asked = min(len(others), max(PAIRS // max(len(self.cohort.labeled), 1), 1))
+        return {others[i * len(others) // asked] for i in range(asked)}
 
     def load(self, case: str) -> Tensor | None:
         """Return the label [K, H, W, D] of a case, all classes 0 where nothing is known; None where it isn't learnt."""

@@ -15,7 +15,7 @@ from common.training.checkpoint import StageCheckpoint
 from common.training.sampling import StreamSampler
 from common.training.trainer import ObjectiveTrainer
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 DISTRIBUTED = """
 import sys

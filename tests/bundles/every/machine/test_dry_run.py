@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from support.bundle.dry import dry_run, rehearsing, stages_of
 from support.bundle.problems import problems_of
 from support.bundle.run import (
     ADA,
@@ -23,6 +22,7 @@ from support.bundle.run import (
     use_fake_sam,
 )
 from support.networks.tiny_sam import use_tiny_sam
+from support.process.dry_run import dry_run, rehearsing, stages_of
 from support.semisam_plus.fake import use_fake_sams
 from support.weakmedsam.fake import use_fake_backbone
 
