@@ -49,7 +49,7 @@ class AtlasLabeller:
         bridges: number of volumes that hand the atlases' label on to all others (`bridges.py`); 0 for none.
         bridge_steps: steps of instance optimisation from a bridge to another volume, on half the grid.
         confirmation: Dice of the atlases' own label with the bridges' from which on it is kept; else they join it.
-            Single registrations err each in its own way, which training averages out. On finer voxels bridges only judge.
+            Single registrations err each in its own way, which training averages out. On finer voxels they only judge.
         guided_steps: further steps guided by the prediction (rounds after the first); 0 for none.
         keep, keep_least: share and least number of the cases, of highest agreement, whose labels are learnt from.
         atlas_share: share, below 1, of the steps with an atlas and its true label; it comes once at least.

@@ -35,7 +35,7 @@ class Told:
 def done(second: object | None = "unet", labelled: bool = True) -> list[str]:
     """Return what a plan asks of its parts, in order."""
     said: list[str] = []
-    run = SimpleNamespace(output_dir="out", measure=lambda name, work: work())
+    run = SimpleNamespace(output_dir="out", measure=lambda name, work, share=None: work())
     network = Told("ada", said)
     plan = module.FewSlicesPlan(
         run,

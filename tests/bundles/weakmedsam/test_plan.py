@@ -64,7 +64,7 @@ def test_stages_that_nothing_needs_are_left_out(tmp_path, classifier, rounds, ba
         needs_classifier=classifier, rounds=rounds, images=SimpleNamespace(set_data=note("load")), features=features,
         classifier=None, walk=None, start=note("prior"), finish=note("finish"), training_indices=lambda: [0],
     )  # fmt: skip
-    run = SimpleNamespace(output_dir=tmp_path, measure=lambda name, work: work())
+    run = SimpleNamespace(output_dir=tmp_path, measure=lambda name, work, share=None: work())
     clusters = SimpleNamespace(fit=note("cluster"))
     plan = WeakPlan(run, SimpleNamespace(cases=[]), clusters, labeller, learnt["classify"], learnt["appearance"])
     plan.check_images = note("look")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from common.costs.held import folder_size, held_mib
 
@@ -12,6 +13,13 @@ def test_a_tensor_counts_once_however_many_look_at_it():
     assert 4 <= held_mib() - before < 4.5
     del tensor, views
     assert held_mib() - before < 0.5
+
+
+def test_what_an_export_leaves_has_no_memory():
+    with FakeTensorMode():
+        left = torch.zeros(2**20)
+    before = held_mib()
+    assert left.shape == (2**20,) and before == held_mib()
 
 
 def test_files_below_a_folder(tmp_path):
