@@ -16,10 +16,10 @@ def test_a_tensor_counts_once_however_many_look_at_it():
 
 
 def test_what_an_export_leaves_has_no_memory():
-    with FakeTensorMode():
-        left = torch.zeros(2**20)
     before = held_mib()
-    assert left.shape == (2**20,) and before == held_mib()
+    with FakeTensorMode():
+        left = torch.zeros(2**20)  # 4 MiB, were it one
+    assert left.shape == (2**20,) and held_mib() - before < 0.5  # other tests' objects may go in the meantime
 
 
 def test_files_below_a_folder(tmp_path):
