@@ -6,20 +6,20 @@ import gc
 from pathlib import Path
 
 import torch
+from monai.data import MetaTensor
 
 MIB = 2**20
+KINDS = (torch.Tensor, torch.nn.Parameter, MetaTensor)
 
 
 def held_mib() -> float:
     """Return the MiB of all tensors in this process's memory, those that share theirs once."""
     storages = {}
     for one in gc.get_objects():
-        if issubclass(type(one), torch.Tensor) and one.device.type == "cpu" and one.layout is torch.strided:
+        # by their exact kind: others, as an export leaves behind, may have no memory, and proxies are no tensors
+        if type(one) in KINDS and one.device.type == "cpu" and one.layout is torch.strided:
             storage = one.untyped_storage()
-            try:
-                storages[storage.data_ptr()] = storage.nbytes()
-            except RuntimeError:  # what an export leaves behind has no memory
-                continue
+            storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values()) / MIB
 
 
