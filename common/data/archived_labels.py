@@ -24,7 +24,8 @@ def take_archived_label(case: Case, notes: Mapping[str, Any], labels: Mapping[in
 
     MONAI Label numbers what it fetches by the order of the segments, whatever they are called, and of several
     segmentations of a scan it takes the one that the archive names last. Here segments are what they are called; what
-    a model predicted and nobody corrected is no label. The result is written beside the fetched ones.
+    a model predicted and nobody corrected is no label, and what names none of the labels is of another task. The result
+    is written beside the fetched ones.
 
     Args:
         case: `case` is the SeriesInstanceUID of the scan, `label` lies in the folder of the fetched ones.
@@ -34,17 +35,23 @@ def take_archived_label(case: Case, notes: Mapping[str, Any], labels: Mapping[in
 
     Returns:
         The case: as it was where no segmentation was fetched for it or the newest was submitted as a file; without a
-        label where all are predictions.
+        label where all are predictions or of other tasks, which is said.
     """
     fetched = Path(case["label"]).parent
     found = [one for one in find_segmentations(sorted(fetched.glob("*/*"))) if one.source == case["case"]]
-    drawn = [one for one in found if not one.is_predicted]
-    if not found or (drawn and "label_info" in notes and notes.get("SeriesInstanceUID") == drawn[-1].series):
+    people = [one for one in found if not one.is_predicted]
+    wanted = {name.lower() for value, name in labels.items() if value}
+    submitted = notes.get("SeriesInstanceUID") if "label_info" in notes else None
+    ours = [one for one in people if one.series == submitted or wanted & {name.lower() for name in one.names.values()}]
+    if not found or (ours and ours[-1].series == submitted):
         return case
-    if not drawn:
+    if not ours:
+        for one in people:
+            said = ", ".join(f"'{name}'" for name in one.names.values())
+            print(f"{case['case']}: {one.title} has {said}, no label of this bundle: of another task", flush=True)
         return {key: value for key, value in case.items() if key != "label"}
     try:
-        return {**case, "label": str(_write(case, drawn[-1], labels, fetched.parent / FOLDER))}
+        return {**case, "label": str(_write(case, ours[-1], labels, fetched.parent / FOLDER))}
     except (Unreadable, OSError) as error:
         problems.append(f"{case['case']}: {error}")
         return case

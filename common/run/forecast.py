@@ -57,8 +57,8 @@ class Forecast:
         yield "An estimate: a few cases or steps of each stage were measured here."
         yield "each: one of them more; once: what a stage does once, warming up included"
         yield ""
-        yield f"{'stage':<26}{'how many':>16}{'measured':>9}{'each':>9}{'once':>9}{'in all':>10}"
-        yield f"{UNMEASURED:<26}{'':>16}{'':>9}{'':>9}{'':>9}{clock(self.between.wall):>10}"
+        yield f"{'stage':<24}{'how many':>14}{'measured':>9}{'each':>8}{'once':>8}{'in all':>9}{'CPU':>8}"
+        yield f"{UNMEASURED:<63}{clock(self.between.wall):>9}{clock(self.between.cpu):>8}"
         for line in self.lines:
             yield self.row(line)
         yield ""
@@ -85,11 +85,11 @@ class Forecast:
 
     def row(self, line: Line) -> str:
         """Return a stage's line of the table."""
-        if not line.unit:
-            return f"{line.name[:25]:<26}{'':>16}{'':>9}{'':>9}{clock(line.once.wall):>9}{clock(line.in_all.wall):>10}"
-        many = f"{line.count:.0f} {line.unit}"
-        each, once = seconds(line.each.wall), clock(line.once.wall)
-        return f"{line.name[:25]:<26}{many:>16}{line.here:>9.0f}{each:>9}{once:>9}{clock(line.in_all.wall):>10}"
+        many = f"{line.count:.0f} {line.unit}" if line.unit else ""
+        measured = f"{line.here:.0f}" if line.unit else ""
+        each = seconds(line.each.wall) if line.unit else ""
+        once, in_all, cpu = clock(line.once.wall), clock(line.in_all.wall), clock(line.in_all.cpu)
+        return f"{line.name[:23]:<24}{many:>14}{measured:>9}{each:>8}{once:>8}{in_all:>9}{cpu:>8}"
 
 
 def clock(value: float) -> str:

@@ -107,6 +107,23 @@ def test_a_name_that_the_bundle_does_not_know_is_refused(store, names, words):
         client_datalist(store.given(), None, METADATA)
 
 
+def test_what_another_task_has_stored_is_passed_over_and_named(store, capsys):
+    drawn = numbers(0, 1)
+    store.add("120000", drawn, "liver")
+    store.add("130000", numbers(1, 2), "left_atrium", "Segment 2")
+    assert np.array_equal(store.learnt(), drawn)
+    assert "another task" not in capsys.readouterr().out
+
+
+def test_a_scan_that_only_another_task_has_labelled_has_no_label(store, capsys):
+    store.add("120000", numbers(0, 2), "left_atrium", "Segment 2")
+    with pytest.raises(InputError, match="no training case with a label"):
+        client_datalist(store.given(), None, METADATA)
+    said = capsys.readouterr().out
+    assert "has 'left_atrium', 'Segment 2', no label of this bundle" in said
+    assert "1 scans have no label but what a model predicted or another task has" in said
+
+
 def test_an_unknown_segment_without_a_voxel_is_no_harm(store):
     store.add("120000", numbers(0, 1), "liver", "Segment 2")
     assert np.array_equal(store.learnt(), numbers(0, 1))

@@ -45,10 +45,10 @@ def test_memory_is_the_most_that_a_stage_wants_with_what_is_held_by_then(made):
 def test_a_table_fits_into_80_columns(made):
     said = str(made())
     assert max(map(len, said.splitlines())) <= 80
-    rows = {line[:26].strip(): line[26:].split() for line in said.splitlines()}
-    assert rows["load volumes"] == ["100", "cases", "4", "0.50", "s", "0:00:02", "0:00:52"]
-    assert rows["train"] == ["100000", "steps", "6", "0.25", "s", "0:00:10", "6:56:50"]
-    assert rows["registration of the scans"][:4] == ["99", "cases", "3", "12"] and rows["prior"] == ["0:00:07"] * 2
+    rows = {line[:24].strip(): line[24:].split() for line in said.splitlines()}
+    assert rows["load volumes"] == ["100", "cases", "4", "0.50", "s", "0:00:02", "0:00:52", "0:00:41"]
+    assert rows["train"] == ["100000", "steps", "6", "0.25", "s", "0:00:10", "6:56:50", "6:56:40"]
+    assert rows["registration of the sca"][:4] == ["99", "cases", "3", "12"] and rows["prior"] == ["0:00:07"] * 3
     assert "time:       about 7:18:30 (h:mm:ss)" in said and "1,234,567 of what is deployed" in said
     assert "memory:     about 0.8 GiB (train); this machine has 4.0" in said and "12,345 learn in train" in said
     assert "disk:       about 9 MiB" in said and "warning" not in said and "this took 0:01:40" in said
