@@ -90,7 +90,10 @@ def client_datalist(
         raise InputError(problems)
     predicted = had - sum("label" in case for case in [*given, *scored])
     if predicted:
-        print(f"{predicted} scans have no label but what a model predicted or another task has; not learnt from", flush=True)
+        print(
+            f"{predicted} scans have no label but what a model predicted or another task has; not learnt from",
+            flush=True,
+        )
     unlabeled = [case for case in [*given, *scored] if "label" not in case]
     cases, scored = ([case for case in group if "label" in case] for group in (given, scored))
     if not cases:
