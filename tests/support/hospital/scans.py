@@ -74,6 +74,10 @@ def write_case(folder: Path, image: Path, patient: int, **settings: Any) -> Path
 def write_ellipsoid(folder: Path, geometry: str, patient: int, **settings: Any) -> Path:
     """Write the scan of `support.data.ellipsoid` on one of its grids as `write_scan` does."""
     voxels, affine = scan(*GEOMETRIES[geometry])
+    voxels = voxels.copy()
+    # a data set refuses two scans of the same voxels; and OHIF reads a slice whose values fit into 8 bits as such, and
+    # then downloads nothing of an odd number of pixels (docs/monailabel.md)
+    voxels[0, 0, :] = -1000 - patient
     return write_scan(folder, voxels, affine, patient, **settings)
 
 

@@ -31,8 +31,10 @@ const {imageIds, volumeId} = found.representationData.Labelmap;
 const add = (id, values) => { result[uid(id)] = [size(id), Array.from(values)]; };
 if (volumeId && cache.getVolume(volumeId)) {
     const volume = cache.getVolume(volumeId), values = volume.voxelManager.getCompleteScalarDataArray();
-    const source = cache.getVolume(volume.referencedVolumeId), length = volume.dimensions[0] * volume.dimensions[1];
-    source.imageIds.forEach((id, k) => add(id, values.slice(k * length, (k + 1) * length)));
+    const source = volume.referencedVolumeId && cache.getVolume(volume.referencedVolumeId).imageIds;
+    const ids = source || volume.imageIds.map(id => cache.getImage(id).referencedImageId);
+    const length = volume.dimensions[0] * volume.dimensions[1];
+    ids.forEach((id, k) => add(id, values.slice(k * length, (k + 1) * length)));
 } else {
     imageIds.map(id => cache.getImage(id)).forEach(image => add(image.referencedImageId, image.getPixelData()));
 }
