@@ -4,8 +4,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tools.federated_job import encode
 from tools.federation.client import overrides, read_arguments, require_same_classes
+from tools.federation.recipe import encode
 
 JOB = {
     "settings": {"epoch_length": 5, "num_labeled": 4},

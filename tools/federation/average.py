@@ -1,0 +1,95 @@
+"""How the server averages: of each round the updates that are what they should be; it says which were not, and why.
+
+NVFLARE copies this file into the job, beside the client's: it needs numpy and NVFLARE alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
+from nvflare.app_common.aggregators.model_aggregator import ModelAggregator
+
+STEPS = "NUM_STEPS_CURRENT_ROUND"
+
+
+class SoundAverage(ModelAggregator):
+    """Average the changes of the weights that sites send, each by its steps, in the order of the sites' names.
+
+    Args:
+        shapes: of each weight, by its name.
+        fixed: names of weights that no site may change: those of the grid and the labels.
+        least: sites whose update has to be sound in every round.
+        most_steps: of a site in a round; None: any number.
+
+    Raises:
+        RuntimeError: in a round with fewer sound updates; the server ends the job, and keeps the model of the last one.
+    """
+
+    def __init__(
+        self, shapes: dict[str, list[int]], fixed: list[str], least: int = 1, most_steps: int | None = None
+    ) -> None:
+        super().__init__()
+        self.shapes, self.fixed, self.least, self.most_steps = shapes, fixed, least, most_steps
+        self.accepted: dict[str, tuple[float, dict[str, np.ndarray]]] = {}
+
+    def accept_model(self, model: FLModel) -> None:
+        """Keep an update for the average, or leave it out with one line that names the site."""
+        site, steps = str(model.meta.get("client_name", "?")), model.meta.get(STEPS)
+        problem = find_problem(model.params, self.shapes, self.fixed)
+        if model.params_type != ParamsType.DIFF:
+            problem = f"weights of the kind {model.params_type}; wanted their change, {ParamsType.DIFF}"
+        elif not problem and not is_count(steps, self.most_steps):
+            most = f", {self.most_steps} at most" if self.most_steps else ""
+            problem = f"{STEPS} is {steps}; wanted a number above 0{most}"
+        if problem:
+            self.error(f"left out: site {site}, round {_round(model)}: {problem}")
+            return
+        self.accepted[site] = (float(steps), {name: np.asarray(model.params[name]) for name in self.shapes})
+
+    def aggregate_model(self) -> FLModel:
+        """Return the average of what was kept since `reset_stats`."""
+        if len(self.accepted) < self.least:
+            names = ", ".join(sorted(self.accepted)) or "none"
+            raise RuntimeError(f"sound updates of {len(self.accepted)} sites ({names}); wanted {self.least} or more")
+        found = [self.accepted[site] for site in sorted(self.accepted)]
+        total = sum(steps for steps, _ in found)
+        params = {}
+        for name in self.shapes:
+            weighed = np.sum([steps * update[name].astype(np.float64) for steps, update in found], axis=0)
+            params[name] = np.asarray(weighed / total, dtype=np.float32)
+        self.accepted = {}
+        return FLModel(params_type=ParamsType.DIFF, params=params)
+
+    def reset_stats(self) -> None:
+        self.accepted = {}
+
+
+def find_problem(params: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], fixed: Sequence[str]) -> str:
+    """Return what is wrong with a change of weights, in words, or nothing."""
+    for kind, names in (("lacks", set(shapes) - set(params)), ("has the unknown", set(params) - set(shapes))):
+        if names:
+            return f"it {kind} {min(names)}" + f" and {len(names) - 1} more" * (len(names) > 1)
+    for name, shape in shapes.items():
+        array = np.asarray(params[name])
+        if array.dtype.kind not in "fiu":
+            return f"{name} has the type {array.dtype}; wanted numbers"
+        if list(array.shape) != list(shape):
+            return f"{name} has the shape {list(array.shape)}; wanted {list(shape)}"
+        if not np.isfinite(array).all():
+            return f"{name} has {int((~np.isfinite(array)).sum())} values that are no number"
+        if name in fixed and array.any():
+            return f"{name} was changed; wanted it as at the start, for all sites share one grid and its labels"
+    return ""
+
+
+def is_count(steps: Any, most: int | None) -> bool:
+    """Whether a site's steps can weigh its update: a finite number above 0."""
+    number = isinstance(steps, int | float) and not isinstance(steps, bool)
+    return number and 0 < steps < float("inf") and (most is None or steps <= most)
+
+
+def _round(model: FLModel) -> int | str:
+    return "?" if model.current_round is None else model.current_round + 1
