@@ -5,8 +5,8 @@
 
 Each site gets its own copy of the bundle and its own data set (a dataset.json in MSD layout). Every round each site
 trains the global model for its local epochs and sends back by how much it changed the weights; these are averaged.
-DIR/model.pt is the global model; `bundle run` of any copy takes it. Between real sites, each of which knows itself where
-its bundle and its data are, by an admin's startup kit of a provisioned project:
+DIR/model.pt is the global model; `bundle run` of any copy takes it. Between real sites, each of which knows where its
+bundle and its data are, by an admin's startup kit of a provisioned project:
 
     python -m tools.federated_job --bundle dist/NAME_vVERSION.zip --workspace DIR --kit KIT --site A --site B \\
         --labels dataset.json --set spatial_size=[64,56,48] --set pixdim=[1.75,1.75,1.75] --set intensity_range=[0,255]
@@ -162,6 +162,9 @@ def main(arguments: list[str] | None = None) -> int:
     add("--site", action="append", default=[], metavar="NAME[=DATASET_DIR]", help="a site; twice or more")
     add("--min-sites", type=int, metavar="N", help="go on while N sites send sound updates; default: all of them")
     add("--workspace", type=place, required=True, metavar="DIR", help="for all that is written; new or empty")
+    add(
+        "--wait", type=int, default=600, metavar="SECONDS", help="for the others, once N sites have answered in a round"
+    )
     add("--rounds", type=int, default=10)
     add("--local-epochs", type=int, default=1, help="epochs of each site in a round")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of train.json, at all sites")
@@ -173,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--compare-own", action="store_true", help="also train each labelled site's own model, as long, and score it")
     given = parser.parse_args(arguments)
     given.unlabeled_from = given.rounds // 2 + 1 if given.unlabeled_from is None else given.unlabeled_from
-    wrong = [name for name in ("rounds", "local_epochs", "unlabeled_from") if getattr(given, name) < 1]
+    wrong = [name for name in ("rounds", "local_epochs", "unlabeled_from", "wait") if getattr(given, name) < 1]
     if wrong or given.unlabeled_weight <= 0:
         raise InputError(f"{', '.join(wrong) or 'unlabeled_weight'}: wanted more than 0")
     if given.workspace.is_dir() and any(given.workspace.iterdir()):

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
+
 NOTHING = 1e-9  # weight of a site that sits a round out: NVFLARE takes 0 for 1
 
 
@@ -57,6 +59,7 @@ def take_part() -> None:
     while flare.is_running():
         received = flare.receive()
         number = received.current_round + 1
+        require_same_network(name, algo.trainer.network.state_dict(), received.params)
         if not has_labels and number < job["unlabeled_from"]:
             algo.trainer.sit_out(job["local_epochs"])
             params, steps = {key: 0 * value for key, value in received.params.items()}, NOTHING
@@ -64,6 +67,7 @@ def take_part() -> None:
             algo.train(ExchangeObject(weights=received.params))
             sent = algo.get_weights()
             params = sent.weights
+            require_numbers(name, number, params)
             steps = sent.statistics[FlStatistics.NUM_EXECUTED_ITERATIONS]
             steps *= 1.0 if has_labels else job["unlabeled_weight"]
         meta = {"NUM_STEPS_CURRENT_ROUND": max(steps, NOTHING)}
@@ -100,6 +104,27 @@ def require_same_classes(site: str, found: Mapping[int, str], wanted: Mapping[st
     of_job = {int(value): name for value, name in wanted.items()}
     if dict(found) != of_job:
         raise ValueError(f"site {site} has the labels {dict(found)}; wanted those of the job, {of_job}")
+
+
+def require_same_network(site: str, own: Mapping[str, Any], received: Mapping[str, Any]) -> None:
+    """End with one line where the global model has other weights than the site's network: MONAI would leave them out."""
+    for name in sorted({*own, *received}):
+        shapes = [list(weights[name].shape) if name in weights else "none" for weights in (own, received)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"site {site} has {name} of the shape {shapes[0]}; wanted {shapes[1]}, as in the global model: "
+                "the same version of the bundle, and no setting of the network that is the site's own"
+            )
+
+
+def require_numbers(site: str, number: int, params: Mapping[str, Any]) -> None:
+    """End with one line where training left weights that are no number: sent, they would spoil everybody's model."""
+    for name, change in params.items():
+        if not np.isfinite(np.asarray(change)).all():
+            raise ValueError(
+                f"site {site} has {name} with values that are no number after round {number}, so it sends nothing; "
+                "wanted a lower learning_rate, or scans without such values"
+            )
 
 
 if __name__ == "__main__":

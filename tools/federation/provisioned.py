@@ -6,9 +6,7 @@ import argparse
 import json
 import re
 import shutil
-import time
 from pathlib import Path
-from typing import Any
 
 from common.errors import InputError, printable
 from common.files.tensor_files import atomic_save
@@ -56,8 +54,8 @@ def submit(sites: list[Site], shared: Plan, arguments: argparse.Namespace) -> Pa
         raise InputError(f"{kit}: the job was not taken: {error}") from error
     job = run.get_job_id()
     print(f"job {job}: waiting until it ends; {arguments.rounds} rounds")
-    status = wait_for(environment, job)
     found = Path(shutil.move(str(environment.get_job_result(job)), arguments.workspace / "result"))
+    status = str(environment.get_job_status(job))
     for line in left_out(found):
         print(line)
     if status != DONE:
@@ -67,15 +65,6 @@ def submit(sites: list[Site], shared: Plan, arguments: argparse.Namespace) -> Pa
         raise InputError(f"{found}: no {MODEL}; its log.txt says why")
     write_model(results[0], shared, arguments.workspace / "model.pt")
     return arguments.workspace / "model.pt"
-
-
-def wait_for(environment: Any, job: str, every: float = 5.0) -> str:
-    """Return how a job has ended."""
-    while True:
-        status = str(environment.get_job_status(job))
-        if status.startswith("FINISHED"):
-            return status
-        time.sleep(every)
 
 
 def left_out(folder: Path) -> list[str]:

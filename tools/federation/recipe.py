@@ -21,23 +21,26 @@ def make_recipe(sites: list[Site], shared: Plan, arguments: argparse.Namespace, 
     Args:
         sites: one without `bundle` finds its folders by its own environment (`client`).
         shared: what is equal at all of them.
-        arguments: rounds, local_epochs, min_sites, unlabeled_from and unlabeled_weight.
+        arguments: rounds, local_epochs, min_sites, wait, unlabeled_from and unlabeled_weight.
     """
     from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
     from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
     from nvflare.recipe.utils import set_per_site_config
 
     from .average import SoundAverage
+    from .rounds import PatientRounds
 
-    class EverySiteRecipe(FedAvgRecipe):
-        """NVFLARE's own draws `min_clients` sites a round; this asks all, and goes on while that many answer."""
-
+    class PatientRecipe(FedAvgRecipe):
         def _create_controller(self, *args: Any, **kwargs: Any) -> Any:
-            controller = super()._create_controller(*args, **kwargs)
-            controller.num_clients = len(sites)
-            if arguments.min_sites < len(sites):
-                controller._ignore_result_error = True  # the average counts what came
-            return controller
+            plain = super()._create_controller(*args, **kwargs)
+            return PatientRounds(
+                num_clients=len(sites),
+                num_rounds=arguments.rounds,
+                persistor_id=plain._persistor_id,
+                aggregator=plain.aggregator,
+                least=arguments.min_sites,
+                wait=arguments.wait,
+            )
 
     job = {
         "settings": shared.settings,
@@ -49,7 +52,7 @@ def make_recipe(sites: list[Site], shared: Plan, arguments: argparse.Namespace, 
         "unlabeled_weight": arguments.unlabeled_weight,
     }
     given = f"--job {encode(job)}"
-    recipe = EverySiteRecipe(
+    recipe = PatientRecipe(
         name=NAME,
         min_clients=arguments.min_sites,
         num_rounds=arguments.rounds,

@@ -1,0 +1,33 @@
+"""How the server goes through the rounds: it asks every site, and need not wait for one that is gone.
+
+NVFLARE copies this file into the job, beside the client's: it needs NVFLARE alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nvflare.app_common.workflows.fedavg import FedAvg
+
+
+class PatientRounds(FedAvg):
+    """NVFLARE's federated averaging, whose own draws a few sites a round and waits for these without an end.
+
+    Args:
+        args, kwargs: see FedAvg.
+        least: sites that have to answer in every round.
+        wait: seconds that the others have from then on, where `least` is fewer than all; what comes later is dropped.
+    """
+
+    def __init__(self, *args: Any, least: int = 1, wait: int = 600, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.least, self.wait = least, wait
+
+    def sample_clients(self, num_clients: int | None = None) -> list[str]:
+        """Return all sites of the job, those too that missed a round: they may be back."""
+        return super().sample_clients(None)
+
+    def send_model(self, *args: Any, **kwargs: Any) -> None:
+        if self.least < len(kwargs["targets"]):
+            kwargs |= {"min_responses": self.least, "wait_time_after_min_received": self.wait}
+        super().send_model(*args, **kwargs)
