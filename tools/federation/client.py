@@ -107,7 +107,7 @@ def require_same_classes(site: str, found: Mapping[int, str], wanted: Mapping[st
 
 
 def require_same_network(site: str, own: Mapping[str, Any], received: Mapping[str, Any]) -> None:
-    """End with one line where the global model has other weights than the site's network: MONAI would leave them out."""
+    """End with one line where the global model has not the weights of the site's network: MONAI would skip some."""
     for name in sorted({*own, *received}):
         shapes = [list(weights[name].shape) if name in weights else "none" for weights in (own, received)]
         if shapes[0] != shapes[1]:

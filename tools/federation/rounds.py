@@ -30,4 +30,4 @@ class PatientRounds(FedAvg):
     def send_model(self, *args: Any, **kwargs: Any) -> None:
         if self.least < len(kwargs["targets"]):
             kwargs |= {"min_responses": self.least, "wait_time_after_min_received": self.wait}
-        super().send_model(*args, **kwargs)
+        self.broadcast_model(*args, blocking=False, **kwargs)
