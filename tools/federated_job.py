@@ -127,7 +127,7 @@ def read_sites(given: list[str], own: list[str], provisioned: bool = False) -> l
     for text in given:
         name, equals, folder = text.partition("=")
         sound = bool(re.fullmatch(r"[A-Za-z0-9_.-]+", name)) and name not in sites and name != "server"
-        if bool(equals) == provisioned or not sound:
+        if (equals if provisioned else not folder) or not sound:
             raise InputError(f"--site {text}: wanted {form} each name once, of letters, digits, _ . -")
         sites[name] = Site(name, Path(folder).expanduser())
     if len(sites) < 2:
