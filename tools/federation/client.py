@@ -19,6 +19,11 @@ from urllib.parse import unquote
 
 import numpy as np
 
+# what a site with labels of its own does: an average of networks whose classes mean different things is neither
+SAME_LABELS = (
+    "with the same values; a structure that no mask of a site shows stays among its labels, and `known_labels` of its "
+    "cases says which they tell about (docs/data.md)"
+)
 NOTHING = 1e-9  # weight of a site that sits a round out: NVFLARE takes 0 for 1
 
 
@@ -103,7 +108,7 @@ def require_same_classes(site: str, found: Mapping[int, str], wanted: Mapping[st
     """End with one line where a site's data set has other labels than the job: an average would mix organs."""
     of_job = {int(value): name for value, name in wanted.items()}
     if dict(found) != of_job:
-        raise ValueError(f"site {site} has the labels {dict(found)}; wanted those of the job, {of_job}")
+        raise ValueError(f"site {site} has the labels {dict(found)}; wanted those of the job, {of_job}, {SAME_LABELS}")
 
 
 def require_same_network(site: str, own: Mapping[str, Any], received: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from common.grid.grid import read_grid
 from common.launch.words import PERCENTILES
 
 from ..unpack import unpack
+from .client import SAME_LABELS
 
 GRID = ("spatial_size", "pixdim")
 RANGES = "intensity_range"
@@ -86,7 +87,7 @@ def plan(sites: list[Site], settings: Mapping[str, Any], start: Path | None = No
         if dict(found.labels) != dict(cohort.labels):
             problems.append(
                 f"site {site.name} has the labels {dict(found.labels)}; wanted those of site {sites[0].name}, "
-                f"{dict(cohort.labels)}, with the same values"
+                f"{dict(cohort.labels)}, {SAME_LABELS}"
             )
     if not problems and not any(site.labeled for site in sites):
         problems.append(f"none of the sites {', '.join(site.name for site in sites)} has a label; wanted one at least")

@@ -68,10 +68,10 @@ class Project:
         """Send a signal to a site's client and its job."""
         os.killpg(self.running[name].pid, what)
 
-    def wait_for(self, name: str, words: str, patience: float = 240.0) -> None:
-        """Return once the log of the server or a site has these words."""
+    def wait_for(self, name: str, words: str, patience: float = 240.0, times: int = 1) -> None:
+        """Return once the log of the server or a site has these words, so many times."""
         until = time.monotonic() + patience
-        while words not in self.log(name):
+        while self.log(name).count(words) < times:
             ended = self.running[name].poll() is not None
             if ended or time.monotonic() > until:
                 state = "ended" if ended else "goes on"

@@ -52,7 +52,7 @@ def test_a_site_may_change_its_settings_but_not_what_must_be_equal():
 )
 def test_other_classes_end_in_one_line(found):
     require_same_classes("here", {0: "background", 1: "left kidney"}, JOB["labels"])
-    with pytest.raises(ValueError, match=r"site here has the labels .* wanted those of the job"):
+    with pytest.raises(ValueError, match=r"site here has the labels .* wanted those of the job, .* `known_labels`"):
         require_same_classes("here", found, JOB["labels"])
 
 
