@@ -24,9 +24,7 @@ SITES = {"north": "A", "south": "B"}
 
 
 @pytest.fixture(scope="module")
-def parts(
-    tmp_path_factory, nvflare_python, client_environment
-) -> Iterator[tuple[Project, Path, dict[str, Path], dict]]:
+def parts(tmp_path_factory, nvflare_python, client_environment) -> Iterator[tuple]:
     """A running project, the packed bundle, the data sets by site, and the sites' own variables."""
     folder = tmp_path_factory.mktemp("provisioned")
     size = (32, 28, 24)
