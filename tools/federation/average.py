@@ -33,6 +33,7 @@ class SoundAverage(ModelAggregator):
         super().__init__()
         self.shapes, self.fixed, self.least, self.most_steps = shapes, fixed, least, most_steps
         self.accepted: dict[str, tuple[float, dict[str, np.ndarray]]] = {}
+        self.averaged: list[str] = []  # sites of the last average
 
     def accept_model(self, model: FLModel) -> None:
         """Keep an update for the average, or leave it out with one line that names the site."""
@@ -59,7 +60,7 @@ class SoundAverage(ModelAggregator):
         for name in self.shapes:
             weighed = np.sum([steps * update[name].astype(np.float64) for steps, update in found], axis=0)
             params[name] = np.asarray(weighed / total, dtype=np.float32)
-        self.accepted = {}
+        self.averaged, self.accepted = sorted(self.accepted), {}
         return FLModel(params_type=ParamsType.DIFF, params=params)
 
     def reset_stats(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from common.errors import InputError, printable
 from common.files.tensor_files import atomic_save
 
-from .recipe import MODEL, make_recipe
+from .recipe import MODEL, RECORD, make_recipe
 from .sites import Plan, Site, write_model
 
 DONE = "FINISHED:COMPLETED"
@@ -56,15 +56,31 @@ def submit(sites: list[Site], shared: Plan, arguments: argparse.Namespace) -> Pa
     print(f"job {job}: waiting until it ends; {arguments.rounds} rounds")
     found = Path(shutil.move(str(environment.get_job_result(job)), arguments.workspace / "result"))
     status = str(environment.get_job_status(job))
-    for line in left_out(found):
+    for line in [*left_out(found), *(lines := describe_rounds(found, [site.name for site in sites]))]:
         print(line)
-    if status != DONE:
-        raise InputError(f"job {job}: ended as {status}; wanted {DONE}; its log is {found}, those of sites are there")
-    results = sorted(found.rglob(MODEL))
-    if not results:
-        raise InputError(f"{found}: no {MODEL}; its log.txt says why")
-    write_model(results[0], shared, arguments.workspace / "model.pt")
-    return arguments.workspace / "model.pt"
+    model = arguments.workspace / ("model.pt" if len(lines) == arguments.rounds else f"after_round_{len(lines)}.pt")
+    for result in sorted(found.rglob(MODEL)) if lines else []:
+        write_model(result, shared, model)
+    if len(lines) < arguments.rounds:
+        rest = f"; --start {model} goes on from there" if lines else ""
+        raise InputError(
+            f"job {job}: ended as {status} after {len(lines)} of {arguments.rounds} rounds{rest}; the log of the "
+            f"server is in {found}, those of the sites are in their kits"
+        )
+    if status != DONE:  # NVFLARE's word for a job that a site didn't see to its end
+        print(f"warning: job {job}: ended as {status}, after all rounds; a site has left it before")
+    return model
+
+
+def describe_rounds(folder: Path, sites: list[str]) -> list[str]:
+    """Return a line for each round of a job's result that was averaged, with the sites that were no part of it."""
+    records = sorted(folder.rglob(RECORD))
+    rounds = json.loads(records[0].read_text(encoding="utf-8")) if records else []
+    lines = []
+    for number, averaged in enumerate(rounds, start=1):
+        missing = ", ".join(site for site in sites if site not in averaged)
+        lines.append(f"round {number}: {', '.join(averaged)}" + f"; without {missing}" * bool(missing))
+    return lines
 
 
 def left_out(folder: Path) -> list[str]:

@@ -13,6 +13,7 @@ from .sites import FIXED, Plan, Site
 CLIENT = Path(__file__).parent / "client.py"
 NAME = "federated"
 MODEL = "FL_global_model.pt"
+RECORD = "rounds.json"  # beside the model, see `rounds`, which is not imported where NVFLARE is not
 
 
 def make_recipe(sites: list[Site], shared: Plan, arguments: argparse.Namespace, start: Path) -> Any:

@@ -5,13 +5,20 @@ NVFLARE copies this file into the job, beside the client's: it needs NVFLARE alo
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.workflows.fedavg import FedAvg
+
+RECORD = "rounds.json"
 
 
 class PatientRounds(FedAvg):
     """NVFLARE's federated averaging, whose own draws a few sites a round and waits for these without an end.
+
+    After each round it writes into RECORD, beside the model, which sites were averaged.
 
     Args:
         args, kwargs: see FedAvg.
@@ -22,6 +29,7 @@ class PatientRounds(FedAvg):
     def __init__(self, *args: Any, least: int = 1, wait: int = 600, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.least, self.wait = least, wait
+        self.averaged: list[list[str]] = []
 
     def sample_clients(self, num_clients: int | None = None) -> list[str]:
         """Return all sites of the job, those too that missed a round: they may be back."""
@@ -31,3 +39,8 @@ class PatientRounds(FedAvg):
         if self.least < len(kwargs["targets"]):
             kwargs |= {"min_responses": self.least, "wait_time_after_min_received": self.wait}
         self.broadcast_model(*args, blocking=False, **kwargs)
+
+    def save_model(self, model: FLModel) -> None:
+        super().save_model(model)
+        self.averaged.append(self.aggregator.averaged)
+        (Path(self.get_app_dir()) / RECORD).write_text(json.dumps(self.averaged) + "\n", encoding="utf-8")

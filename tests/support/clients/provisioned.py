@@ -59,14 +59,15 @@ class Project:
 
     def kill(self, name: str) -> None:
         """End a site or the server at once, as a machine that loses its power."""
-        process = self.running.pop(name)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        self.signal(name, signal.SIGKILL)
+        self.running.pop(name).wait()
 
     def signal(self, name: str, what: signal.Signals) -> None:
-        """Send a signal to a site's client and its job."""
-        os.killpg(self.running[name].pid, what)
+        """Send a signal to all processes of a site or the server: jobs are some of their own."""
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if os.fsencode(self.kits / name) in file.read_bytes():
+                    os.kill(int(file.parent.name), what)
 
     def wait_for(self, name: str, words: str, patience: float = 240.0, times: int = 1) -> None:
         """Return once the log of the server or a site has these words, so many times."""
