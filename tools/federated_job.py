@@ -32,7 +32,7 @@ from common.files.tensor_files import atomic_save
 from common.launch.words import place
 
 from .federation.agreed import agreed_plan
-from .federation.provisioned import left_out, read_kit, submit
+from .federation.provisioned import describe_rounds, left_out, read_kit, submit
 from .federation.recipe import MODEL, NAME, make_recipe
 from .federation.sites import Plan, Site, plan, score, train_alone, unpack_for, write_model
 from .unpack import unpack
@@ -59,7 +59,8 @@ def simulate(sites: list[Site], shared: Plan, arguments: argparse.Namespace) -> 
     except RuntimeError as error:
         raise InputError(_complaints(logs, sites) or [f"{logs}: {error}"]) from error
     complaints = _complaints(logs, sites)
-    for line in left_out(logs / "server"):
+    incomplete = [line for line in describe_rounds(logs / "server", [site.name for site in sites]) if "without" in line]
+    for line in [*left_out(logs / "server"), *incomplete]:
         print(line)
     if complaints and arguments.min_sites == len(sites):
         raise InputError(complaints)
