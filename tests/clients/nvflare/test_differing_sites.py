@@ -56,7 +56,7 @@ def test_a_site_whose_labels_have_other_values_is_told_what_to_do(federate, site
 
 @pytest.mark.parametrize("least", [1, 2])
 def test_weights_that_are_no_number_are_kept_out_of_the_global_model(federate, sites, least):
-    """South's steps are so long that its weights are no numbers after the first; it is left out, or ends the training."""
+    """South's steps are so long that its weights are no numbers any more; it is left out, or ends the training."""
     change(sites["south"], test=[])  # such a rate is refused where a site scores
     more = ("--rounds", "2", "--min-sites", str(least), "--wait", "5", "--set-site", "south:learning_rate=1e30")
     workspace, said, code = federate(SEMISAM.name, sites, {**tiny(SEMISAM), "num_labeled": None}, *more)
