@@ -67,8 +67,8 @@ def submit(sites: list[Site], shared: Plan, arguments: argparse.Namespace) -> Pa
             f"job {job}: ended as {status} after {len(lines)} of {arguments.rounds} rounds{rest}; the log of the "
             f"server is in {found}, those of the sites are in their kits"
         )
-    if status != DONE:  # NVFLARE's word for a job that a site didn't see to its end
-        print(f"warning: job {job}: ended as {status}, after all rounds; a site has left it before")
+    if status != DONE:  # such as FINISHED:ABNORMAL, of a job that a site didn't see to its end
+        print(f"warning: job {job}: ended as {status}, but after its last round")
     return model
 
 

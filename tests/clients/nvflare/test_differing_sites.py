@@ -13,6 +13,16 @@ from benchmarks.federated_partial import KNOWN, write_site
 from common.data.sample import make_sample_cohort
 from support.bundle.run import SEMISAM
 from support.clients.federation import tiny
+from tools.federation.recipe import CLIENT
+
+SPOILT = """
+
+def spoilt(site, number, params):
+    name = next(iter(params))
+    return {name: params[name] * float("nan")} if (site, number) == ("south", 2) else {}
+
+
+if __name__"""
 
 
 @pytest.fixture
@@ -54,15 +64,32 @@ def test_a_site_whose_labels_have_other_values_is_told_what_to_do(federate, site
     assert "site south has the labels" in lines[0] and "with the same values" in lines[0] and "known_labels" in lines[0]
 
 
-@pytest.mark.parametrize("least", [1, 2])
-def test_weights_that_are_no_number_are_kept_out_of_the_global_model(federate, sites, least):
-    """South's steps are so long that its weights are no numbers any more; it is left out, or ends the training."""
+def test_a_site_whose_training_fails_need_not_end_that_of_the_others(federate, sites):
+    """South's steps are so long that its loss is no number, which its trainer ends with one line."""
     change(sites["south"], test=[])  # such a rate is refused where a site scores
-    more = ("--rounds", "2", "--min-sites", str(least), "--wait", "5", "--set-site", "south:learning_rate=1e30")
+    more = ("--rounds", "2", "--min-sites", "1", "--wait", "5", "--set-site", "south:learning_rate=1e30")
     workspace, said, code = federate(SEMISAM.name, sites, {**tiny(SEMISAM), "num_labeled": None}, *more)
-    assert "values that are no number after round 1, so it sends nothing" in said, said[-3000:]
+    assert code == 0 and "warning: site south: RuntimeError: loss" in said, said[-3000:]
+    assert rounds(workspace) == [["north"]] * 2 and "round 2: north; without south" in said
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_updates_that_are_not_sound_are_kept_out_of_the_global_model(federate, sites, tmp_path, least):
+    """South's client has lost its own check, and sends weights that are no numbers in the second round."""
+    checked, spoilt = "require_numbers(name, number, params)\n", "params |= spoilt(name, number, params)\n"
+    honest = CLIENT.read_text(encoding="utf-8")
+    assert honest.count(f" {checked}") == 1
+    client = tmp_path / "client.py"
+    client.write_text(honest.replace(f" {checked}", f" {spoilt}").replace("\n\nif __name__", SPOILT))
+    program = f"from pathlib import Path; from tools.federation import recipe; recipe.CLIENT = Path({str(client)!r}); "
+    program += "from tools.federated_job import main; main()"
+    more = ("--rounds", "3", "--min-sites", str(least), "--wait", "5")
+    settings = {**tiny(SEMISAM), "num_labeled": None}
+    workspace, said, code = federate(SEMISAM.name, sites, settings, *more, program=("-c", program))
+    assert "left out: site south, round 2: " in said and "values that are no number" in said, said[-3000:]
     assert (code == 0) == (least == 1) == (workspace / "model.pt").is_file(), said[-3000:]
+    both = ["north", "south"]
+    assert rounds(workspace) == ([both, ["north"], both] if least == 1 else [both])
     if least == 1:
-        assert rounds(workspace) == [["north"]] * 2 and "round 2: north; without south" in said
         model = torch.load(workspace / "model.pt", weights_only=True)
         assert all(bool(torch.isfinite(value).all()) for value in model.values())
