@@ -33,6 +33,13 @@ def test_the_plan_of_what_was_agreed_on_is_that_of_sites_with_these_settings(tin
         assert all(torch.equal(found.weights[name], value) for name, value in looked_at.weights.items())
 
 
+@pytest.mark.parametrize("name", ["ada_sam", "rrl_medsam", "sam_adapters", "weakmedsam"])
+def test_each_bundle_has_first_weights_without_a_data_set(tiny_cohort, name):
+    import_bundle(name)
+    found = agreed_plan(BUNDLES / name, {**GRID, "channels": [4, 8], "strides": [2]}, tiny_cohort / "dataset.json")
+    assert found.weights["spatial_size"].tolist() == GRID["spatial_size"] and found.grid["pixdim"] == GRID["pixdim"]
+
+
 def test_a_model_brings_the_grid_and_has_to_have_the_labels(tiny_cohort, tmp_path):
     first = agreed_plan(BUNDLE, SETTINGS, tiny_cohort / "dataset.json", seed=3)
     model = tmp_path / "model.pt"
