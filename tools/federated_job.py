@@ -1,12 +1,17 @@
-"""Train one bundle at several sites whose data stay where they are, with NVFLARE: here as a simulation on one machine.
+"""Train one bundle at several sites whose data stay where they are, with NVFLARE; first as a simulation on one machine.
 
     python -m tools.federated_job --bundle dist/NAME_vVERSION.zip --workspace DIR \\
         --site A=DATASET_DIR --site B=DATASET_DIR --rounds 10 --local-epochs 2
 
 Each site gets its own copy of the bundle and its own data set (a dataset.json in MSD layout). Every round each site
 trains the global model for its local epochs and sends back by how much it changed the weights; these are averaged.
-DIR/model.pt is the global model; `bundle run` of any copy takes it. docs/federated.md tells the rest, also what is
-different between real sites.
+DIR/model.pt is the global model; `bundle run` of any copy takes it. Between real sites, each of which knows where its
+bundle and its data are, by an admin's startup kit of a provisioned project:
+
+    python -m tools.federated_job --bundle dist/NAME_vVERSION.zip --workspace DIR --kit KIT --site A --site B \\
+        --labels dataset.json --set spatial_size=[64,56,48] --set pixdim=[1.75,1.75,1.75] --set intensity_range=[0,255]
+
+docs/federated.md tells the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +23,6 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from rich.console import Console
 from rich.table import Table
@@ -27,59 +31,13 @@ from common.errors import InputError, plain_input_errors, printable
 from common.files.tensor_files import atomic_save
 from common.launch.words import place
 
+from .federation.agreed import agreed_plan
+from .federation.provisioned import describe_rounds, left_out, read_kit, submit
+from .federation.recipe import MODEL, NAME, make_recipe
 from .federation.sites import Plan, Site, plan, score, train_alone, unpack_for, write_model
+from .unpack import unpack
 
-CLIENT = Path(__file__).parent / "federation" / "client.py"
-RESULT = "server/simulate_job/app_server/FL_global_model.pt"
-
-
-def make_recipe(sites: list[Site], shared: Plan, arguments: argparse.Namespace, start: Path) -> Any:
-    """Return NVFLARE's recipe: federated averaging that begins with the weights in `start`.
-
-    Args:
-        sites: one without `bundle` finds its folders by its own environment (`federated_client`).
-        shared: what is equal at all of them.
-        arguments: rounds, local_epochs, unlabeled_from and unlabeled_weight.
-        start: absolute, or where the server has it.
-    """
-    from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
-    from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
-    from nvflare.recipe.utils import set_per_site_config
-
-    job = {
-        "settings": shared.settings,
-        "grid": shared.grid,
-        "labels": shared.labels,
-        "rounds": arguments.rounds,
-        "local_epochs": arguments.local_epochs,
-        "unlabeled_from": arguments.unlabeled_from,
-        "unlabeled_weight": arguments.unlabeled_weight,
-    }
-    given = f"--job {encode(job)}"
-    recipe = FedAvgRecipe(
-        name="federated",
-        min_clients=len(sites),
-        num_rounds=arguments.rounds,
-        # the server needs no code of the bundle: it adds up tensors by their names
-        model_persistor=PTFileModelPersistor(source_ckpt_file_full_name=str(start.absolute()), load_device="cpu"),
-        train_script=str(CLIENT),
-        train_args=given,
-    )
-    own = {site.name: f"{given} {_folders(site)} --settings {encode(site.settings)}" for site in sites}
-    set_per_site_config(recipe, {name: {"train_args": line} for name, line in own.items()})
-    return recipe
-
-
-def _folders(site: Site) -> str:
-    """Return where a simulated site's folders are; nothing for a site without any here, which knows its own."""
-    if not site.bundle.parts:
-        return ""
-    return f"--bundle {quote(str(site.bundle.absolute()))} --dataset_dir {quote(str(site.dataset_dir.absolute()))}"
-
-
-def encode(value: Any) -> str:
-    """Return JSON without a space or quote in it."""
-    return quote(json.dumps(value))
+RESULT = f"server/simulate_job/app_server/{MODEL}"
 
 
 def simulate(sites: list[Site], shared: Plan, arguments: argparse.Namespace) -> Path:
@@ -95,14 +53,19 @@ def simulate(sites: list[Site], shared: Plan, arguments: argparse.Namespace) -> 
     atomic_save(shared.weights, start)
     recipe = make_recipe(sites, shared, arguments, start)
     environment = SimEnv(clients=[site.name for site in sites], workspace_root=str(workspace / "nvflare"))
-    logs = workspace / "nvflare" / "federated"
+    logs = workspace / "nvflare" / NAME
     try:
         recipe.execute(environment)
     except RuntimeError as error:
         raise InputError(_complaints(logs, sites) or [f"{logs}: {error}"]) from error
     complaints = _complaints(logs, sites)
-    if complaints:
+    incomplete = [line for line in describe_rounds(logs / "server", [site.name for site in sites]) if "without" in line]
+    for line in [*left_out(logs / "server"), *incomplete]:
+        print(line)
+    if complaints and arguments.min_sites == len(sites):
         raise InputError(complaints)
+    for line in complaints:
+        print(f"warning: {line}")
     if not (logs / RESULT).is_file():
         raise InputError(f"{logs}: no {Path(RESULT).name}; the logs of the server and the sites there say why")
     write_model(logs / RESULT, shared, workspace / "model.pt")
@@ -158,13 +121,15 @@ def read_setting(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def read_sites(given: list[str], own: list[str]) -> list[Site]:
-    """Read `NAME=DATASET_DIR` and `NAME:KEY=VALUE`."""
+def read_sites(given: list[str], own: list[str], provisioned: bool = False) -> list[Site]:
+    """Read `NAME=DATASET_DIR`, or `NAME` of a provisioned site, whose folders nobody else knows; `NAME:KEY=VALUE`."""
     sites: dict[str, Site] = {}
+    form = "NAME alone, for with --kit a site's folders are known there," if provisioned else "NAME=DATASET_DIR,"
     for text in given:
         name, equals, folder = text.partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name in sites or name == "server":
-            raise InputError(f"--site {text}: wanted NAME=DATASET_DIR, each name once, of letters, digits, _ . -")
+        sound = bool(re.fullmatch(r"[A-Za-z0-9_.-]+", name)) and name not in sites and name != "server"
+        if (equals if provisioned else not folder) or not sound:
+            raise InputError(f"--site {text}: wanted {form} each name once, of letters, digits, _ . -")
         sites[name] = Site(name, Path(folder).expanduser())
     if len(sites) < 2:
         raise InputError(f"--site: found {len(sites)}; wanted 2 sites or more")
@@ -176,6 +141,16 @@ def read_sites(given: list[str], own: list[str]) -> list[Site]:
     return list(sites.values())
 
 
+def between_real_sites(sites: list[Site], given: argparse.Namespace) -> int:
+    """Plan by what was agreed on, send the job to the project's server, and wait for the global model."""
+    read_kit(given.kit)
+    bundle, _ = unpack(given.bundle, given.workspace / "bundle")
+    shared = agreed_plan(bundle, dict(read_setting(text) for text in given.set), given.labels, given.start, given.seed)
+    print(f"grid {shared.grid['spatial_size']} of {shared.grid['pixdim']} mm, labels {shared.labels}")
+    print(f"model: {submit(sites, shared, given)}")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     plain_input_errors()
     parser = argparse.ArgumentParser(
@@ -183,8 +158,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--bundle", type=place, required=True, metavar="FILE.zip", help="written by tools.pack")
-    add("--site", action="append", default=[], metavar="NAME=DATASET_DIR", help="a site; twice or more")
+    add("--kit", type=place, metavar="DIR", help="startup kit of an admin: between real sites, no simulation")
+    add("--labels", type=place, metavar="FILE.json", help="with --kit: a JSON file with the sites' `labels`")
+    add("--site", action="append", default=[], metavar="NAME[=DATASET_DIR]", help="a site; twice or more")
+    add("--min-sites", type=int, metavar="N", help="go on while N sites send sound updates; default: all of them")
     add("--workspace", type=place, required=True, metavar="DIR", help="for all that is written; new or empty")
+    add(
+        "--wait", type=int, default=600, metavar="SECONDS", help="for the others, once N sites have answered in a round"
+    )
     add("--rounds", type=int, default=10)
     add("--local-epochs", type=int, default=1, help="epochs of each site in a round")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of train.json, at all sites")
@@ -196,12 +177,17 @@ def main(arguments: list[str] | None = None) -> int:
     add("--compare-own", action="store_true", help="also train each labelled site's own model, as long, and score it")
     given = parser.parse_args(arguments)
     given.unlabeled_from = given.rounds // 2 + 1 if given.unlabeled_from is None else given.unlabeled_from
-    wrong = [name for name in ("rounds", "local_epochs", "unlabeled_from") if getattr(given, name) < 1]
+    wrong = [name for name in ("rounds", "local_epochs", "unlabeled_from", "wait") if getattr(given, name) < 1]
     if wrong or given.unlabeled_weight <= 0:
         raise InputError(f"{', '.join(wrong) or 'unlabeled_weight'}: wanted more than 0")
     if given.workspace.is_dir() and any(given.workspace.iterdir()):
         raise InputError(f"{given.workspace}: not empty; wanted a new folder")
-    sites = read_sites(given.site, given.set_site)
+    sites = read_sites(given.site, given.set_site, given.kit is not None)
+    given.min_sites = len(sites) if given.min_sites is None else given.min_sites
+    if not 1 <= given.min_sites <= len(sites):
+        raise InputError(f"--min-sites {given.min_sites}: wanted 1 to {len(sites)}, as there are sites")
+    if given.kit is not None:
+        return between_real_sites(sites, given)
     unpack_for(sites, given.bundle, given.workspace)
     shared = plan(sites, dict(read_setting(text) for text in given.set), given.start, given.seed)
     print(f"grid {shared.grid['spatial_size']} of {shared.grid['pixdim']} mm, labels {shared.labels}")

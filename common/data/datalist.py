@@ -93,6 +93,19 @@ def read_datalist(dataset_dir: str | Path | None, datalist: str | Path | Datalis
     )
 
 
+def read_labels(path: Path) -> dict[int, str]:
+    """Return the labels, value -> name, of a `dataset.json` or of a JSON file that holds nothing else.
+
+    Raises:
+        InputError: no such file, or what is wrong with its `labels`, one line a problem.
+    """
+    problems: list[str] = []
+    labels = _read_labels(_read_json(path).get("labels"), path.name, problems)
+    if problems:
+        raise InputError(problems)
+    return labels
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; wanted an MSD dataset.json")

@@ -85,6 +85,18 @@ def plan_grid(
     return make_grid(first.spatial_size, first.pixdim, label_values, first.strides, fine, ranges or (None,))
 
 
+def agreed_level(
+    spatial_size: Sequence[int],
+    pixdim: Sequence[float] | np.ndarray,
+    divisor: int = 8,
+    strides: Sequence[Any] | None = None,
+) -> Level:
+    """Return the first level that `plan_grid` makes of a size and a spacing, both given: no scan is looked at."""
+    spacing = np.asarray(pixdim, dtype=float)
+    steps = _dividing(spatial_size, spacing, divisor) if strides is None else _per_axis(strides)
+    return make_level(spatial_size, spacing, steps)
+
+
 def robust_extent(extents: Sequence[np.ndarray]) -> np.ndarray:
     """Return what a grid has to span along each axis, mm: the largest extent that is no outlier.
 
@@ -129,7 +141,7 @@ def _first_level(
 ) -> Level:
     if spatial_size is not None:
         spacing = np.maximum(native, extent / spatial_size) if pixdim is None else np.asarray(pixdim, dtype=float)
-        return make_level(spatial_size, spacing, given or _dividing(spatial_size, spacing, divisor))
+        return agreed_level(spatial_size, spacing, divisor, given)
     spacing = _spread(extent, native, max_voxels) if pixdim is None else np.asarray(pixdim, dtype=float)
     counts = _at_least(extent / spacing, spacing, divisor)
     shrink = np.prod(given or plan_strides(counts, spacing, divisor), axis=0)

@@ -17,6 +17,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
+
+# what a site with labels of its own does: an average of networks whose classes mean different things is neither
+SAME_LABELS = (
+    "with the same values; a structure that no mask of a site shows stays among its labels, and `known_labels` of its "
+    "cases says which they tell about (docs/data.md)"
+)
 NOTHING = 1e-9  # weight of a site that sits a round out: NVFLARE takes 0 for 1
 
 
@@ -57,6 +64,7 @@ def take_part() -> None:
     while flare.is_running():
         received = flare.receive()
         number = received.current_round + 1
+        require_same_network(name, algo.trainer.network.state_dict(), received.params)
         if not has_labels and number < job["unlabeled_from"]:
             algo.trainer.sit_out(job["local_epochs"])
             params, steps = {key: 0 * value for key, value in received.params.items()}, NOTHING
@@ -64,6 +72,7 @@ def take_part() -> None:
             algo.train(ExchangeObject(weights=received.params))
             sent = algo.get_weights()
             params = sent.weights
+            require_numbers(name, number, params)
             steps = sent.statistics[FlStatistics.NUM_EXECUTED_ITERATIONS]
             steps *= 1.0 if has_labels else job["unlabeled_weight"]
         meta = {"NUM_STEPS_CURRENT_ROUND": max(steps, NOTHING)}
@@ -99,7 +108,28 @@ def require_same_classes(site: str, found: Mapping[int, str], wanted: Mapping[st
     """End with one line where a site's data set has other labels than the job: an average would mix organs."""
     of_job = {int(value): name for value, name in wanted.items()}
     if dict(found) != of_job:
-        raise ValueError(f"site {site} has the labels {dict(found)}; wanted those of the job, {of_job}")
+        raise ValueError(f"site {site} has the labels {dict(found)}; wanted those of the job, {of_job}, {SAME_LABELS}")
+
+
+def require_same_network(site: str, own: Mapping[str, Any], received: Mapping[str, Any]) -> None:
+    """End with one line where the global model has not the weights of the site's network: MONAI would skip some."""
+    for name in sorted({*own, *received}):
+        shapes = [list(weights[name].shape) if name in weights else "none" for weights in (own, received)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"site {site} has {name} of the shape {shapes[0]}; wanted {shapes[1]}, as in the global model: "
+                "the same version of the bundle, and no setting of the network that is the site's own"
+            )
+
+
+def require_numbers(site: str, number: int, params: Mapping[str, Any]) -> None:
+    """End with one line where training left weights that are no number: sent, they would spoil everybody's model."""
+    for name, change in params.items():
+        if not np.isfinite(np.asarray(change)).all():
+            raise ValueError(
+                f"site {site} has {name} with values that are no number after round {number}, so it sends nothing; "
+                "wanted a lower learning_rate, or scans without such values"
+            )
 
 
 if __name__ == "__main__":

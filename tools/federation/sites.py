@@ -1,4 +1,4 @@
-"""The sites of a simulated federation: a copy of the bundle for each, the plan they share, and what they score."""
+"""The sites of a federation: a copy of the bundle for each, the plan they share, and what they score."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from common.grid.grid import read_grid
 from common.launch.words import PERCENTILES
 
 from ..unpack import unpack
+from .client import SAME_LABELS
 
 GRID = ("spatial_size", "pixdim")
 RANGES = "intensity_range"
+# of a network's buffers those that say what it sees and answers: no training changes them
+FIXED = (*GRID, RANGES, "label_values", "strides", "one_piece", "slice_axis", "sam_channel")
 
 
 @dataclass
@@ -72,17 +75,8 @@ def plan(sites: list[Site], settings: Mapping[str, Any], start: Path | None = No
     Raises:
         InputError: a data set that the bundle refuses, sites whose labels differ, no site with a label.
     """
-    shared = {**settings, "levels": 1}  # one network goes from site to site
-    tensors = None if start is None else load_tensors(start)
-    if tensors is not None:
-        shared |= {key: [round(float(v), 6) for v in tensors[key]] for key in GRID}
-        shared["spatial_size"] = [int(n) for n in shared["spatial_size"]]
-        shared[RANGES] = read_grid(str(start), {}).as_dict().get(RANGES, PERCENTILES)
-    sys.path.insert(0, str(sites[0].bundle))  # the code of all copies is the same
-    parser = _parser(sites[0], shared, {})
-    if "federated" in parser:
-        shared["federated"] = True  # a site without any label is no mistake
-        parser["federated"] = True
+    shared, tensors = begin(settings, start)
+    parser = open_bundle(sites[0], shared)
     cohort = _cohort(parser, sites[0])
     grid = {key: cohort.grid.as_dict()[key] for key in GRID}
     grid[RANGES] = cohort.grid.as_dict().get(RANGES, PERCENTILES)  # each site would measure its own
@@ -93,17 +87,47 @@ def plan(sites: list[Site], settings: Mapping[str, Any], start: Path | None = No
         if dict(found.labels) != dict(cohort.labels):
             problems.append(
                 f"site {site.name} has the labels {dict(found.labels)}; wanted those of site {sites[0].name}, "
-                f"{dict(cohort.labels)}, with the same values"
+                f"{dict(cohort.labels)}, {SAME_LABELS}"
             )
     if not problems and not any(site.labeled for site in sites):
         problems.append(f"none of the sites {', '.join(site.name for site in sites)} has a label; wanted one at least")
     if problems:
         raise InputError(problems)
-    if tensors is None:
-        set_determinism(seed)
-        parser["cohort"] = cohort
-        tensors = parser.get_parsed_content("network_def").state_dict()
-    return Plan(shared, grid, dict(cohort.labels), {name: t.detach().clone() for name, t in tensors.items()})
+    weights = first_weights(parser, cohort, seed) if tensors is None else tensors
+    return Plan(shared, grid, dict(cohort.labels), weights)
+
+
+def begin(settings: Mapping[str, Any], start: Path | None) -> tuple[dict[str, Any], dict[str, torch.Tensor] | None]:
+    """Return the keys of train.json that all sites share, with the grid of `start`, and its weights, None without."""
+    shared = {**settings, "levels": 1}  # one network goes from site to site
+    if start is None:
+        return shared, None
+    tensors = load_tensors(start)
+    shared |= {key: [round(float(v), 6) for v in tensors[key]] for key in GRID}
+    shared["spatial_size"] = [int(n) for n in shared["spatial_size"]]
+    shared[RANGES] = read_grid(str(start), {}).as_dict().get(RANGES, PERCENTILES)
+    return shared, {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def open_bundle(site: Site, shared: dict[str, Any]) -> ConfigParser:
+    """Return train.json of a site's copy with all settings, whose code can be imported from now on.
+
+    A bundle whose sites may lack labels gets `federated`, in `shared` too.
+    """
+    sys.path.insert(0, str(site.bundle))  # the code of all copies is the same
+    parser = _parser(site, shared, {})
+    if "federated" in parser:
+        shared["federated"] = True  # a site without any label is no mistake
+        parser["federated"] = True
+    return parser
+
+
+def first_weights(parser: ConfigParser, cohort: Any, seed: int) -> dict[str, torch.Tensor]:
+    """Return weights drawn with `seed`, of the network that the bundle builds for the grid of `cohort`."""
+    set_determinism(seed)
+    parser["cohort"] = cohort
+    tensors = parser.get_parsed_content("network_def").state_dict()
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def train_alone(site: Site, plan: Plan, archive: Path, workspace: Path, epochs: int) -> Path:
@@ -140,7 +164,7 @@ def write_model(result: Path, plan: Plan, target: Path) -> None:
     for name, first in plan.weights.items():
         if name not in found or tuple(found[name].shape) != tuple(first.shape):
             problems.append(f"{result}: {name} is missing or of another shape; wanted {tuple(first.shape)}")
-        elif name in (*GRID, "label_values") and not torch.equal(torch.as_tensor(found[name]).to(first), first):
+        elif name in FIXED and not torch.equal(torch.as_tensor(found[name]).to(first), first):
             problems.append(f"{result}: {name} is {found[name].tolist()}; wanted {first.tolist()}, as at the start")
     if problems:
         raise InputError(problems)

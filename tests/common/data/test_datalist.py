@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.data.datalist import read_datalist
+from common.data.datalist import read_datalist, read_labels
 from common.data.selection import few_labeled, labeled_cases, require_scored, scored_cases
 from common.errors import InputError
 from support.data.written_datalist import LABELS, files_of, make_dataset, pair, problems_of
@@ -42,6 +42,15 @@ def test_labels_of_nnunet_and_missing_background(tmp_path):
     }
     content["labels"] = {"1": "liver"}
     assert read_datalist(make_dataset(tmp_path / "y", content, files_of("a"))).labels == {0: "background", 1: "liver"}
+
+
+def test_labels_alone_need_no_cases(tmp_path):
+    file = tmp_path / "agreed.json"
+    file.write_text(json.dumps({"labels": {"2": "spleen", "0": "background", "1": "liver"}}))
+    assert read_labels(file) == {0: "background", 1: "liver", 2: "spleen"}
+    file.write_text(json.dumps({"labels": {"0": "background"}}))
+    with pytest.raises(InputError, match=r"agreed.json: labels has only the background"):
+        read_labels(file)
 
 
 def test_other_keys_of_a_case_are_kept_and_name_falls_back_to_the_folder(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from common.grid.grid import Level
-from common.grid.plan import plan_grid, plan_strides, robust_extent
+from common.grid.plan import agreed_level, plan_grid, plan_strides, robust_extent
 from common.grid.plan_summary import describe_clipped, describe_grid, describe_kept, kept_by_levels
 
 
@@ -89,3 +89,10 @@ def test_a_range_that_cuts_off_much_is_a_warning_that_says_what_that_does():
     for shares, what in (((0.4, 0.0), "is as dark as air"), ((0.0, 0.3), "is all alike")):
         line = describe_clipped("CT", *shares)
         assert line.startswith("warning: CT: ") and what in line and "--intensity_range LOW,HIGH" in line
+
+
+def test_a_level_of_a_given_size_and_spacing_needs_no_scan():
+    found = agreed_level([24, 16, 12], [2.0, 2.0, 5.0], divisor=8)
+    assert (found.spatial_size, found.pixdim) == ((24, 16, 12), (2.0, 2.0, 5.0))
+    assert found.strides == ((2, 2, 1), (2, 2, 2), (1, 1, 1))  # thick slices wait, and an axis keeps four voxels
+    assert agreed_level([24, 16, 12], [2, 2, 5], strides=[2, (2, 1, 1)]).strides == ((2, 2, 2), (2, 1, 1))

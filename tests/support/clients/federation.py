@@ -54,10 +54,11 @@ def federate(
     python: Path,
     folder: Path,
     environment: Callable[..., dict[str, str]],
+    program: tuple[str, ...] = ("-m", "tools.federated_job"),
 ) -> tuple[Path, str, int]:
     """Run `tools.federated_job` for data sets by site; return its folder, what it said and how it ended."""
     archive, workspace = pack(BUNDLES / name, folder / "dist", None)[0], folder / name
-    command = [str(python), "-m", "tools.federated_job", "--bundle", str(archive), "--workspace", str(workspace), *more]
+    command = [str(python), *program, "--bundle", str(archive), "--workspace", str(workspace), *more]
     for site, place in data.items():
         command += ["--site", f"{site}={place}"]
     for key, value in settings.items():

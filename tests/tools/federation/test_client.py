@@ -2,10 +2,18 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+import numpy as np
 import pytest
+import torch
 
-from tools.federated_job import encode
-from tools.federation.client import overrides, read_arguments, require_same_classes
+from tools.federation.client import (
+    overrides,
+    read_arguments,
+    require_numbers,
+    require_same_classes,
+    require_same_network,
+)
+from tools.federation.recipe import encode
 
 JOB = {
     "settings": {"epoch_length": 5, "num_labeled": 4},
@@ -44,5 +52,22 @@ def test_a_site_may_change_its_settings_but_not_what_must_be_equal():
 )
 def test_other_classes_end_in_one_line(found):
     require_same_classes("here", {0: "background", 1: "left kidney"}, JOB["labels"])
-    with pytest.raises(ValueError, match=r"site here has the labels .* wanted those of the job"):
+    with pytest.raises(ValueError, match=r"site here has the labels .* wanted those of the job, .* `known_labels`"):
         require_same_classes("here", found, JOB["labels"])
+
+
+def test_weights_that_are_no_number_are_not_sent():
+    sound = {"body.weight": np.ones((2, 3), np.float32), "step": torch.ones(1)}
+    require_numbers("here", 3, sound)
+    for wrong in (np.array([1, np.nan]), torch.tensor([float("inf")])):
+        with pytest.raises(ValueError, match=r"site here has body.bias with values that are no number after round 3"):
+            require_numbers("here", 3, {**sound, "body.bias": wrong})
+
+
+def test_a_global_model_of_another_network_is_not_learnt_from():
+    own = {"body.weight": torch.zeros(2, 3), "pixdim": torch.zeros(3)}
+    require_same_network("here", own, {"body.weight": np.zeros((2, 3)), "pixdim": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"site here has body.weight of the shape \[2, 3\]; wanted \[4, 3\]"):
+        require_same_network("here", own, {**own, "body.weight": np.zeros((4, 3))})
+    with pytest.raises(ValueError, match=r"site here has pixdim of the shape \[3\]; wanted none"):
+        require_same_network("here", own, {"body.weight": np.zeros((2, 3))})

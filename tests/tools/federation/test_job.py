@@ -32,6 +32,7 @@ def test_sites_have_their_own_settings():
         (["A=/a", "server=/b"], [], "each name once"),
         (["A=/a", "../B=/b"], [], "of letters"),
         (["A=/a", "B"], [], "wanted NAME=DATASET_DIR"),
+        (["A=/a", "B="], [], "wanted NAME=DATASET_DIR"),
         (["A=/a", "B=/b"], ["C:seed=1"], "with one of A, B"),
     ],
 )
@@ -40,9 +41,21 @@ def test_wrong_sites(given, own, words):
         read_sites(given, own)
 
 
+def test_a_provisioned_site_has_a_name_alone():
+    assert [site.name for site in read_sites(["A", "B"], ["B:num_labeled=0"], provisioned=True)] == ["A", "B"]
+    with pytest.raises(InputError, match="--site B=/b: wanted NAME alone"):
+        read_sites(["A", "B=/b"], [], provisioned=True)
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
-    [(["--rounds", "0"], "rounds: wanted more than 0"), (["--unlabeled-weight", "0"], "unlabeled_weight: wanted more")],
+    [
+        (["--rounds", "0"], "rounds: wanted more than 0"),
+        (["--unlabeled-weight", "0"], "unlabeled_weight: wanted more"),
+        (["--min-sites", "3"], "--min-sites 3: wanted 1 to 2"),
+        (["--wait", "0"], "wait: wanted more than 0"),
+        (["--kit", "none"], "with --kit a site's folders are known there"),
+    ],
 )
 def test_numbers_above_nothing(tmp_path, more, words):
     sites = ["--site", "A=/a", "--site", "B=/b"]
