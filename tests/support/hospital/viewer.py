@@ -15,6 +15,7 @@ from selenium import webdriver
 from selenium.webdriver import ActionChains
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 PATIENCE = 300.0
@@ -116,7 +117,7 @@ class Viewer:
             time.sleep(1)
             entries = self.driver.find_elements(By.CSS_SELECTOR, "[role=menuitem]")
             entry = next(entry for entry in reversed(entries) if words in entry.text)
-            ActionChains(self.driver).move_to_element(entry).click().perform()
+            entry.send_keys(Keys.ENTER)  # a click of a mouse that came from another entry was lost in Chromium 156
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             new = [path for path in self.downloads.iterdir() if path not in before and path.suffix != ".crdownload"]
