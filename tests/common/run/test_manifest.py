@@ -24,7 +24,7 @@ def test_written_file_holds_what_is_needed_to_repeat(tmp_path):
     assert manifest.write() == tmp_path / "eval" / "run.json"
     run = _read(tmp_path / "eval")
     assert run["seed"] == 7 and run["times_resumed"] == 0 and run["results"] == {"dice": 0.5}
-    assert run["versions"]["torch"] == torch.__version__ and "monai" in run["versions"]
+    assert torch.__version__.startswith(run["versions"]["torch"]) and "monai" in run["versions"]
     assert run["config"] == {"dataset_dir": "…/set", "lr": 1e-3, "steps": 4, "weights": [1.0, 1.0], "x": "<object>"}
     assert "joe" not in (tmp_path / "eval" / "run.json").read_text(encoding="utf-8")
 

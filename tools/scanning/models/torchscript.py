@@ -13,6 +13,9 @@ _OWN = ("prim", "aten")  # what `ops` may lead to
 _PASSED_OVER = (token.NL, token.NEWLINE, token.INDENT, token.DEDENT, token.COMMENT, token.ENCODING, token.ENDMARKER)
 
 
+_NO_SIGNS = ("?", "!", "$", "`")  # to the tokenizer of Python 3.12 and later some of them are operators
+
+
 def harmful_operators(code: bytes) -> list[str]:
     """Return the operators in a file of TorchScript code that read or write files or need a library, and what hides.
 
@@ -29,7 +32,7 @@ def _find(code: bytes) -> Iterator[str]:
     kept = [item for item in tokens if item.type not in _PASSED_OVER]
     texts = [item.string for item in kept]
     for index, item in enumerate(kept):
-        if item.type == token.ERRORTOKEN:
+        if item.type == token.ERRORTOKEN or item.string in _NO_SIGNS:
             yield f"a sign that is no code: {item.string!r}"
         elif item.type == token.STRING and (item.string[0] not in "'\"" or item.string[:3] in ("'''", '"""')):
             yield "a kind of text in which code can hide"

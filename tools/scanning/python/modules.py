@@ -13,9 +13,13 @@ from ..forbidden import ATTRIBUTES, FILE_METHODS
 
 ROOT = "scripts"  # the package that a bundle's Python is
 # what every program reads of texts, lists, files and paths is listed, also where a bundle has a name like it
+# (of these kinds' own inner names none; and what paths have in Python 3.12 and later, so that a list fits all)
 _COMMON = frozenset(
-    name for kind in (str, bytes, list, dict, set, io.TextIOWrapper, io.BytesIO, pathlib.Path) for name in dir(kind)
-)
+    name
+    for kind in (str, bytes, list, dict, set, io.TextIOWrapper, io.BytesIO, pathlib.Path)
+    for name in dir(kind)
+    if name.startswith("__") or not name.startswith("_")
+) | {"walk", "is_junction", "full_match", "from_uri", "with_segments", "copy_into", "move", "move_into"}
 _DEEPEST = 16  # files that pass a name on to each other
 
 
