@@ -24,8 +24,8 @@ def take_archived_label(case: Case, notes: Mapping[str, Any], labels: Mapping[in
 
     MONAI Label numbers what it fetches by the order of the segments, whatever they are called, and of several
     segmentations of a scan it takes the one that the archive names last. Here segments are what they are called; what
-    a model predicted and nobody corrected is no label, and what names none of the labels is of another task. The result
-    is written beside the fetched ones.
+    a model predicted and nobody corrected is no label, and what names none of the labels is of another task, which is
+    said. The result is written beside the fetched ones.
 
     Args:
         case: `case` is the SeriesInstanceUID of the scan, `label` lies in the folder of the fetched ones.
@@ -35,7 +35,7 @@ def take_archived_label(case: Case, notes: Mapping[str, Any], labels: Mapping[in
 
     Returns:
         The case: as it was where no segmentation was fetched for it or the newest was submitted as a file; without a
-        label where all are predictions or of other tasks, which is said.
+        label where all are predictions or of other tasks.
     """
     fetched = Path(case["label"]).parent
     found = [one for one in find_segmentations(sorted(fetched.glob("*/*"))) if one.source == case["case"]]
@@ -43,12 +43,13 @@ def take_archived_label(case: Case, notes: Mapping[str, Any], labels: Mapping[in
     wanted = {name.lower() for value, name in labels.items() if value}
     submitted = notes.get("SeriesInstanceUID") if "label_info" in notes else None
     ours = [one for one in people if one.series == submitted or wanted & {name.lower() for name in one.names.values()}]
+    for one in people:
+        if one not in ours:
+            said = ", ".join(f"'{name}'" for name in one.names.values())
+            print(f"{case['case']}: {one.title} has {said}, no label of this bundle: passed over", flush=True)
     if not found or (ours and ours[-1].series == submitted):
         return case
     if not ours:
-        for one in people:
-            said = ", ".join(f"'{name}'" for name in one.names.values())
-            print(f"{case['case']}: {one.title} has {said}, no label of this bundle: of another task", flush=True)
         return {key: value for key, value in case.items() if key != "label"}
     try:
         return {**case, "label": str(_write(case, ours[-1], labels, fetched.parent / FOLDER))}

@@ -88,10 +88,10 @@ def client_datalist(
     given, scored = ([_take_label(case, labels, problems) for case in group] for group in (given, scored))
     if problems:
         raise InputError(problems)
-    predicted = had - sum("label" in case for case in [*given, *scored])
-    if predicted:
+    passed_over = had - sum("label" in case for case in [*given, *scored])
+    if passed_over:
         print(
-            f"{predicted} scans have no label but what a model predicted or another task has; not learnt from",
+            f"{passed_over} scans have no label but what a model predicted or another task has; not learnt from",
             flush=True,
         )
     unlabeled = [case for case in [*given, *scored] if "label" not in case]

@@ -21,17 +21,14 @@ class SoundAverage(ModelAggregator):
         shapes: of each weight, by its name.
         fixed: names of weights that no site may change: those of the grid and the labels.
         least: sites whose update has to be sound in every round.
-        most_steps: of a site in a round; None: any number.
 
     Raises:
         RuntimeError: in a round with fewer sound updates; the server ends the job, and keeps the model of the last one.
     """
 
-    def __init__(
-        self, shapes: dict[str, list[int]], fixed: list[str], least: int = 1, most_steps: int | None = None
-    ) -> None:
+    def __init__(self, shapes: dict[str, list[int]], fixed: list[str], least: int = 1) -> None:
         super().__init__()
-        self.shapes, self.fixed, self.least, self.most_steps = shapes, fixed, least, most_steps
+        self.shapes, self.fixed, self.least = shapes, fixed, least
         self.accepted: dict[str, tuple[float, dict[str, np.ndarray]]] = {}
         self.averaged: list[str] = []  # sites of the last average
 
@@ -41,9 +38,8 @@ class SoundAverage(ModelAggregator):
         problem = find_problem(model.params, self.shapes, self.fixed)
         if model.params_type != ParamsType.DIFF:
             problem = f"weights of the kind {model.params_type}; wanted their change, {ParamsType.DIFF}"
-        elif not problem and not is_count(steps, self.most_steps):
-            most = f", {self.most_steps} at most" if self.most_steps else ""
-            problem = f"{STEPS} is {steps}; wanted a number above 0{most}"
+        elif not problem and not is_count(steps):
+            problem = f"{STEPS} is {steps}; wanted a number above 0"
         if problem:
             self.error(f"left out: site {site}, round {_round(model)}: {problem}")
             return

@@ -26,7 +26,7 @@ def find_problem(params: Mapping[str, Any], shapes: Mapping[str, Sequence[int]],
     return ""
 
 
-def is_count(steps: Any, most: int | None) -> bool:
+def is_count(steps: Any) -> bool:
     """Whether a site's steps can weigh its update: a finite number above 0."""
     number = isinstance(steps, int | float) and not isinstance(steps, bool)
-    return number and 0 < steps < float("inf") and (most is None or steps <= most)
+    return number and 0 < steps < float("inf")

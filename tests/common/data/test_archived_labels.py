@@ -112,7 +112,7 @@ def test_what_another_task_has_stored_is_passed_over_and_named(store, capsys):
     store.add("120000", drawn, "liver")
     store.add("130000", numbers(1, 2), "left_atrium", "Segment 2")
     assert np.array_equal(store.learnt(), drawn)
-    assert "another task" not in capsys.readouterr().out
+    assert "has 'left_atrium', 'Segment 2', no label of this bundle: passed over" in capsys.readouterr().out
 
 
 def test_a_scan_that_only_another_task_has_labelled_has_no_label(store, capsys):

@@ -63,7 +63,7 @@ def with_localizer(folder: Path, patient: int) -> Path:
 
 
 def gapped(folder: Path, patient: int) -> Path:
-    """A third of the slices is missing in the middle."""
+    """As if ten slices were missing in the middle: the second half lies so much further along."""
     series = write_ellipsoid(folder, "oblique", patient)
     moved = {n: tuple(series_step(series) * 10) for n in range(15, GEOMETRIES["oblique"][1][2])}
     return move_slices(series, moved)

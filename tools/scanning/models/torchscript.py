@@ -11,8 +11,6 @@ NAMESPACES = ("torch", "aten", "ops")
 _HARMFUL = ("save", "load", "from_file", "classes")  # how such operators begin, underscores aside
 _OWN = ("prim", "aten")  # what `ops` may lead to
 _PASSED_OVER = (token.NL, token.NEWLINE, token.INDENT, token.DEDENT, token.COMMENT, token.ENCODING, token.ENDMARKER)
-
-
 _NO_SIGNS = ("?", "!", "$", "`")  # to the tokenizer of Python 3.12 and later some of them are operators
 
 

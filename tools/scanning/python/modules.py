@@ -12,14 +12,18 @@ from dataclasses import dataclass, field
 from ..forbidden import ATTRIBUTES, FILE_METHODS
 
 ROOT = "scripts"  # the package that a bundle's Python is
+# one list has to fit Python 3.11 and those after it: names that begin with _ and these of paths hang on the version
+_LATER = frozenset({"walk", "is_junction", "full_match", "from_uri", "with_segments", "copy_into", "move", "move_into"})
 # what every program reads of texts, lists, files and paths is listed, also where a bundle has a name like it
-# (of these kinds' own inner names none; and what paths have in Python 3.12 and later, so that a list fits all)
-_COMMON = frozenset(
-    name
-    for kind in (str, bytes, list, dict, set, io.TextIOWrapper, io.BytesIO, pathlib.Path)
-    for name in dir(kind)
-    if name.startswith("__") or not name.startswith("_")
-) | {"walk", "is_junction", "full_match", "from_uri", "with_segments", "copy_into", "move", "move_into"}
+_COMMON = (
+    frozenset(
+        name
+        for kind in (str, bytes, list, dict, set, io.TextIOWrapper, io.BytesIO, pathlib.Path)
+        for name in dir(kind)
+        if name.startswith("__") or not name.startswith("_")
+    )
+    | _LATER
+)
 _DEEPEST = 16  # files that pass a name on to each other
 
 
